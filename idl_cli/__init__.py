@@ -1,0 +1,35 @@
+"""idl: implicit deep learning from the command line.
+
+The names below are imported on first use, so that ``import idl_cli`` (and with it ``idl --help``)
+does not pay for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from idl_cli.models.implicit import ImplicitModel as ImplicitModel
+    from idl_cli.run import load_model as load_model
+    from idl_cli.sim.sim import SIM as SIM
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ImplicitModel": "idl_cli.models.implicit",
+    "SIM": "idl_cli.sim.sim",
+    "load_model": "idl_cli.run",
+}
+
+__all__ = ["SIM", "ImplicitModel", "__version__", "load_model"]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'idl_cli' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,6 @@
+"""``python -m idl_cli``: the same command line as ``idl`` (what torchrun starts)."""
+
+from idl_cli.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""One small file a sub-command: checked config in, run directory out."""

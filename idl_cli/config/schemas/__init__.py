@@ -1,0 +1,1 @@
+"""One module a config group, one frozen dataclass an option: the keys, types, ranges, defaults."""

@@ -1,0 +1,1 @@
+"""Data sets: fetch and verify, parse, split, normalise, batch."""

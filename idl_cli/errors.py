@@ -1,0 +1,77 @@
+"""Errors a user can act on: each says what is wrong, with which value, what is allowed, what to do.
+
+Every room may import this module; it imports nothing. A mistake of ours is an ``assert``; a mistake
+of the user's is one of these types, which the command line prints as a sentence, no traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class IdlError(Exception):
+    """Base of all errors meant for the user.
+
+    Attributes:
+        exit_status: what ``idl`` exits with: 1 when the work failed, 2 when the request was wrong.
+    """
+
+    exit_status: int = 1
+
+
+class RequestError(IdlError, ValueError):
+    """The request itself is wrong: nothing was started (exit status 2)."""
+
+    exit_status = 2
+
+
+class ConfigError(RequestError):
+    """One or more mistakes in the configuration, all reported at once.
+
+    Args:
+        problems: one sentence a mistake, each naming the key, the value and what is allowed.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class ArgumentError(RequestError):
+    """An argument of a Python call is out of range, or two of them contradict each other."""
+
+
+class ShapeError(RequestError):
+    """A tensor does not have the shape or dtype that the model or the problem needs."""
+
+
+class UnsupportedModelError(RequestError):
+    """A network cannot be expressed as asked; the message names the module."""
+
+
+class MissingExtraError(IdlError):
+    """An optional dependency is not installed; the message gives the install command."""
+
+
+class DataError(IdlError):
+    """A data file is missing, corrupt, truncated or mislabelled; the message names the file."""
+
+
+class RunError(IdlError):
+    """A run directory cannot be used as asked (no checkpoint, in use, made by another command)."""
+
+
+class NonFiniteError(IdlError):
+    """A loss, gradient or state became NaN or infinite; the message says where."""
+
+
+class ConvergenceWarning(UserWarning):
+    """A solve stopped before it reached its tolerance; the result is usable but inexact."""
+
+
+class WellPosednessWarning(UserWarning):
+    """A unique equilibrium is not guaranteed for the model as it stands."""
+
+
+class IgnoredOptionWarning(UserWarning):
+    """A request cannot be honoured here; the message says what is done instead."""

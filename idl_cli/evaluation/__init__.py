@@ -1,0 +1,1 @@
+"""Task metrics and the evaluation loop that training, sim and analysis share."""

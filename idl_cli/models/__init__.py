@@ -1,0 +1,1 @@
+"""Implicit models and the explicit networks beside them."""

@@ -1,0 +1,1 @@
+"""State-driven implicit modeling: states, statistics, row problem, solvers, certificate, model."""

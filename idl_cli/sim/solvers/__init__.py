@@ -1,0 +1,1 @@
+"""Solvers of the row problem, one algorithm a file."""

@@ -41,8 +41,8 @@ format: $(STAMP) ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(BENCH_STAMP) ## measure speed and accuracy beside the peers; figures to benchmarks/results
-	$(BIN)/python -m benchmarks
+bench: $(BENCH_STAMP) ## measure beside the peers (ROOT=DIR: Fashion-MNIST files); figures to benchmarks/results
+	$(BIN)/python -m benchmarks $(if $(ROOT),--root $(ROOT))
 
 wheel: $(STAMP) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel

@@ -1,0 +1,92 @@
+"""Data sets to train and evaluate on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
+
+from idl_cli.config.fields import AT_LEAST_ONE, FRACTION, Range
+
+Normalize: TypeAlias = Literal["channel", "feature", "none"]
+Samples: TypeAlias = Annotated[int, AT_LEAST_ONE] | None
+
+
+@dataclass(frozen=True)
+class Digits:
+    """1,797 scanned digits of 8 x 8 pixels that come with scikit-learn; no download."""
+
+    name: Literal["digits"] = "digits"
+    normalize: Normalize = "channel"
+    train_samples: Samples = None
+    test_samples: Samples = None
+    validation_fraction: Annotated[float, FRACTION] = 0.1
+
+
+@dataclass(frozen=True)
+class Mnist:
+    """70,000 handwritten digits of 28 x 28 pixels."""
+
+    name: Literal["mnist"] = "mnist"
+    root: str | None = None
+    mirror: str | None = None
+    normalize: Normalize = "channel"
+    train_samples: Samples = None
+    test_samples: Samples = None
+    validation_fraction: Annotated[float, FRACTION] = 0.1
+
+
+@dataclass(frozen=True)
+class FashionMnist:
+    """70,000 grey photographs of clothes in 10 classes, 28 x 28 pixels."""
+
+    name: Literal["fashion_mnist"] = "fashion_mnist"
+    root: str | None = None
+    mirror: str | None = None
+    normalize: Normalize = "channel"
+    train_samples: Samples = None
+    test_samples: Samples = None
+    validation_fraction: Annotated[float, FRACTION] = 0.1
+
+
+@dataclass(frozen=True)
+class Cifar10:
+    """60,000 colour photographs in 10 classes, 32 x 32 pixels."""
+
+    name: Literal["cifar10"] = "cifar10"
+    root: str | None = None
+    mirror: str | None = None
+    augment: bool = True
+    normalize: Normalize = "channel"
+    train_samples: Samples = None
+    test_samples: Samples = None
+    validation_fraction: Annotated[float, FRACTION] = 0.1
+
+
+@dataclass(frozen=True)
+class Cifar100:
+    """60,000 colour photographs in 100 classes (or 20 coarse ones), 32 x 32 pixels."""
+
+    name: Literal["cifar100"] = "cifar100"
+    root: str | None = None
+    mirror: str | None = None
+    labels: Literal["fine", "coarse"] = "fine"
+    augment: bool = True
+    normalize: Normalize = "channel"
+    train_samples: Samples = None
+    test_samples: Samples = None
+    validation_fraction: Annotated[float, FRACTION] = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrays:
+    """Your own data: a .npz or .npy file, or a folder of images by class."""
+
+    name: Literal["arrays"] = "arrays"
+    file: str
+    target: str | None = None
+    task: Literal["auto", "classification", "regression"] = "auto"
+    normalize: Literal["auto", "channel", "feature", "none"] = "auto"
+    test_fraction: Annotated[float, Range(0, 1, low_open=True, high_open=True)] = 0.2
+    train_samples: Samples = None
+    test_samples: Samples = None
+    validation_fraction: Annotated[float, FRACTION] = 0.1

@@ -1,0 +1,67 @@
+"""Random changes of training images that keep their class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from idl_cli.data.randomness import Purpose, random_words
+
+
+class Augmentation(Protocol):
+    """A random change of a batch of raw samples, determined by the samples and the key alone."""
+
+    def __call__(self, inputs: Tensor, key: Sequence[int]) -> Tensor:
+        """Return changed samples of the same shape and dtype.
+
+        Args:
+            inputs: raw samples (b, *input_shape).
+            key: (seed, epoch, batch), which fixes every random number.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class CropFlip:
+    """Shift each image by up to ``padding`` pixels and mirror every other one.
+
+    The usual CIFAR augmentation (He et al., "Deep Residual Learning for Image Recognition", CVPR
+    2016, section 4.2): pad with zeros, crop at a random position, flip left-right with
+    probability 1/2; on raw pixels, so that the border is black before normalisation.
+
+    Args:
+        padding: pixels added on every side before the crop.
+        flip: whether to mirror.
+    """
+
+    padding: int = 4
+    flip: bool = True
+
+    def __call__(self, inputs: Tensor, key: Sequence[int]) -> Tensor:
+        """Return changed images (b, channels, height, width); see ``Augmentation``."""
+        batch, _, height, width = inputs.shape
+        words = random_words(3 * batch, Purpose.AUGMENTATION, *key).reshape(batch, 3)
+        # The remainder of a 64-bit word is uniform to within 2⁻⁶⁰.
+        offsets = torch.from_numpy(
+            (words[:, :2] % np.uint64(2 * self.padding + 1)).astype(np.int64)
+        )
+        mirrored = torch.from_numpy(words[:, 2] % np.uint64(2) == 1) & self.flip
+        rows = offsets[:, :1] + torch.arange(height)
+        columns = torch.arange(width).expand(batch, width)
+        columns = torch.where(mirrored[:, None], width - 1 - columns, columns) + offsets[:, 1:]
+        padded = functional.pad(inputs, (self.padding,) * 4)
+        device = inputs.device
+        # Advanced indices on both sides of the sliced channel axis put that axis last.
+        crops = padded[
+            torch.arange(batch, device=device)[:, None, None],
+            :,
+            rows.to(device)[:, :, None],
+            columns.to(device)[:, None, :],
+        ]
+        return crops.permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,122 @@
+"""Batches whose order and content depend on (seed, epoch, batch) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from idl_cli.data.augmentation import Augmentation
+from idl_cli.data.dataset import Split
+from idl_cli.data.preprocessing import Preprocessing
+from idl_cli.data.randomness import Purpose, random_permutation
+from idl_cli.errors import ArgumentError
+
+
+class BatchLoader:
+    """Draws preprocessed batches from a part that is held in memory.
+
+    No random state is carried along: the order is a function of (seed, epoch), an augmentation's
+    numbers of (seed, epoch, batch). An interrupted epoch is therefore continued exactly with
+    ``set_epoch(e)`` and ``iterate(k)``; nothing else needs saving. There are no worker processes:
+    samples are gathered raw (8-bit pixels as such) and converted a batch at a time.
+
+    Args:
+        split: the samples.
+        batch_size: samples in a batch; the last batch of an epoch may be smaller.
+        preprocessing: raw samples to model inputs.
+        shuffle: a new order every epoch, or the stored order always.
+        seed: non-negative integer behind the order and the augmentation.
+        augmentation: applied to raw samples before the preprocessing.
+        device: where batches are returned; the CPU by default.
+        dtype: floating dtype of inputs and of real targets; torch's default dtype by default.
+        drop_last: leave out a smaller last batch.
+
+    Raises:
+        ArgumentError: ``batch_size`` is below 1, the seed is negative, or no batch would be drawn.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        *,
+        preprocessing: Preprocessing,
+        shuffle: bool,
+        seed: int,
+        augmentation: Augmentation | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        drop_last: bool = False,
+    ) -> None:
+        if batch_size < 1:
+            raise ArgumentError(f"batch_size={batch_size}: at least 1 is needed")
+        if seed < 0:
+            raise ArgumentError(f"seed={seed}: a non-negative integer is needed")
+        self._split = split
+        self._batch_size = batch_size
+        self._shuffle = shuffle
+        self._seed = seed
+        self._augmentation = augmentation
+        self._device = torch.device(device)
+        self._dtype = torch.get_default_dtype() if dtype is None else dtype
+        self._drop_last = drop_last
+        self._preprocess = preprocessing.on(self._device, self._dtype)
+        self._epoch = 0
+        if len(self) == 0:
+            raise ArgumentError(
+                f"{len(split)} samples make no batch of {batch_size}"
+                + (" (drop_last leaves out a smaller one)" if drop_last and len(split) else "")
+            )
+
+    def __len__(self) -> int:
+        """Number of batches in an epoch."""
+        full, rest = divmod(len(self._split), self._batch_size)
+        return full + (rest > 0 and not self._drop_last)
+
+    @property
+    def batch_size(self) -> int:
+        """Samples in every batch but possibly the last."""
+        return self._batch_size
+
+    @property
+    def samples(self) -> int:
+        """Number of samples drawn in an epoch."""
+        count = len(self._split)
+        return len(self) * self._batch_size if self._drop_last else count
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose which epoch the next iteration draws; it does not advance by itself."""
+        if epoch < 0:
+            raise ArgumentError(f"epoch={epoch}: a non-negative integer is needed")
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.iterate()
+
+    def iterate(self, start_batch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Draw the epoch's batches from ``start_batch`` on, as if the earlier ones had been drawn.
+
+        Yields:
+            Inputs (b, *input_shape) and targets: (b,) int64, or (b, q) of the loader's dtype.
+        """
+        epoch = self._epoch  # a set_epoch during the iteration concerns the next one
+        order = self._order(epoch)
+        for batch in range(start_batch, len(self)):
+            chosen = order[batch * self._batch_size : (batch + 1) * self._batch_size]
+            inputs = self._split.inputs[chosen]
+            targets = self._split.targets[chosen].to(self._device)
+            if self._augmentation is not None:
+                inputs = self._augmentation(inputs, (self._seed, epoch, batch))
+            if targets.is_floating_point():
+                targets = targets.to(self._dtype)
+            yield self._preprocess(inputs), targets
+
+    def _order(self, epoch: int) -> Tensor:
+        count = len(self._split)
+        if not self._shuffle:
+            order = torch.arange(count)
+        else:
+            order = torch.from_numpy(random_permutation(count, Purpose.ORDER, self._seed, epoch))
+        return order.to(self._split.inputs.device)

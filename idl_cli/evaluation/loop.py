@@ -1,0 +1,97 @@
+"""One pass of a model over samples, without gradient and without trace in the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from idl_cli.data.task import Task
+from idl_cli.errors import ArgumentError
+from idl_cli.evaluation.metrics import Loss, make_metrics
+
+
+class _Statistics(Protocol):
+    def reset(self) -> None: ...
+
+    def summary(self) -> dict[str, float]: ...
+
+
+@runtime_checkable
+class _CountsIterations(Protocol):
+    @property
+    def solve_statistics(self) -> _Statistics | None: ...
+
+
+def evaluate(
+    model: nn.Module,
+    loader: Iterable[tuple[Tensor, Tensor]],
+    task: Task,
+    *,
+    loss: Loss | None = None,
+) -> dict[str, float]:
+    """Measure a model on all samples of a loader.
+
+    The model runs in evaluation mode and is left in the modes it was in. Where it counts the
+    iterations of its equilibrium solves, the count is reset first and belongs to this pass alone
+    afterwards: read the counts of a training epoch before validating.
+
+    Args:
+        model: maps inputs (b, *input_shape) to outputs (b, output_dim).
+        loader: batches of preprocessed inputs and targets.
+        task: decides the metrics.
+        loss: see ``make_metrics``.
+
+    Returns:
+        ``loss`` and ``accuracy`` (``top5_accuracy`` where there are many classes), or ``loss``,
+        ``r2``, ``mse``, ``mae`` and ``mape``: definitions in ``metrics``; and what the model's
+        ``solve_statistics`` sum up (``iterations_mean``, …).
+
+    Raises:
+        ArgumentError: the loader has no batches.
+        ShapeError: the outputs do not have the shape (b, output_dim).
+    """
+    metrics = make_metrics(task, loss)
+    statistics = model.solve_statistics if isinstance(model, _CountsIterations) else None
+    if statistics is not None:
+        statistics.reset()
+    empty = True
+    with _evaluation_mode(model), torch.no_grad():
+        for inputs, targets in loader:
+            metrics.update(model(inputs), targets)
+            empty = False
+    if empty:
+        raise ArgumentError("there are no batches to evaluate on")
+    solved = {} if statistics is None else statistics.summary()
+    return {**metrics.compute(), **solved}
+
+
+def predict(model: nn.Module, batches: Iterable[Tensor]) -> Tensor:
+    """Return the outputs of a model for batches of preprocessed inputs, on the CPU.
+
+    Returns:
+        Tensor (m, output_dim) in the batches' order.
+
+    Raises:
+        ArgumentError: there are no batches.
+    """
+    with _evaluation_mode(model), torch.no_grad():
+        outputs = [model(inputs).cpu() for inputs in batches]
+    if not outputs:
+        raise ArgumentError("there are no batches to predict from")
+    return torch.cat(outputs)
+
+
+@contextmanager
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+    # Module by module: a part that was frozen in evaluation mode must stay so.
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,322 @@
+"""What a run leaves behind, and the one class that writes it.
+
+    summary.json                    the result; absent while the run lives and when it was killed
+    metrics.jsonl                   one JSON object a line, in the order of events
+    checkpoints/{last,best}         .safetensors: all that a bit-exact resume needs; .json: its tale
+    model.safetensors, model.json   the trained model alone
+    environment.json                versions, git revision, device, threads
+    *.png                           figures
+
+Every file is replaced in one step, except ``metrics.jsonl``, which grows line by line and is cut
+back to the checkpoint's length when a run is resumed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from idl_cli.errors import RunError
+from idl_cli.run.files import TEMPORARY_SUFFIX, json_bytes, json_line, read_json, write_atomic
+from idl_cli.run.lock import RunLock, is_locked
+from idl_cli.run.state import read_state, write_state, write_tensors
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from idl_cli.data.preprocessing import Preprocessing
+    from idl_cli.data.task import Task
+
+Status = Literal["completed", "failed", "interrupted"]
+Which = Literal["last", "best"]
+
+SUMMARY = "summary.json"
+METRICS = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
+MODEL = "model"
+
+_FIGURE_DPI = 150
+
+
+class RunDirectory:
+    """The directory of one run, held under a lock while it is written.
+
+    Use as a context manager, or call ``close``: either gives the lock back.
+
+    Args:
+        path: the directory; made if absent. What others put there (``.hydra/``, the log) stays.
+        command: the sub-command that runs, e.g. ``train``.
+        seed: the run's seed, or None where nothing is random.
+        resume: continue the run found there. Otherwise a directory that already holds one is
+            refused: two runs in one directory would be told apart by nobody.
+
+    Raises:
+        RunError: the directory is in use, or holds a run and ``resume`` is False.
+    """
+
+    def __init__(
+        self, path: Path | str, *, command: str, seed: int | None = None, resume: bool = False
+    ) -> None:
+        self.path = Path(path)
+        self.command = command
+        self.seed = seed
+        self._started = time.monotonic()
+        self._metrics_rows = 0
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = RunLock(self.path)
+        try:
+            self._take_over(resume)
+        except BaseException:
+            self.close()
+            raise
+
+    def _take_over(self, resume: bool) -> None:
+        previous = [name for name in (SUMMARY, METRICS, CHECKPOINTS) if (self.path / name).exists()]
+        if previous and not resume:
+            raise RunError(
+                f"{self.path}: already holds a run ({', '.join(previous)}); continue it with"
+                " resume=auto, or choose another directory (hydra.run.dir=DIR)"
+            )
+        if (self.path / SUMMARY).exists():
+            made_by = read_json(self.path / SUMMARY).get("command")
+            if made_by != self.command:
+                raise RunError(
+                    f"{self.path}: made by `idl {made_by}`; `idl {self.command}` cannot continue it"
+                )
+            # A resumed run that is killed must not look as if it had ended the way it did before.
+            (self.path / SUMMARY).unlink()
+        for leftover in self.path.rglob(f".*{TEMPORARY_SUFFIX}"):
+            leftover.unlink()
+        if (self.path / METRICS).exists():
+            self._metrics_rows = len(read_metrics(self.path))
+
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the lock back; a second call does nothing."""
+        self._lock.release()
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds since this process took the directory."""
+        return time.monotonic() - self._started
+
+    # -- metrics -------------------------------------------------------------------------------
+
+    @property
+    def metrics_rows(self) -> int:
+        """Number of rows in ``metrics.jsonl``."""
+        return self._metrics_rows
+
+    def append_metrics(self, row: Mapping[str, object]) -> None:
+        """Add a row to ``metrics.jsonl``; a reader, or a crash, finds it there on return."""
+        with (self.path / METRICS).open("ab") as file:
+            file.write(json_line(row))
+        self._metrics_rows += 1
+
+    def truncate_metrics(self, rows: int) -> None:
+        """Keep the first rows alone: those written before the checkpoint that is resumed.
+
+        Raises:
+            RunError: there are fewer rows than that.
+        """
+        found = read_metrics(self.path) if (self.path / METRICS).exists() else []
+        if len(found) < rows:
+            raise RunError(
+                f"{self.path / METRICS}: {len(found)} rows, but the checkpoint was saved after"
+                f" {rows}; the file was altered"
+            )
+        self.replace_metrics(found[:rows])
+
+    def replace_metrics(self, rows: list[dict[str, object]]) -> None:
+        """Write ``metrics.jsonl`` anew, e.g. with the rows of the run that this one continues."""
+        write_atomic(self.path / METRICS, b"".join(json_line(row) for row in rows))
+        self._metrics_rows = len(rows)
+
+    # -- checkpoints ---------------------------------------------------------------------------
+
+    def checkpoint_path(self, which: Which) -> Path:
+        """Return the safetensors file of a checkpoint, which may not exist."""
+        return self.path / CHECKPOINTS / f"{which}.safetensors"
+
+    def save_checkpoint(
+        self, which: Which, state: object, description: Mapping[str, object]
+    ) -> None:
+        """Write a checkpoint: a nested state of tensors, arrays and plain values.
+
+        The safetensors file is complete in itself. The JSON beside it is for people: it repeats
+        the checksum of the tensors it speaks of.
+
+        Args:
+            which: ``last`` or ``best``.
+            state: what ``load_checkpoint`` gives back, to the bit.
+            description: epoch, step and the like, for the JSON file.
+        """
+        if (self.path / METRICS).exists():
+            _flush_to_disk(self.path / METRICS)  # a checkpoint counts on the rows before it
+        path = self.checkpoint_path(which)
+        digest = write_state(path, state)
+        write_atomic(path.with_suffix(".json"), json_bytes({**description, "sha256": digest}))
+
+    def load_checkpoint(self, which: Which) -> object:
+        """Read a checkpoint's state.
+
+        Raises:
+            RunError: it is missing, damaged, or was not written by idl; the message names it.
+        """
+        return read_state(self.checkpoint_path(which))
+
+    def adopt(self, other: Path) -> None:
+        """Copy another run's checkpoints and metrics here, to continue it in this directory."""
+        (self.path / CHECKPOINTS).mkdir(exist_ok=True)
+        for source in sorted((other / CHECKPOINTS).glob("*.*")):
+            write_atomic(self.path / CHECKPOINTS / source.name, source.read_bytes())
+        if (other / METRICS).exists():
+            self.replace_metrics(read_metrics(other))
+
+    # -- the model, figures, other files ---------------------------------------------------------
+
+    def save_model(
+        self,
+        model: nn.Module,
+        *,
+        preprocessing: Preprocessing | None,
+        task: Task | None,
+        name: str = "implicit",
+    ) -> None:
+        """Write the trained model: all that ``load_model`` needs, and nothing else.
+
+        Args:
+            model: has ``constructor_arguments()``, plain values that make it again.
+            preprocessing: raw samples to the model's inputs; None where there is none.
+            task: what the model predicts; None where that is unknown.
+            name: the model's option in the config group ``model``.
+        """
+        arguments = model.constructor_arguments()  # type: ignore[operator]
+        dtype = next((p.dtype for p in model.parameters()), torch.get_default_dtype())
+        description: dict[str, object] = {
+            "name": name,
+            "arguments": arguments,
+            "dtype": str(dtype).removeprefix("torch."),
+            "preprocessing": None if preprocessing is None else preprocessing.to_dict(),
+            "task": None if task is None else task.to_dict(),
+        }
+        # The description is in the header of the tensors' file too, whence it is read: a crash
+        # between the two files leaves no pair that does not match.
+        header = json.loads(json_bytes(description))
+        digest = write_tensors(self.path / f"{MODEL}.safetensors", model.state_dict(), header)
+        self.write_json(f"{MODEL}.json", {**description, "sha256": digest})
+
+    def write_json(self, name: str, value: object) -> None:
+        """Write a JSON file; NaN and infinities become null."""
+        write_atomic(self.path / name, json_bytes(value))
+
+    def write_tensors(
+        self, name: str, tensors: Mapping[str, Tensor], metadata: object = None
+    ) -> None:
+        """Write a safetensors file, readable by ``run.state.read_tensors``."""
+        write_tensors(self.path / name, tensors, metadata)
+
+    def save_figure(self, name: str, figure: Figure) -> None:
+        """Write a figure as PNG."""
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=_FIGURE_DPI)
+        write_atomic(self.path / name, buffer.getvalue())
+
+    def finish(
+        self,
+        status: Status,
+        metrics: Mapping[str, object],
+        error: str | None = None,
+        sections: Mapping[str, object] | None = None,
+    ) -> None:
+        """Write ``summary.json``: from now on the run counts as ended.
+
+        Args:
+            status: how it ended.
+            metrics: the command's figures.
+            error: one sentence, when it failed.
+            sections: further top-level entries, e.g. ``{"sim": {…}}``.
+        """
+        summary: dict[str, object] = {
+            "command": self.command,
+            "status": status,
+            "seed": self.seed,
+            "seconds": round(self.seconds, 3),
+            "metrics": dict(metrics),
+        }
+        if error is not None:
+            summary["error"] = error
+        self.write_json(SUMMARY, {**summary, **(sections or {})})
+
+
+def run_status(path: Path) -> Status | Literal["running", "killed"]:
+    """Say how the run in a directory ended, or that it lives.
+
+    A directory without a summary and without a live lock was killed.
+    """
+    if is_locked(path):
+        return "running"
+    if not (path / SUMMARY).exists():
+        return "killed"
+    return cast(Status, read_json(path / SUMMARY).get("status"))
+
+
+def read_summary(path: Path) -> dict[str, object]:
+    """Read a run's ``summary.json``.
+
+    Raises:
+        RunError: it is missing or unreadable.
+    """
+    return read_json(path / SUMMARY)
+
+
+def read_metrics(path: Path) -> list[dict[str, object]]:
+    """Read the rows of a run's ``metrics.jsonl``.
+
+    A last line without its line feed is one that a crash cut short: it is left out.
+
+    Raises:
+        RunError: the file is missing, or a complete line is not a JSON object.
+    """
+    file = path / METRICS
+    try:
+        lines = file.read_bytes().split(b"\n")
+    except OSError as error:
+        raise RunError(f"{file}: cannot be read ({error})") from error
+    rows = []
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise RunError(f"{file}: line {number} is not JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise RunError(f"{file}: line {number} is not a JSON object")
+        rows.append(row)
+    return rows
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

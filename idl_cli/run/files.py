@@ -1,0 +1,95 @@
+"""Files that are the old one or the new one, never half of one; JSON that is always valid."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from idl_cli.errors import RunError
+
+TEMPORARY_SUFFIX = ".tmp"
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Replace a file's content in one step: a reader, or a crash, finds the old or the new one.
+
+    The content goes to a temporary file in the same directory, is flushed to the disk and renamed
+    over the old file; then the directory's entry is flushed too.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def to_json(value: object) -> object:
+    """Return a value as JSON can hold it.
+
+    NaN and infinities become null: JSON has no such numbers, and a reader that meets ``NaN`` in a
+    file refuses all of it. Paths become text, tuples lists, NumPy numbers and one-element tensors
+    Python numbers.
+
+    Raises:
+        TypeError: the value has no JSON form.
+    """
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): to_json(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(entry) for entry in value]
+    if isinstance(value, Path | torch.device | torch.dtype):
+        return str(value)
+    if isinstance(value, np.generic):
+        return to_json(value.item())
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        return to_json(value.item())
+    raise TypeError(f"a {type(value).__name__} has no JSON form: {value!r}")
+
+
+def json_bytes(value: object) -> bytes:
+    """Return an indented UTF-8 JSON document."""
+    text = json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def json_line(value: object) -> bytes:
+    """Return a JSON document on one line, with its line feed."""
+    return json.dumps(to_json(value), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """Read a JSON object from a file.
+
+    Raises:
+        RunError: the file is missing, unreadable or not a JSON object.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise RunError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: not a readable JSON file ({error})") from error
+    if not isinstance(value, dict):
+        raise RunError(f"{path}: a JSON object is needed, not a {type(value).__name__}")
+    return value

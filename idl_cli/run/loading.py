@@ -1,0 +1,92 @@
+"""Give back what a run learned: the model alone, or with all that is needed to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import nn
+
+from idl_cli import registry
+from idl_cli.data.preprocessing import Preprocessing
+from idl_cli.data.task import Task
+from idl_cli.errors import IdlError, RunError
+from idl_cli.run.directory import MODEL
+from idl_cli.run.state import read_tensors
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A trained model and what it needs.
+
+    Attributes:
+        path: the run directory.
+        name: the model's option in the config group ``model``.
+        model: in evaluation mode.
+        preprocessing: raw samples to the model's inputs; None if the run had none.
+        task: what the model predicts; None if the run did not say.
+        dtype: of the weights.
+    """
+
+    path: Path
+    name: str
+    model: nn.Module
+    preprocessing: Preprocessing | None
+    task: Task | None
+    dtype: torch.dtype
+
+
+def load_model(run_dir: Path | str, *, device: torch.device | str = "cpu") -> nn.Module:
+    """Return the trained model of a run, in evaluation mode.
+
+    Args:
+        run_dir: a run directory, of ``idl train`` or ``idl sim``.
+        device: where to put the model.
+
+    Raises:
+        RunError: the directory holds no usable model; the message names the file.
+    """
+    return load_run(run_dir, device=device).model
+
+
+def load_run(run_dir: Path | str, *, device: torch.device | str = "cpu") -> LoadedRun:
+    """Return the trained model of a run with its preprocessing and task.
+
+    Args:
+        run_dir: a run directory, of ``idl train`` or ``idl sim``.
+        device: where to put the model.
+
+    Raises:
+        RunError: the directory holds no usable model; the message names the file.
+    """
+    path = Path(run_dir)
+    file = path / f"{MODEL}.safetensors"
+    if not path.is_dir():
+        raise RunError(f"{path}: no such run directory")
+    if not file.is_file():
+        raise RunError(
+            f"{file}: no such file; the run has not ended, or it failed before it had a model"
+        )
+    tensors, description = read_tensors(file)
+    try:
+        values = cast(Mapping[str, object], description)
+        name = str(values["name"])
+        arguments = cast(Mapping[str, object], values["arguments"])
+        dtype = cast(torch.dtype, getattr(torch, str(values["dtype"])))
+        model = cast(nn.Module, registry.build("model", {"name": name, **arguments}))
+        model.to(dtype).load_state_dict(tensors)
+        preprocessing = cast(Mapping[str, object] | None, values["preprocessing"])
+        task = cast(Mapping[str, object] | None, values["task"])
+        return LoadedRun(
+            path=path,
+            name=name,
+            model=model.to(device).eval(),
+            preprocessing=None if preprocessing is None else Preprocessing.from_dict(preprocessing),
+            task=None if task is None else Task.from_dict(task),
+            dtype=dtype,
+        )
+    except (IdlError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise RunError(f"{file}: the model it describes cannot be made again: {error}") from error

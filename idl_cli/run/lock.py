@@ -1,0 +1,89 @@
+"""The live lock of a run directory: held by the process that writes there, gone when it dies."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+
+from idl_cli.errors import RunError
+
+LOCK_NAME = ".lock"
+
+_ATTEMPTS = 5  # a reader that asks whether a run is alive holds the lock for an instant
+_PAUSE = 0.05  # seconds
+
+
+class RunLock:
+    """An advisory lock (``flock``) on a file in the run directory.
+
+    The kernel drops it when its holder ends, however it ends, so a lock that is held means a live
+    process and a killed run leaves none. The file names the holder for the one who is refused.
+
+    Args:
+        directory: the run directory, which exists.
+
+    Raises:
+        RunError: another process, or another part of this one, holds the lock.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / LOCK_NAME
+        self._descriptor: int | None = _acquire(self._path)
+        holder = {"pid": os.getpid(), "host": socket.gethostname()}
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, json.dumps(holder).encode() + b"\n", 0)
+
+    def release(self) -> None:
+        """Give the lock back; a second call does nothing."""
+        if self._descriptor is None:
+            return
+        # Unlinked while still held: whoever opened this file in between sees that it is gone
+        # (`_acquire` compares the two) and tries again on a new one.
+        self._path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+        self._descriptor = None
+
+
+def is_locked(directory: Path) -> bool:
+    """Say whether a live process holds the lock of a run directory."""
+    try:
+        descriptor = os.open(directory / LOCK_NAME, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _acquire(path: Path) -> int:
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            time.sleep(_PAUSE)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        os.close(descriptor)
+    raise RunError(
+        f"{path.parent}: in use by {_holder(path)}; wait for it to end, or choose another directory"
+        " (hydra.run.dir=DIR)"
+    )
+
+
+def _holder(path: Path) -> str:
+    try:
+        holder = json.loads(path.read_text())
+        return f"process {holder['pid']} on {holder['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

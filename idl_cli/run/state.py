@@ -1,0 +1,143 @@
+"""Nested state ↔ one safetensors file: no pickle, so a foreign file can do no harm.
+
+Tensors and arrays are the file's tensors; everything around them is JSON in the file's own header.
+One file replaced in one step means that numbers and structure can never belong to two moments.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from idl_cli.errors import RunError
+from idl_cli.run.files import write_atomic
+
+FORMAT = "idl 1"
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: object = None) -> str:
+    """Write named tensors and JSON metadata to a safetensors file, atomically.
+
+    Args:
+        path: the file.
+        tensors: name → tensor on any device, any dtype and layout that safetensors knows.
+        metadata: a JSON value kept in the file's header.
+
+    Returns:
+        The SHA-256 digest of the tensors, which the header holds too.
+    """
+    # Copies: safetensors refuses tensors that share memory, as tied weights do.
+    stored = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    digest = _digest(stored)
+    header = {"format": FORMAT, "sha256": digest, "content": json.dumps(metadata, allow_nan=False)}
+    write_atomic(path, save(stored, metadata=header))
+    return digest
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], object]:
+    """Read what ``write_tensors`` wrote: the tensors, on the CPU, and the metadata.
+
+    Raises:
+        RunError: the file is missing, cut short, altered, or was not written by idl.
+    """
+    if not path.is_file():
+        raise RunError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{path}: damaged, or not a safetensors file ({error})") from error
+    if header.get("format") != FORMAT:
+        raise RunError(f"{path}: not written by idl, or by a version with another format")
+    if header.get("sha256") != _digest(tensors):
+        raise RunError(f"{path}: damaged: its tensors do not match their checksum")
+    return tensors, json.loads(header["content"])
+
+
+def write_state(path: Path, state: object) -> str:
+    """Write a nested state atomically; see ``pack`` for what it may hold. Returns its digest."""
+    tensors: dict[str, Tensor] = {}
+    structure = pack(state, tensors)
+    return write_tensors(path, tensors, structure)
+
+
+def read_state(path: Path) -> object:
+    """Read what ``write_state`` wrote, equal to the bit and with the same types.
+
+    Raises:
+        RunError: as ``read_tensors``.
+    """
+    tensors, structure = read_tensors(path)
+    try:
+        return unpack(structure, tensors)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path}: not a state written by idl ({error!r})") from error
+
+
+def pack(value: object, tensors: dict[str, Tensor]) -> object:
+    """Return the JSON structure of a nested state and put its tensors aside.
+
+    Args:
+        value: None, booleans, numbers (NaN and infinities included), strings, tensors, NumPy
+            arrays, and lists, tuples and mappings of them, mappings with any such key.
+        tensors: filled with what the structure refers to, named by number.
+
+    Raises:
+        TypeError: something in the state is none of these.
+    """
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"float": repr(value)}
+    if isinstance(value, Tensor | np.ndarray):
+        kind = "tensor" if isinstance(value, Tensor) else "array"
+        name = str(len(tensors))
+        tensors[name] = value if isinstance(value, Tensor) else torch.from_numpy(value.copy())
+        return {kind: name}
+    if isinstance(value, list):
+        return [pack(entry, tensors) for entry in value]
+    if isinstance(value, tuple):
+        return {"tuple": [pack(entry, tensors) for entry in value]}
+    if isinstance(value, Mapping):
+        # Pairs, because JSON keys are strings and an optimiser's are numbers.
+        return {"dict": [[pack(k, tensors), pack(v, tensors)] for k, v in value.items()]}
+    raise TypeError(f"a {type(value).__name__} cannot be part of a saved state")
+
+
+def unpack(structure: object, tensors: Mapping[str, Tensor]) -> object:
+    """Return the state that ``pack`` took apart."""
+    if isinstance(structure, list):
+        return [unpack(entry, tensors) for entry in structure]
+    if not isinstance(structure, dict):
+        return structure
+    ((kind, content),) = structure.items()
+    if kind == "float":
+        return float(content)
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "array":
+        return tensors[content].numpy()
+    if kind == "tuple":
+        return tuple(unpack(entry, tensors) for entry in content)
+    if kind == "dict":
+        return {unpack(key, tensors): unpack(value, tensors) for key, value in content}
+    raise ValueError(f"unknown kind {kind!r}")
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,71 @@
+"""Exact equilibria for a strictly upper triangular A: one sweep, no tolerance.
+
+State i depends on the states after it only, so x = φ(Ax + b) is solved from the last state to the
+first, and the adjoint v = d ⊙ (g + Aᵀv) from the first to the last. Neighbouring states that do not
+depend on each other are computed together: for the block form of a feed-forward network the blocks
+found are its layers (MATH: a layer's weights sit on the first block super-diagonal).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from idl_cli.equilibrium.activations import Activation
+
+
+def independent_blocks(matrix: Tensor) -> list[tuple[int, int]]:
+    """Split the states into the fewest consecutive blocks [start, stop) with A zero inside each.
+
+    Args:
+        matrix: strictly upper triangular A (n, n).
+
+    Returns:
+        The blocks, last first; one for a zero matrix, n for a dense triangle.
+    """
+    size = matrix.shape[0]
+    columns = torch.arange(size, device=matrix.device)
+    # The first state that each state depends on; n where it depends on none.
+    first: list[int] = torch.where(matrix != 0, columns, size).amin(dim=1).tolist()
+    blocks = []
+    stop = size
+    for state in range(size - 1, -1, -1):
+        if first[state] < stop:
+            blocks.append((state + 1, stop))
+            stop = state + 1
+    blocks.append((0, stop))
+    return blocks
+
+
+@torch.no_grad()
+def solve_state(matrix: Tensor, offset: Tensor, activation: Activation) -> Tensor:
+    """Return the x (m, n) with x = φ(Ax + b), by back-substitution.
+
+    Args:
+        matrix: strictly upper triangular A (n, n).
+        offset: b for every sample (m, n).
+        activation: φ.
+    """
+    # State-major, so that each block is contiguous.
+    x = offset.t().contiguous()
+    for start, stop in independent_blocks(matrix):
+        z = torch.addmm(x[start:stop], matrix[start:stop, stop:], x[stop:])
+        x[start:stop] = activation.in_place(z)
+    return x.t().contiguous()
+
+
+@torch.no_grad()
+def solve_adjoint(matrix: Tensor, slopes: Tensor, gradient: Tensor) -> Tensor:
+    """Return the v (m, n) with v = d ⊙ (g + Aᵀv), by forward substitution.
+
+    Args:
+        matrix: strictly upper triangular A (n, n).
+        slopes: d = φ′(z) for every sample (m, n).
+        gradient: g (m, n).
+    """
+    v = gradient.t().contiguous()
+    slopes = slopes.t().contiguous()
+    for start, stop in reversed(independent_blocks(matrix)):
+        total = torch.addmm(v[start:stop], matrix[:start, start:stop].t(), v[:start])
+        torch.mul(total, slopes[start:stop], out=v[start:stop])
+    return v.t().contiguous()

@@ -1,0 +1,258 @@
+"""One driver for batched fixed points x = f(x); methods supply the steps.
+
+Stopping, counting, the detection of non-finite samples and the freezing of finished ones happen
+here once, for the equilibrium and for its adjoint, whatever the method. Every sample is judged by
+itself: its residual ‖f(x) − x‖∞ / scale, with scale = 1 + ‖x‖∞ unless the caller gives another, is
+compared with ``tol``. Which iterations are checked depends on their number alone, so the result of
+a sample does not depend on the batch it is in (up to the rounding of a matrix product of another
+size).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from idl_cli.equilibrium.methods import Anderson, Picard, StepMethod
+from idl_cli.errors import ArgumentError, ShapeError
+
+MethodName = Literal["picard", "anderson"]
+
+# Frozen samples are dropped from the batch once this share of it is finished: dropping costs about
+# as much as an iteration.
+_COMPACTION_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class FixedPointSettings:
+    """How a fixed point is solved.
+
+    Args:
+        method: ``picard`` (x ← f(x)) or ``anderson`` (mixing over a window of past iterates).
+        max_iter: most evaluations of f, >= 1.
+        tol: largest relative residual of a converged sample, > 0. The default 1e-5 is within reach
+            of float32 and far below what training notices.
+        window: past steps that Anderson mixes, >= 1.
+        regularization: Tikhonov weight of Anderson's least squares, relative to its trace, >= 0.
+
+    Raises:
+        ArgumentError: a value is out of range.
+    """
+
+    method: MethodName = "picard"
+    max_iter: int = 500
+    tol: float = 1e-5
+    window: int = 5
+    regularization: float = 1e-8
+
+    def __post_init__(self) -> None:
+        allowed = get_args(MethodName)
+        if self.method not in allowed:
+            raise ArgumentError(
+                f"method={self.method!r} is not known: choose one of {', '.join(allowed)}."
+            )
+        if self.max_iter < 1:
+            raise ArgumentError(f"max_iter={self.max_iter} must be at least 1.")
+        if not (self.tol > 0 and math.isfinite(self.tol)):
+            raise ArgumentError(f"tol={self.tol} must be a positive number.")
+        if self.window < 1:
+            raise ArgumentError(f"window={self.window} must be at least 1.")
+        if not self.regularization >= 0:
+            raise ArgumentError(f"regularization={self.regularization} must not be negative.")
+
+
+class SolveStatus(Enum):
+    """How a solve ended; the value is the sentence to show."""
+
+    CONVERGED = "Every sample reached the tolerance."
+    MAX_ITERATIONS = "Some samples had not reached the tolerance after max_iter iterations."
+    NON_FINITE = "Some samples became NaN or infinite."
+
+
+@dataclass(frozen=True)
+class FixedPointResult:
+    """What a solve found.
+
+    Attributes:
+        value: the fixed points x (m, n); for a sample that failed, its last iterate.
+        iterations: evaluations of f spent on each sample (m,), int64.
+        residuals: relative residual of each ``value`` (m,), NaN where it is not finite.
+        converged: whether each residual is within the tolerance (m,).
+        status: the worst of the samples' outcomes.
+    """
+
+    value: Tensor
+    iterations: Tensor
+    residuals: Tensor
+    converged: Tensor
+    status: SolveStatus
+
+
+class SampleMap(ABC):
+    """A map f on a batch of samples that can be restricted to some of them.
+
+    A plain function works too; a restrictable map lets the driver drop finished samples.
+    """
+
+    @abstractmethod
+    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return f(x) for the samples (m, n); ``out`` (m, n) may be used to hold it."""
+
+    @abstractmethod
+    def restrict(self, samples: Tensor) -> SampleMap:
+        """Return the map for the samples at these indices (k,) only."""
+
+
+def solve_fixed_point(
+    function: SampleMap | Callable[[Tensor], Tensor],
+    start: Tensor,
+    settings: FixedPointSettings,
+    *,
+    scale: Tensor | None = None,
+) -> FixedPointResult:
+    """Solve x = f(x) for every sample.
+
+    No graph is recorded: gradients come from the implicit function theorem.
+
+    Args:
+        function: f, from (m, n) to (m, n), each sample by itself.
+        start: first iterates (m, n); not overwritten.
+        settings: method, tolerance and limits.
+        scale: what each sample's ‖f(x) − x‖∞ is divided by (m,); 1 + ‖x‖∞ of the current iterate
+            where it is None.
+
+    Raises:
+        ShapeError: ``start`` or an f(x) is not (m, n).
+    """
+    if start.dim() != 2:
+        raise ShapeError(f"start has shape {tuple(start.shape)}; expected (samples, states).")
+    with torch.no_grad():
+        return _Solve(function, start.detach(), settings, scale).run()
+
+
+class _Solve:
+    """The state of one solve: the samples still active and what is known of the others."""
+
+    def __init__(
+        self,
+        function: SampleMap | Callable[[Tensor], Tensor],
+        start: Tensor,
+        settings: FixedPointSettings,
+        scale: Tensor | None,
+    ) -> None:
+        self.function = function
+        self.start = start
+        self.settings = settings
+        self.scale = scale
+        self.method = _make_method(settings)
+        self.results: tuple[Tensor, Tensor, Tensor] | None = None
+        self.rows: Tensor | None = None  # indices of the active samples, None for all of them
+        self.pending: Tensor | None = None  # active samples not yet finished, None for all of them
+        self.pending_count = len(start)
+
+    def run(self) -> FixedPointResult:
+        x, spare = self.start, None
+        next_check = self.method.first_check
+        iteration = 0
+        while True:
+            iteration += 1
+            image = self._evaluate(x, spare)
+            residual = None
+            if iteration >= next_check or iteration == self.settings.max_iter:
+                next_check = self.method.next_check(iteration)
+                residual = self._residual(x, image)
+                # A NaN residual is not above the tolerance: that sample is finished, and failed.
+                running = residual > self.settings.tol
+                if self.pending is not None:
+                    running &= self.pending
+                count = int(running.sum())
+                if count == 0 or iteration == self.settings.max_iter:
+                    return self._finish(x, residual, iteration)
+                if count < self.pending_count:
+                    self._freeze(x, residual, iteration, running)
+                    self.pending, self.pending_count = running, count
+                    if count <= (1 - _COMPACTION_SHARE) * len(x):
+                        kept = running.nonzero().squeeze(1)
+                        self._compact(kept)
+                        x, image = x[kept], image[kept]
+                        residual = residual[kept]
+            following = self.method.step(x, image, residual)
+            spare = x if following is image else image
+            if spare is self.start:
+                spare = None
+            x = following
+
+    def _evaluate(self, x: Tensor, spare: Tensor | None) -> Tensor:
+        if isinstance(self.function, SampleMap):
+            return self.function(x, spare)
+        image = self.function(x)
+        if image.shape != x.shape:
+            raise ShapeError(
+                f"f maps {tuple(x.shape)} to {tuple(image.shape)}; a fixed point needs f(x) in "
+                "the shape of x."
+            )
+        return image
+
+    def _residual(self, x: Tensor, image: Tensor) -> Tensor:
+        difference = (image - x).abs_().amax(dim=1)
+        if self.scale is not None:
+            return difference.div_(self.scale)
+        return difference.div_(x.abs().amax(dim=1).add_(1))
+
+    def _freeze(self, x: Tensor, residual: Tensor, iteration: int, running: Tensor) -> None:
+        """Write down the samples that were pending and are no longer running."""
+        if self.results is None:
+            iterations = torch.full((len(x),), iteration, device=x.device)
+            self.results = (x.clone(), residual.clone(), iterations)
+            return
+        value, residuals, iterations = self.results
+        finished = ~running if self.pending is None else self.pending & ~running
+        if self.rows is None:
+            torch.where(finished[:, None], x, value, out=value)
+            torch.where(finished, residual, residuals, out=residuals)
+            iterations.masked_fill_(finished, iteration)
+        else:
+            indices = finished.nonzero().squeeze(1)
+            rows = self.rows[indices]
+            value[rows] = x[indices]
+            residuals[rows] = residual[indices]
+            iterations[rows] = iteration
+
+    def _compact(self, kept: Tensor) -> None:
+        if not isinstance(self.function, SampleMap):
+            return
+        self.function = self.function.restrict(kept)
+        self.method.restrict(kept)
+        self.rows = kept if self.rows is None else self.rows[kept]
+        self.scale = None if self.scale is None else self.scale[kept]
+        self.pending = None
+
+    def _finish(self, x: Tensor, residual: Tensor, iteration: int) -> FixedPointResult:
+        if self.results is None:
+            iterations = torch.full((len(x),), iteration, device=x.device)
+            value, residuals = (x.clone() if x is self.start else x), residual
+        else:
+            nothing_runs = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+            self._freeze(x, residual, iteration, nothing_runs)
+            value, residuals, iterations = self.results
+        converged = residuals <= self.settings.tol
+        if bool(converged.all()):
+            status = SolveStatus.CONVERGED
+        elif bool(residuals.isfinite().all()):
+            status = SolveStatus.MAX_ITERATIONS
+        else:
+            status = SolveStatus.NON_FINITE
+        return FixedPointResult(value, iterations, residuals, converged, status)
+
+
+def _make_method(settings: FixedPointSettings) -> StepMethod:
+    if settings.method == "picard":
+        return Picard()
+    return Anderson(settings.window, settings.regularization)

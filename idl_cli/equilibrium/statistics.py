@@ -1,0 +1,112 @@
+"""How the solves of one model went since the last reset: iterations, residuals, failures."""
+
+from __future__ import annotations
+
+import warnings
+
+from torch import Tensor
+
+from idl_cli.equilibrium.fixed_point import FixedPointResult, SolveStatus
+from idl_cli.errors import ConvergenceWarning
+
+# Results are kept as tensors on their device, so that recording costs no synchronisation, and are
+# reduced once there are this many.
+_FOLD_EVERY = 256
+
+
+class SolveStatistics:
+    """Accumulates the solves of one model, forward and backward apart.
+
+    Args:
+        warn: whether the first solve that does not converge since the last reset gives a
+            ConvergenceWarning. One that reports failures in its own way, as the trainer does once
+            an epoch, sets this to False.
+
+    Attributes:
+        warn: as above; may be set at any time.
+    """
+
+    def __init__(self, *, warn: bool = True) -> None:
+        self.warn = warn
+        self._warned = False
+        self._forward = _Direction()
+        self._backward = _Direction()
+
+    def record_forward(self, result: FixedPointResult) -> None:
+        """Add the solve of a batch of equilibria."""
+        self._record(self._forward, result, "equilibria")
+
+    def record_backward(self, result: FixedPointResult) -> None:
+        """Add the solve of a batch of adjoints."""
+        self._record(self._backward, result, "adjoint states (gradients)")
+
+    def reset(self) -> None:
+        """Forget everything, and that a warning was given."""
+        self._warned = False
+        self._forward = _Direction()
+        self._backward = _Direction()
+
+    def summary(self) -> dict[str, float]:
+        """Return the figures since the last reset, under the names of ``metrics.jsonl``.
+
+        ``iterations_mean``, ``iterations_max``, ``unconverged_share`` (of the samples) and
+        ``residual_max`` of the forward solves, and the same prefixed with ``backward_``; a
+        direction without a solve is left out. A NaN residual counts as infinite.
+        """
+        return self._forward.summary("") | self._backward.summary("backward_")
+
+    def _record(self, direction: _Direction, result: FixedPointResult, what: str) -> None:
+        direction.add(result)
+        if result.status is SolveStatus.CONVERGED or self._warned or not self.warn:
+            return
+        self._warned = True
+        failed = int((~result.converged).sum())
+        worst = float(result.residuals.nan_to_num(nan=float("inf")).max())
+        warnings.warn(
+            f"{failed} of {len(result.converged)} {what} did not converge: {result.status.value} "
+            f"(largest residual {worst:.3g}, at most {int(result.iterations.max())} iterations). "
+            "Raise max_iter or tol, or check the inputs for NaN; further failures are counted in "
+            "solve_statistics without a warning until its reset().",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+
+
+class _Direction:
+    """Running sums over the samples of one kind of solve."""
+
+    def __init__(self) -> None:
+        self._results: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._samples = 0
+        self._unconverged = 0
+        self._iterations_sum = 0
+        self._iterations_max = 0
+        self._residual_max = 0.0
+
+    def add(self, result: FixedPointResult) -> None:
+        self._results.append((result.iterations, result.residuals, result.converged))
+        if len(self._results) >= _FOLD_EVERY:
+            self._fold()
+
+    def summary(self, prefix: str) -> dict[str, float]:
+        self._fold()
+        if not self._samples:
+            return {}
+        return {
+            f"{prefix}iterations_mean": self._iterations_sum / self._samples,
+            f"{prefix}iterations_max": float(self._iterations_max),
+            f"{prefix}unconverged_share": self._unconverged / self._samples,
+            f"{prefix}residual_max": self._residual_max,
+        }
+
+    def _fold(self) -> None:
+        for iterations, residuals, converged in self._results:
+            if not len(iterations):
+                continue
+            self._samples += len(iterations)
+            self._unconverged += int((~converged).sum())
+            self._iterations_sum += int(iterations.sum())
+            self._iterations_max = max(self._iterations_max, int(iterations.max()))
+            worst = float(residuals.nan_to_num(nan=float("inf")).max())
+            self._residual_max = max(self._residual_max, worst)
+        self._results.clear()

@@ -1,0 +1,37 @@
+"""What every model that the trainers know has in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from idl_cli.equilibrium.statistics import SolveStatistics
+
+JSONValue = str | int | float | bool | None | list["JSONValue"] | dict[str, "JSONValue"]
+
+
+class TrainableModel(nn.Module):
+    """A module that knows its constraint, its solves and how to be made again."""
+
+    def constrain_(self) -> None:
+        """Project the parameters on the model's constraint set; call after each optimiser step.
+
+        Does nothing for a model without constraints.
+        """
+
+    @property
+    def solve_statistics(self) -> SolveStatistics | None:
+        """Return the counts of the model's equilibrium solves, None where there are none."""
+        return None
+
+    def inf_norm_A(self) -> float | None:
+        """Return ‖A‖∞ of the matrix the model uses, None where there is no A."""
+        return None
+
+    @abstractmethod
+    def constructor_arguments(self) -> dict[str, JSONValue]:
+        """Return the keyword arguments that make a model of this architecture again."""
+        raise NotImplementedError

@@ -1,0 +1,464 @@
+"""The implicit model: x = φ(Ax + Bu + b), ŷ = Cx + Du + c."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from idl_cli.equilibrium.activations import get_activation
+from idl_cli.equilibrium.conditions import WellPosedness, well_posedness_problems
+from idl_cli.equilibrium.constraints import project_rows_l1, project_rows_l1_, row_l1_norms
+from idl_cli.equilibrium.fixed_point import FixedPointSettings
+from idl_cli.equilibrium.implicit_gradient import AdjointSettings, equilibrium
+from idl_cli.equilibrium.operators import (
+    DenseOperator,
+    LowRankOperator,
+    Operator,
+    StrictlyUpperTriangularOperator,
+)
+from idl_cli.equilibrium.statistics import SolveStatistics
+from idl_cli.errors import ArgumentError, ShapeError, WellPosednessWarning
+from idl_cli.models.base import JSONValue, TrainableModel
+
+# Rows of A = L Rᵀ formed at a time where its norm is asked for.
+_NORM_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class ImplicitWeights:
+    """The matrices an implicit model uses, detached: constraint applied, product formed.
+
+    Attributes:
+        A: (n, n).
+        B: (n, p).
+        C: (q, n).
+        D: (q, p); zeros where the model has none.
+        state_bias: (n,); zeros where the model has none.
+        output_bias: (q,); zeros where the model has none.
+    """
+
+    A: Tensor
+    B: Tensor
+    C: Tensor
+    D: Tensor
+    state_bias: Tensor
+    output_bias: Tensor
+
+
+class ImplicitModel(TrainableModel):
+    """Implicit model of El Ghaoui et al. (SIAM J. Math. Data Sci. 3(3), 2021, arXiv 1908.06315).
+
+    For an input u in R^p the state x in R^n solves x = φ(Ax + Bu + b) and the prediction is
+    ŷ = Cx + Du + c in R^q. Parameters: ``A`` (n, n), or ``L`` and ``R`` (n, r) with A = L Rᵀ;
+    ``B`` (n, p), ``C`` (q, n), ``D`` (q, p), ``state_bias`` (n,), ``output_bias`` (q,).
+
+    Initialisation. A is uniform with rows of l1 norm about κ/2: strictly inside the ball, where the
+    gradient sees no constraint, and quick to solve, while the feedback is felt from the first step.
+    The factors of a low-rank A are uniform in the same way, each with half of √κ. B, C, D and the
+    biases are uniform within ±1/√(fan-in), as torch's linear layers are.
+
+    Args:
+        input_dim: p; the product of the trailing dimensions of the input.
+        output_dim: q.
+        hidden_dim: n.
+        rank: r of A = L Rᵀ, 1 <= r <= n; None for a full matrix.
+        kappa: κ of ‖A‖∞ ≤ κ, in (0, 1); for low rank ‖L‖∞ and ‖Rᵀ‖∞ are kept below √κ each, so
+            that ‖A‖∞ up to κ stays within reach. 0.95 leaves the feedback strong and a solve within
+            some hundred iterations in the worst case.
+        bias: whether there are ``state_bias`` and ``output_bias``.
+        no_D: leaves out the direct term Du.
+        activation: name of φ.
+        well_posedness: ``linf`` keeps every row of A in the l1 ball of radius κ, ``triangular``
+            keeps A strictly upper triangular (a feed-forward network, solved in one sweep),
+            ``none`` keeps nothing and warns.
+        forward: how equilibria are solved: settings or their fields.
+        backward: how gradients are solved: settings or their fields.
+
+    Raises:
+        ArgumentError: a value is out of range or two contradict each other; all are named at once.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        hidden_dim: int,
+        *,
+        rank: int | None = None,
+        kappa: float = 0.95,
+        bias: bool = True,
+        no_D: bool = False,
+        activation: str = "relu",
+        well_posedness: WellPosedness = "linf",
+        forward: FixedPointSettings | Mapping[str, Any] | None = None,
+        backward: AdjointSettings | Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        _check_architecture(
+            {"input_dim": input_dim, "output_dim": output_dim, "hidden_dim": hidden_dim},
+            rank=rank,
+            kappa=kappa,
+            activation=activation,
+            well_posedness=well_posedness,
+        )
+        self.input_dim = input_dim
+        self.output_dim = output_dim
+        self.hidden_dim = hidden_dim
+        self.rank = rank
+        self.kappa = kappa
+        self.activation = get_activation(activation)
+        self.well_posedness = well_posedness
+        self.forward_settings = _settings(FixedPointSettings, forward, "forward")
+        self.backward_settings = _settings(AdjointSettings, backward, "backward")
+        self._solve_statistics = SolveStatistics()
+        if well_posedness == "none":
+            warnings.warn(
+                "well_posedness=none: nothing keeps x = φ(Ax + Bu) well-posed. The equilibrium may "
+                "not exist or not be unique, solves may not converge, and no certificate holds. "
+                "Choose linf or triangular to keep these.",
+                WellPosednessWarning,
+                stacklevel=2,
+            )
+        if rank is None:
+            self.A = nn.Parameter(torch.empty(hidden_dim, hidden_dim))
+        else:
+            self.L = nn.Parameter(torch.empty(hidden_dim, rank))
+            self.R = nn.Parameter(torch.empty(hidden_dim, rank))
+        self.B = nn.Parameter(torch.empty(hidden_dim, input_dim))
+        self.C = nn.Parameter(torch.empty(output_dim, hidden_dim))
+        self.D = None if no_D else nn.Parameter(torch.empty(output_dim, input_dim))
+        self.state_bias = nn.Parameter(torch.empty(hidden_dim)) if bias else None
+        self.output_bias = nn.Parameter(torch.empty(output_dim)) if bias else None
+        self.reset_parameters()
+
+    @classmethod
+    def from_weights(
+        cls,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        D: Tensor | None = None,
+        *,
+        state_bias: Tensor | None = None,
+        output_bias: Tensor | None = None,
+        activation: str = "relu",
+        kappa: float = 0.95,
+        well_posedness: WellPosedness = "linf",
+        forward: FixedPointSettings | Mapping[str, Any] | None = None,
+        backward: AdjointSettings | Mapping[str, Any] | None = None,
+    ) -> ImplicitModel:
+        """Make a model of given weights, which are copied; dtype and device are those of A.
+
+        Args:
+            A: (n, n); with ``linf`` its rows must lie in the l1 ball of radius κ, with
+                ``triangular`` it must be strictly upper triangular. It is never changed to fit.
+            B: (n, p).
+            C: (q, n).
+            D: (q, p); None for a model without it.
+            state_bias: (n,); a model with only one of the biases holds zeros for the other.
+            output_bias: (q,).
+            activation: name of φ.
+            kappa: κ.
+            well_posedness: as in the constructor.
+            forward: as in the constructor.
+            backward: as in the constructor.
+
+        Raises:
+            ShapeError: the shapes do not fit together.
+            ArgumentError: A is not in the set that ``well_posedness`` names.
+        """
+        for name, matrix in (("A", A), ("B", B), ("C", C)):
+            if matrix.dim() != 2:
+                raise ShapeError(f"{name} has shape {tuple(matrix.shape)}; expected a matrix.")
+        n, p, q = A.shape[0], B.shape[1], C.shape[0]
+        given = {
+            "A": (A, (n, n)),
+            "B": (B, (n, p)),
+            "C": (C, (q, n)),
+            "D": (D, (q, p)),
+            "state_bias": (state_bias, (n,)),
+            "output_bias": (output_bias, (q,)),
+        }
+        for name, (tensor, shape) in given.items():
+            if tensor is not None and tuple(tensor.shape) != shape:
+                raise ShapeError(
+                    f"{name} has shape {tuple(tensor.shape)}; A, B and C ask for {shape}."
+                )
+        if well_posedness == "triangular" and bool(A.tril().any()):
+            raise ArgumentError(
+                "well_posedness=triangular: A has entries on or below its diagonal. Reorder the "
+                "states, or choose linf."
+            )
+        norm = float(row_l1_norms(A).max())
+        # A matrix on the ball may have been rounded to its dtype; beyond that it is another model.
+        if well_posedness == "linf" and not norm <= kappa * (1 + 4 * torch.finfo(A.dtype).eps):
+            raise ArgumentError(
+                f"well_posedness=linf: ‖A‖∞ = {norm:.6g} exceeds kappa={kappa:g}. Rescale or "
+                "project the weights, raise kappa, or choose none."
+            )
+        model = cls(
+            p,
+            q,
+            n,
+            kappa=kappa,
+            bias=state_bias is not None or output_bias is not None,
+            no_D=D is None,
+            activation=activation,
+            well_posedness=well_posedness,
+            forward=forward,
+            backward=backward,
+        ).to(device=A.device, dtype=A.dtype)
+        with torch.no_grad():
+            for name, (tensor, _) in given.items():
+                parameter = getattr(model, name)
+                if parameter is not None:
+                    parameter.copy_(torch.zeros_like(parameter) if tensor is None else tensor)
+        return model
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew from torch's global generator; see the class for how."""
+        n = self.hidden_dim
+        if self.rank is None:
+            self.A.uniform_(-self.kappa / n, self.kappa / n)
+            if self.well_posedness == "triangular":
+                self.A.triu_(1)
+        else:
+            root = math.sqrt(self.kappa)
+            self.L.uniform_(-root / self.rank, root / self.rank)
+            self.R.uniform_(-root / n, root / n)
+        self.constrain_()
+        input_bound, state_bound = 1 / math.sqrt(self.input_dim), 1 / math.sqrt(n)
+        self.B.uniform_(-input_bound, input_bound)
+        self.C.uniform_(-state_bound, state_bound)
+        if self.D is not None:
+            self.D.uniform_(-input_bound, input_bound)
+        if self.state_bias is not None and self.output_bias is not None:
+            self.state_bias.uniform_(-input_bound, input_bound)
+            self.output_bias.uniform_(-state_bound, state_bound)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Predict.
+
+        Args:
+            inputs: u (m, ...), trailing dimensions flattened to p; dtype of the parameters.
+
+        Returns:
+            ŷ (m, q).
+
+        Raises:
+            ShapeError: the input has another size or dtype.
+        """
+        u = self._flatten(inputs)
+        x = self._equilibrium_eager(u)
+        prediction = functional.linear(x, self.C, self.output_bias)
+        if self.D is None:
+            return prediction
+        return prediction + functional.linear(u, self.D)
+
+    def equilibrium(self, inputs: Tensor, *, start: Tensor | None = None) -> Tensor:
+        """Return the equilibrium states x (m, n) of the inputs.
+
+        Args:
+            inputs: u (m, ...), as for the prediction.
+            start: first iterates (m, n); φ(Bu + b) where it is None.
+
+        Raises:
+            ShapeError: an argument has another size or dtype.
+        """
+        return self._equilibrium_eager(self._flatten(inputs), start)
+
+    @torch.no_grad()
+    def constrain_(self) -> None:
+        """Project the parameters on the constraint set; call after each optimiser step.
+
+        Afterwards every stored row, summed in float64, obeys the bound.
+        """
+        if self.well_posedness == "triangular":
+            self.A.triu_(1)
+        elif self.well_posedness == "linf" and self.rank is None:
+            project_rows_l1_(self.A, self.kappa)
+        elif self.well_posedness == "linf":
+            root = math.sqrt(self.kappa)
+            project_rows_l1_(self.L, root)
+            project_rows_l1_(self.R.t(), root)
+
+    def operator(self) -> Operator:
+        """Return A as the operator in use: with its constraint, in the graph of the parameters.
+
+        In training the stored parameters obey the constraint already (``constrain_``), and the
+        projection is the identity; rows beyond the ball are projected, and gradients go through it.
+        """
+        if self.well_posedness == "triangular":
+            return StrictlyUpperTriangularOperator(self.A.triu(1))
+        if self.rank is None:
+            linf = self.well_posedness == "linf"
+            return DenseOperator(project_rows_l1(self.A, self.kappa) if linf else self.A)
+        if self.well_posedness == "none":
+            return LowRankOperator(self.L, self.R)
+        root = math.sqrt(self.kappa)
+        return LowRankOperator(project_rows_l1(self.L, root), project_rows_l1(self.R.t(), root).t())
+
+    @torch.no_grad()
+    def effective_weights(self) -> ImplicitWeights:
+        """Return the matrices in use: A with its constraint applied (and its product formed)."""
+        factors = self.operator().factors
+        matrix = factors[0] if self.rank is None else factors[0] @ factors[1].t()
+        new_zeros = self.B.new_zeros
+        return ImplicitWeights(
+            A=matrix.detach().clone(),
+            B=self.B.detach().clone(),
+            C=self.C.detach().clone(),
+            D=new_zeros(self.output_dim, self.input_dim) if self.D is None else self.D.clone(),
+            state_bias=(
+                new_zeros(self.hidden_dim) if self.state_bias is None else self.state_bias.clone()
+            ),
+            output_bias=(
+                new_zeros(self.output_dim) if self.output_bias is None else self.output_bias.clone()
+            ),
+        )
+
+    @property
+    def solve_statistics(self) -> SolveStatistics:
+        """The counts of this model's solves since their last reset."""
+        return self._solve_statistics
+
+    @torch.no_grad()
+    def inf_norm_A(self) -> float:
+        """Return ‖A‖∞ of the matrix in use, summed in float64; of L Rᵀ without forming it."""
+        factors = self.operator().factors
+        if self.rank is None:
+            return float(row_l1_norms(factors[0]).max())
+        left, right = (factor.double() for factor in factors)
+        return max(
+            float(row_l1_norms(rows @ right.t()).max()) for rows in torch.split(left, _NORM_BLOCK)
+        )
+
+    def constructor_arguments(self) -> dict[str, JSONValue]:
+        """Return the keyword arguments that make a model of this architecture again."""
+        return {
+            "input_dim": self.input_dim,
+            "output_dim": self.output_dim,
+            "hidden_dim": self.hidden_dim,
+            "rank": self.rank,
+            "kappa": self.kappa,
+            "bias": self.state_bias is not None,
+            "no_D": self.D is None,
+            "activation": self.activation.name,
+            "well_posedness": self.well_posedness,
+            "forward": asdict(self.forward_settings),
+            "backward": asdict(self.backward_settings),
+        }
+
+    def extra_repr(self) -> str:
+        """Return what ``print(model)`` shows."""
+        rank = "" if self.rank is None else f", rank={self.rank}"
+        return (
+            f"input_dim={self.input_dim}, output_dim={self.output_dim}, "
+            f"hidden_dim={self.hidden_dim}{rank}, activation={self.activation.name}, "
+            f"well_posedness={self.well_posedness}, kappa={self.kappa:g}"
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        # A low-rank model has no parameter A; whoever asks for the matrix gets the product.
+        if name == "A" and "L" in self._parameters:
+            return self.L @ self.R.t()
+        return super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "A" and "L" in self.__dict__.get("_parameters", {}):
+            raise AttributeError("A = L Rᵀ is read-only in a low-rank model: set L and R.")
+        super().__setattr__(name, value)
+
+    def _flatten(self, inputs: Tensor) -> Tensor:
+        expected = f"expected (samples, ...) with {self.input_dim} values a sample"
+        if inputs.dim() < 2:
+            raise ShapeError(f"the input has shape {tuple(inputs.shape)}; {expected}.")
+        u = inputs.flatten(1)
+        if u.shape[1] != self.input_dim:
+            raise ShapeError(f"the input has shape {tuple(inputs.shape)}; {expected}.")
+        autocast = torch.is_autocast_enabled(u.device.type)
+        if u.dtype != self.B.dtype and not (autocast and u.is_floating_point()):
+            raise ShapeError(
+                f"the input is {u.dtype}, the model {self.B.dtype}: convert one of them, for "
+                f"example with inputs.to({self.B.dtype})."
+            )
+        return u
+
+    def _equilibrium_eager(self, u: Tensor, start: Tensor | None = None) -> Tensor:
+        # A solve runs until it has converged: its length is data, which no compiled graph can hold.
+        # (torch.compiler.disable as a decorator would import the compiler with this module.)
+        if torch.compiler.is_compiling():
+            solve = torch.compiler.disable(ImplicitModel._equilibrium)  # type: ignore[no-untyped-call]
+            return cast(Tensor, solve(self, u, start))
+        return self._equilibrium(u, start)
+
+    def _equilibrium(self, u: Tensor, start: Tensor | None) -> Tensor:
+        with _without_autocast(u.device.type):
+            offset = functional.linear(u.to(self.B.dtype), self.B, self.state_bias)
+            return equilibrium(
+                self.operator(),
+                offset,
+                self.activation,
+                forward=self.forward_settings,
+                backward=self.backward_settings,
+                start=start,
+                statistics=self._solve_statistics,
+            )
+
+
+@contextmanager
+def _without_autocast(device_type: str) -> Iterator[None]:
+    """Keep the parameters' precision: an iteration rounded to bf16 cannot reach its tolerance."""
+    if not torch.is_autocast_enabled(device_type):
+        yield
+        return
+    with torch.autocast(device_type, enabled=False):
+        yield
+
+
+def _check_architecture(
+    sizes: Mapping[str, int],
+    *,
+    rank: int | None,
+    kappa: float,
+    activation: str,
+    well_posedness: str,
+) -> None:
+    problems = [f"{name}={size} must be at least 1." for name, size in sizes.items() if size < 1]
+    problems += well_posedness_problems(
+        hidden_dim=sizes["hidden_dim"],
+        rank=rank,
+        kappa=kappa,
+        activation=activation,
+        well_posedness=well_posedness,
+    )
+    if problems:
+        raise ArgumentError(" ".join(problems))
+
+
+def _settings(settings_type: type[Any], given: object, name: str) -> Any:
+    """Return settings given as such, as a mapping of their fields, or not at all."""
+    if given is None:
+        return settings_type()
+    if isinstance(given, settings_type):
+        return given
+    if not isinstance(given, Mapping):
+        raise ArgumentError(
+            f"{name}={given!r} must be {settings_type.__name__} or a mapping of its fields."
+        )
+    allowed = settings_type.__dataclass_fields__
+    unknown = [key for key in given if key not in allowed]
+    if unknown:
+        raise ArgumentError(
+            f"{name} has no {', '.join(map(repr, unknown))}: choose from {', '.join(allowed)}."
+        )
+    return settings_type(**given)

@@ -5,7 +5,7 @@ Sums are kept in float64 on the device of the outputs and read once at the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import torch
@@ -30,6 +30,14 @@ class Metrics(Protocol):
 
     def compute(self) -> dict[str, float]:
         """Return the metrics over all samples added so far."""
+        ...
+
+    def state_dict(self) -> dict[str, object]:
+        """Return the sums, from which accumulation can go on exactly."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Go on from the sums that ``state_dict`` returned."""
         ...
 
 
@@ -84,6 +92,17 @@ class ClassificationMetrics:
         """Return the means over all samples."""
         assert self._samples > 0, "nothing was added"
         return {name: total.item() / self._samples for name, total in self._sums.items()}
+
+    def state_dict(self) -> dict[str, object]:
+        """Return the sums, from which accumulation can go on exactly."""
+        return {"samples": self._samples, "sums": dict(self._sums)}
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Go on from the sums that ``state_dict`` returned."""
+        samples, sums = state["samples"], state["sums"]
+        assert isinstance(samples, int)
+        assert isinstance(sums, Mapping)
+        self._samples, self._sums = samples, dict(sums)
 
 
 class RegressionMetrics:
@@ -152,6 +171,26 @@ class RegressionMetrics:
             "mae": self._sums["absolute"].item() / entries,
             "mape": self._sums["relative"].item() / entries,
         }
+
+    def state_dict(self) -> dict[str, object]:
+        """Return the sums, from which accumulation can go on exactly."""
+        return {
+            "samples": self._samples,
+            "sums": dict(self._sums),
+            "mean": self._mean,
+            "deviations": self._deviations,
+        }
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Go on from the sums that ``state_dict`` returned."""
+        samples, sums = state["samples"], state["sums"]
+        mean, deviations = state["mean"], state["deviations"]
+        assert isinstance(samples, int)
+        assert isinstance(sums, Mapping)
+        assert mean is None or isinstance(mean, Tensor)
+        assert deviations is None or isinstance(deviations, Tensor)
+        self._samples, self._sums = samples, dict(sums)
+        self._mean, self._deviations = mean, deviations
 
 
 def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:

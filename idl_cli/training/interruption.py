@@ -1,0 +1,60 @@
+"""SIGINT and SIGTERM as a question the trainer asks between two steps."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Training stopped at a step boundary because a signal came; its state has been saved.
+
+    Attributes:
+        signal: the signal's number.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"interrupted by {signal.Signals(number).name}")
+        self.signal = number
+
+
+class SignalWatch:
+    """Which signal has come, if any."""
+
+    def __init__(self) -> None:
+        self._received: int | None = None
+
+    @property
+    def received(self) -> int | None:
+        """Number of the signal that asked to stop, None while none has come."""
+        return self._received
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Remember the first signal; the second one stops at once."""
+        del frame
+        if self._received is not None:
+            raise TrainingInterrupted(number)
+        self._received = number
+
+
+@contextmanager
+def watch_signals() -> Iterator[SignalWatch]:
+    """Catch SIGINT and SIGTERM for the duration of the context.
+
+    Outside the main thread, where Python cannot handle signals, nothing is caught.
+    """
+    watch = SignalWatch()
+    if threading.current_thread() is not threading.main_thread():
+        yield watch
+        return
+    previous = {number: signal.signal(number, watch.handle) for number in _SIGNALS}
+    try:
+        yield watch
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

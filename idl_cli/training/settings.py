@@ -1,0 +1,74 @@
+"""How the gradient trainer trains: plain values, checked by whoever makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+OnNonFinite = Literal["stop", "skip", "rollback"]
+Precision = Literal["fp32", "bf16"]
+LossName = Literal["auto", "cross_entropy", "mse"]
+ClassWeights = Literal["balanced"] | tuple[float, ...] | None
+MetricName = Literal["auto", "accuracy", "loss", "r2", "mse"]
+
+
+@dataclass(frozen=True)
+class EarlyStoppingSettings:
+    """When to stop for lack of progress on the validation part.
+
+    Args:
+        patience: epochs without improvement after which training stops; None never stops.
+        min_delta: by how much the metric must improve to count, in its own unit.
+        metric: what is watched, and what the best checkpoint is chosen by. ``auto``: accuracy of a
+            classifier, loss of a regression.
+    """
+
+    patience: int | None = None
+    min_delta: float = 0.0
+    metric: MetricName = "auto"
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """How the gradient trainer trains.
+
+    Args:
+        epochs: passes over the training part.
+        loss: ``auto`` takes cross-entropy for a classification and mean squared error for a
+            regression.
+        label_smoothing: share of the target's probability spread evenly over all classes.
+        class_weights: weight of each class in the loss; ``balanced``: inversely proportional to
+            its frequency in the training part.
+        clip_norm: largest Euclidean norm of the whole gradient; None does not clip.
+        accumulate: batches whose gradients make one optimiser step.
+        precision: ``bf16`` computes outside the equilibrium in bfloat16 by autocast; weights,
+            optimiser and equilibrium stay as they are.
+        compile: run the model through ``torch.compile``.
+        on_nonfinite: what to do when a loss or gradient is NaN or infinite: ``stop`` with an
+            error, ``skip`` the step, or ``rollback`` to the last epoch's weights and go on with
+            half the learning rate.
+        max_time: seconds after which this process stops at the next step, or None.
+        checkpoint_every: optimiser steps between checkpoints within an epoch; None saves at the
+            end of epochs only.
+        keep_sparsity: entries of weight matrices that are zero at the start stay exactly zero.
+        early_stopping: see ``EarlyStoppingSettings``; a mapping of its arguments will do.
+    """
+
+    epochs: int = 30
+    loss: LossName = "auto"
+    label_smoothing: float = 0.0
+    class_weights: ClassWeights = None
+    clip_norm: float | None = 1.0
+    accumulate: int = 1
+    precision: Precision = "fp32"
+    compile: bool = False
+    on_nonfinite: OnNonFinite = "stop"
+    max_time: float | None = None
+    checkpoint_every: int | None = None
+    keep_sparsity: bool = False
+    early_stopping: EarlyStoppingSettings = field(default_factory=EarlyStoppingSettings)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.early_stopping, Mapping):
+            object.__setattr__(self, "early_stopping", EarlyStoppingSettings(**self.early_stopping))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,41 @@ class Range:
         return "any number"
 
 
+@dataclass(frozen=True)
+class Pattern:
+    """A form that a text must have; attach it with ``Annotated[str, Pattern(...)]``.
+
+    Args:
+        regex: regular expression that the whole text must match.
+        meaning: what is allowed, in words; shown when a value is refused.
+    """
+
+    regex: str
+    meaning: str
+
+    def __contains__(self, value: str) -> bool:
+        return re.fullmatch(self.regex, value) is not None
+
+    def __str__(self) -> str:
+        return self.meaning
+
+
+@dataclass(frozen=True)
+class Section:
+    """A root key filled from a config group; its schema is that of the component it names.
+
+    Args:
+        group: the config group, such as ``"model"``.
+    """
+
+    group: str
+
+
 POSITIVE = Range(0, low_open=True)
 NON_NEGATIVE = Range(0)
 AT_LEAST_ONE = Range(1)
 FRACTION = Range(0, 1, high_open=True)
+
+COMMAND_ONLY: Final[Mapping[str, bool]] = MappingProxyType({"command_only": True})
+"""Field metadata of a key that the command acts on and the component's constructor never sees:
+``init_run: str | None = field(default=None, metadata=COMMAND_ONLY)``."""

@@ -1,0 +1,128 @@
+"""The command line: which sub-command, help, version, shell completion, exit status.
+
+Nothing here imports torch or Hydra before a sub-command needs it, so that help, version and
+completion answer at once.
+
+Exit status: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted, 143 terminated.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from types import MappingProxyType
+from typing import Final
+
+from idl_cli.errors import IdlError, RequestError
+
+INTERRUPTED: Final = 130
+TERMINATED: Final = 143
+
+
+@dataclass(frozen=True)
+class SubCommand:
+    """A sub-command.
+
+    Attributes:
+        summary: what it does, one line.
+        module: holds ``main(name, arguments) -> exit status``.
+    """
+
+    summary: str
+    module: str
+
+
+_HYDRA: Final = "idl_cli.commands.hydra_app"
+
+SUB_COMMANDS: Final[Mapping[str, SubCommand]] = MappingProxyType(
+    {
+        "train": SubCommand("train a model by gradient", _HYDRA),
+        "eval": SubCommand("evaluate a run, on its own or another data set", _HYDRA),
+        "list": SubCommand("what can be chosen in each group", "idl_cli.commands.list"),
+        "env": SubCommand("versions, devices, threads; --check: self-test", "idl_cli.commands.env"),
+    }
+)
+
+_HELP: Final = """\
+idl: implicit deep learning from the command line
+
+usage: idl COMMAND [GROUP=OPTION ...] [KEY=VALUE ...] [FLAG ...]
+
+commands:
+{commands}
+
+examples:
+  idl train                                           an implicit model on the digits data set
+  idl train model.hidden_dim=200 optimizer.lr=1e-3    with other values
+  idl train -m optimizer.lr=1e-3,5e-3                 one run a value
+  idl eval run=outputs/train/<date>_<time>            the model of a run
+  idl list dataset                                    the options of a group
+
+`idl COMMAND --help` shows a command's groups, keys and flags.
+Shell completion: eval "$(idl -sc install=bash)" in bash; in zsh after
+`autoload -Uz bashcompinit && bashcompinit`.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status.
+
+    Args:
+        arguments: what follows ``idl``; None for those of the process.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(words)
+    except IdlError as error:
+        return _failed(error, words)
+    except KeyboardInterrupt as interrupt:
+        sys.stderr.write("idl: interrupted\n")
+        return TERMINATED if type(interrupt).__name__ == "Terminated" else INTERRUPTED
+    except BrokenPipeError:  # `idl list | head`
+        sys.stderr.close()
+        return 0
+
+
+def _dispatch(words: list[str]) -> int:
+    first = words[0] if words else "--help"
+    if first in ("--help", "-h", "help"):
+        sys.stdout.write(help_text())
+        return 0
+    if first in ("--version", "-V"):
+        from idl_cli import __version__
+
+        sys.stdout.write(f"idl {__version__}\n")
+        return 0
+    if first not in SUB_COMMANDS:
+        raise RequestError(_unknown(first))
+    status: int = import_module(SUB_COMMANDS[first].module).main(first, words[1:])
+    return status
+
+
+def help_text() -> str:
+    """What ``idl --help`` prints."""
+    width = max(map(len, SUB_COMMANDS))
+    lines = (f"  {name:{width}}  {command.summary}" for name, command in SUB_COMMANDS.items())
+    return _HELP.format(commands="\n".join(lines))
+
+
+def _unknown(word: str) -> str:
+    import difflib
+
+    kind = "flag" if word.startswith("-") else "command"
+    close = difflib.get_close_matches(word, SUB_COMMANDS, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"no {kind} {word!r}{hint} Commands: {', '.join(SUB_COMMANDS)} (`idl --help`)"
+
+
+def _failed(error: IdlError, words: Sequence[str]) -> int:
+    title = f"idl {words[0]}" if words and words[0] in SUB_COMMANDS else "idl"
+    problems = getattr(error, "problems", ())
+    if len(problems) > 1:
+        lines = [f"{title}: {len(problems)} mistakes; nothing was started", *problems]
+        sys.stderr.write("\n  ".join(lines) + "\n")
+    else:
+        sys.stderr.write(f"{title}: {error}\n")
+    return error.exit_status

@@ -1,0 +1,131 @@
+"""Run a command whose request is a Hydra configuration: flags, pre-flight, launch, exit status.
+
+Hydra parses, composes, sweeps and launches; this module makes sure that a wrong request never
+gets that far, and turns what comes back into an exit status.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from idl_cli.commands import job
+from idl_cli.commands.preflight import Request, preflight
+from idl_cli.commands.specification import COMMANDS
+from idl_cli.config.compose import VERSION_BASE
+from idl_cli.config.options import config_directory
+from idl_cli.errors import ConfigError, IdlError
+
+_FLAGS = ("hydra_help", "help", "cfg", "resolve", "package", "run", "multirun", "shell_completion")
+_FULL_ERROR = "HYDRA_FULL_ERROR"
+
+
+def main(name: str, arguments: Sequence[str]) -> int:
+    """Run ``idl NAME ARGUMENTS`` and return the exit status."""
+    flags = _parse(name, arguments)
+    overrides: Sequence[str] = flags.overrides
+    if _asks_only(flags):
+        return _hydra(name, flags, overrides)
+    accepted = preflight(_request(name, flags))
+    return _hydra(name, flags, accepted.overrides)
+
+
+def _parse(name: str, arguments: Sequence[str]) -> argparse.Namespace:
+    parser = get_args_parser()
+    parser.prog = f"idl {name}"
+    flags = parser.parse_intermixed_args(list(arguments))
+    if flags.experimental_rerun is not None:
+        raise ConfigError(["--experimental-rerun unpickles a file: idl does not offer it"])
+    if flags.config_dir is not None and not Path(flags.config_dir).is_dir():
+        raise ConfigError([f"--config-dir {flags.config_dir}: there is no such directory"])
+    return flags
+
+
+def _asks_only(flags: argparse.Namespace) -> bool:
+    """Whether nothing is composed for a run: help, information, shell completion."""
+    return bool(flags.help or flags.hydra_help or flags.shell_completion or flags.info)
+
+
+def _request(name: str, flags: argparse.Namespace) -> Request:
+    search_path = [] if flags.config_dir is None else [Path(flags.config_dir).resolve()]
+    return Request(
+        command=COMMANDS[name],
+        overrides=tuple(flags.overrides),
+        multirun=flags.multirun,
+        root=flags.config_name or name,
+        directory=None if flags.config_path is None else Path(flags.config_path).resolve(),
+        search_path=tuple(search_path),
+    )
+
+
+def _hydra(name: str, flags: argparse.Namespace, overrides: Sequence[str]) -> int:
+    version = {} if VERSION_BASE is None else {"version_base": VERSION_BASE}
+    launch = hydra.main(config_path=str(config_directory()), config_name=name, **version)(
+        job.TASKS[name]
+    )
+    with _as_arguments(_flag_words(flags), overrides), _raw_errors():
+        return _status(launch)
+
+
+def _status(launch: Callable[[], object]) -> int:
+    try:
+        launch()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    except IdlError:
+        raise
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError([str(error)]) from error
+    return 0
+
+
+def _flag_words(flags: argparse.Namespace) -> Iterator[str]:
+    """The flags as Hydra's parser reads them, now all in front of the overrides."""
+    given = vars(flags)
+    for flag in _FLAGS:
+        value = given[flag]
+        if value is True:
+            yield f"--{flag.replace('_', '-')}"
+        elif value:
+            yield from (f"--{flag}", value)
+    for flag in ("config_path", "config_dir"):
+        if given[flag] is not None:
+            yield from (f"--{flag.replace('_', '-')}", str(Path(given[flag]).resolve()))
+    if given["config_name"] is not None:
+        yield from ("--config-name", given["config_name"])
+    if given["info"] is not None:
+        yield f"--info={given['info']}"
+
+
+@contextmanager
+def _as_arguments(flags: Iterator[str], overrides: Sequence[str]) -> Iterator[None]:
+    """Let Hydra, which reads ``sys.argv``, see these arguments alone."""
+    before = sys.argv
+    sys.argv = [before[0], *flags, *overrides]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+@contextmanager
+def _raw_errors() -> Iterator[None]:
+    """Have Hydra raise what a job raised, instead of printing it and exiting with 1."""
+    before = os.environ.get(_FULL_ERROR)
+    os.environ[_FULL_ERROR] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_FULL_ERROR]
+        else:
+            os.environ[_FULL_ERROR] = before

@@ -1,0 +1,94 @@
+"""What each Hydra command is: its root schema, the trainer it fixes, what it calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, get_args, get_type_hints
+
+from idl_cli.config.fields import Section
+from idl_cli.config.schemas.root import EvalSettings, SimSettings, TrainSettings
+
+
+@dataclass(frozen=True)
+class Command:
+    """A sub-command whose request is a composed configuration.
+
+    Attributes:
+        name: the sub-command; also its root configuration's name.
+        schema: the dataclass of its root keys.
+        target: ``"module:function"`` called with the checked settings.
+        elsewhere: for keys that belong to another command, what to do instead.
+        trainer: the one trainer it runs, None when it trains nothing.
+    """
+
+    name: str
+    schema: type
+    target: str
+    elsewhere: Mapping[str, str]
+    trainer: str | None = None
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """The config groups that fill a root key of this command."""
+        hints = get_type_hints(self.schema, include_extras=True)
+        marks = {
+            mark.group: None
+            for hint in hints.values()
+            for part in (hint, *get_args(hint))
+            for mark in getattr(part, "__metadata__", ())
+            if isinstance(mark, Section)
+        }
+        return tuple(marks)
+
+
+COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
+    {
+        "train": Command(
+            "train",
+            TrainSettings,
+            "idl_cli.commands.train:run",
+            trainer="gradient",
+            elsewhere=MappingProxyType(
+                {
+                    "solver": "solvers train from a teacher's states; use `idl sim`",
+                    "teacher": "a teacher's states are what `idl sim` trains from; use `idl sim`",
+                }
+            ),
+        ),
+        "sim": Command(
+            "sim",
+            SimSettings,
+            "idl_cli.commands.sim:run",
+            trainer="sim",
+            elsewhere=MappingProxyType(
+                {
+                    "model": "`idl sim` always makes an implicit model, as large as the teacher's "
+                    "states; other models are trained by `idl train`",
+                    "optimizer": "`idl sim` solves convex problems; use `idl train`",
+                    "scheduler": "`idl sim` solves convex problems; use `idl train`",
+                }
+            ),
+        ),
+        "eval": Command(
+            "eval",
+            EvalSettings,
+            "idl_cli.commands.eval:run",
+            elsewhere=MappingProxyType(
+                {
+                    "model": "`idl eval` takes the model from run=DIR",
+                    "trainer": "`idl eval` trains nothing; use `idl train`",
+                    "optimizer": "`idl eval` trains nothing; use `idl train`",
+                    "scheduler": "`idl eval` trains nothing; use `idl train`",
+                }
+            ),
+        ),
+    }
+)
+"""The commands that Hydra launches."""
+
+
+def command_for_trainer(trainer: str) -> str | None:
+    """The command that runs a trainer, None when none does."""
+    return next((each.name for each in COMMANDS.values() if each.trainer == trainer), None)

@@ -1,0 +1,42 @@
+"""Where configurations lie on disk and which options a group has: by file names alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+OVERLAYS: Final = ("experiment", "debug", "local")
+"""Groups whose options change keys all over the configuration instead of filling one section."""
+
+
+def config_directory() -> Path:
+    """The project's own configurations: those packed in the wheel, else the checkout's."""
+    package = Path(__file__).resolve().parents[1]
+    packed = package / "configs"
+    return packed if packed.is_dir() else package.parent / "configs"
+
+
+def option_files(group: str, directories: Iterable[Path]) -> dict[str, Path]:
+    """The YAML files of a group's options by option name; the first directory that has one wins."""
+    found: dict[str, Path] = {}
+    for directory in directories:
+        root = directory / group
+        for file in sorted(root.rglob("*.yaml")):
+            found.setdefault(file.relative_to(root).with_suffix("").as_posix(), file)
+    return found
+
+
+def summary_in(file: Path) -> str:
+    """The first comment of a YAML file, on one line."""
+    return " ".join(_first_comment(file))
+
+
+def _first_comment(file: Path) -> Iterator[str]:
+    with file.open(encoding="utf-8") as lines:
+        for line in lines:
+            if line.startswith("# @package"):
+                continue
+            if not line.startswith("#"):
+                return
+            yield line.lstrip("# ").strip()

@@ -1,0 +1,71 @@
+"""The keys at the root of each command's configuration, beside the config groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeAlias
+
+from idl_cli.config.fields import AT_LEAST_ONE, NON_NEGATIVE, Pattern, Section
+
+Device: TypeAlias = Annotated[
+    str, Pattern(r"auto|cpu|cuda(:\d+)?", "one of auto, cpu, cuda, cuda:N")
+]
+Component: TypeAlias = Mapping[str, Any]
+"""The checked keys of a chosen option, ``name`` among them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """Train a model by gradient descent."""
+
+    model: Annotated[Component, Section("model")]
+    dataset: Annotated[Component, Section("dataset")]
+    trainer: Annotated[Component, Section("trainer")]
+    optimizer: Annotated[Component, Section("optimizer")]
+    scheduler: Annotated[Component, Section("scheduler")]
+    logger: Annotated[Component, Section("logger")]
+    seed: Annotated[int, NON_NEGATIVE] = 0
+    device: Device = "auto"
+    dtype: Literal["float32", "float64"] = "float32"
+    deterministic: bool = False
+    threads: Annotated[int, AT_LEAST_ONE] | None = None
+    resume: str | None = None
+    optimized_metric: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimSettings:
+    """Train an implicit model from a teacher's states by convex optimisation."""
+
+    dataset: Annotated[Component, Section("dataset")]
+    teacher: Annotated[Component, Section("teacher")]
+    trainer: Annotated[Component, Section("trainer")]
+    solver: Annotated[Component, Section("solver")]
+    logger: Annotated[Component, Section("logger")]
+    seed: Annotated[int, NON_NEGATIVE] = 0
+    device: Device = "auto"
+    dtype: Literal["float32", "float64"] = "float32"
+    deterministic: bool = False
+    threads: Annotated[int, AT_LEAST_ONE] | None = None
+    resume: str | None = None
+    optimized_metric: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalSettings:
+    """Evaluate the model of a finished run, on the run's own data or another data set."""
+
+    run: str
+    checkpoint: Literal["model", "last", "best"] = "model"
+    dataset: Annotated[Component, Section("dataset")] | None = None
+    batch_size: Annotated[int, AT_LEAST_ONE] | None = None
+    device: Device = "auto"
+    seed: Annotated[int, NON_NEGATIVE] = 0
+    threads: Annotated[int, AT_LEAST_ONE] | None = None
+    optimized_metric: str | None = None
+
+    def problems(self) -> Iterator[str]:
+        """A run is a directory's path, never an empty text."""
+        if not self.run:
+            yield "run=: must be the directory of a run, such as run=outputs/train/<date>_<time>"

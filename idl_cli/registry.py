@@ -1,0 +1,228 @@
+"""Names to components: the built-in ones, and those of installed plug-in packages.
+
+A component is named in its YAML by ``name:`` and built with its other keys as keyword arguments.
+What is built in stands in one immutable table of ``"module:attribute"`` strings; a plug-in package
+adds its own through Python entry points, one line each in its ``pyproject.toml``::
+
+    [project.entry-points."idl_cli.solvers"]
+    mine = "my_package.solvers:MySolver"
+
+Nothing is imported before it is asked for, and no class path is ever taken from a config file.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
+from typing import Any, Final
+
+from idl_cli.config.describe import did_you_mean
+from idl_cli.config.signature import schema_from_signature
+from idl_cli.errors import ArgumentError, IgnoredOptionWarning
+
+_BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        "model": MappingProxyType(
+            {
+                "implicit": "idl_cli.models.implicit:ImplicitModel",
+            }
+        ),
+        "dataset": MappingProxyType(
+            {
+                "digits": "idl_cli.data.digits:digits",
+                "mnist": "idl_cli.data.mnist:mnist",
+                "fashion_mnist": "idl_cli.data.mnist:fashion_mnist",
+                "cifar10": "idl_cli.data.cifar:cifar10",
+                "cifar100": "idl_cli.data.cifar:cifar100",
+                "arrays": "idl_cli.data.arrays:arrays",
+            }
+        ),
+        "trainer": MappingProxyType(
+            {
+                "gradient": "idl_cli.training.settings:TrainerSettings",
+            }
+        ),
+        "solver": MappingProxyType({}),
+        "teacher": MappingProxyType({}),
+        "optimizer": MappingProxyType(
+            {
+                "adam": "idl_cli.training.optimizers:adam",
+                "adamw": "idl_cli.training.optimizers:adamw",
+                "sgd": "idl_cli.training.optimizers:sgd",
+                "rmsprop": "idl_cli.training.optimizers:rmsprop",
+                "adagrad": "idl_cli.training.optimizers:adagrad",
+            }
+        ),
+        "scheduler": MappingProxyType(
+            {
+                "constant": "idl_cli.training.schedulers:constant",
+                "cosine": "idl_cli.training.schedulers:cosine",
+                "step": "idl_cli.training.schedulers:step",
+                "one_cycle": "idl_cli.training.schedulers:one_cycle",
+            }
+        ),
+        "logger": MappingProxyType(
+            {
+                "jsonl": "idl_cli.loggers:JsonlLogger",
+                "tensorboard": "idl_cli.loggers:TensorBoardLogger",
+            }
+        ),
+    }
+)
+
+_RUNTIME: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        "model": frozenset({"input_dim", "output_dim"}),
+        "dataset": frozenset({"seed", "cache_dir"}),
+        "trainer": frozenset(),
+        "solver": frozenset(),
+        "teacher": frozenset({"input_shape", "output_dim"}),
+        "optimizer": frozenset({"parameters", "params"}),
+        "scheduler": frozenset({"optimizer", "total_steps", "steps_per_epoch"}),
+        "logger": frozenset({"run_directory"}),
+    }
+)
+"""Arguments that a command hands in when it builds a component: no keys of the configuration."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """One thing that can be chosen in a config group.
+
+    Attributes:
+        group: the config group, such as ``"solver"``.
+        name: what its YAML says after ``name:``.
+        target: ``"module:attribute"`` of the class or function that makes it.
+        schema: the dataclass of its keys, types, ranges and defaults.
+        summary: one line for people.
+    """
+
+    group: str
+    name: str
+    target: str
+    schema: type
+    summary: str
+
+
+def groups() -> tuple[str, ...]:
+    """The config groups whose options are components."""
+    return tuple(_BUILT_IN)
+
+
+def names(group: str) -> tuple[str, ...]:
+    """What can be chosen in ``group``: built-in names first, then plug-ins in order of name."""
+    return (*_built_in(group), *(name for name in plug_ins(group) if name not in _BUILT_IN[group]))
+
+
+def plug_ins(group: str) -> dict[str, EntryPoint]:
+    """The entry points that installed packages offer for ``group``, by name; none is imported."""
+    _built_in(group)
+    found = sorted(entry_points(group=f"idl_cli.{group}s"), key=lambda entry: entry.name)
+    return {entry.name: entry for entry in found}
+
+
+def find(group: str, name: str) -> Component:
+    """Look up a component and its schema; of a plug-in, this imports the package.
+
+    Raises:
+        ArgumentError: ``group`` or ``name`` does not exist, or a plug-in cannot be described.
+    """
+    built_in = _built_in(group)
+    offered = plug_ins(group)
+    if name in built_in:
+        if name in offered:
+            warnings.warn(
+                f"{group}={name} is built in; the plug-in {offered[name].value} of the same name "
+                "is ignored: its package should choose another name",
+                IgnoredOptionWarning,
+                stacklevel=2,
+            )
+        schema = _built_in_schema(group, name)
+        return Component(group, name, built_in[name], schema, summary_of(schema))
+    if name in offered:
+        entry = offered[name]
+        schema = schema_from_signature(name, _import(entry.value), runtime=_RUNTIME[group])
+        return Component(group, name, entry.value, schema, summary_of(schema))
+    known = names(group)
+    raise ArgumentError(
+        f"{group} has no component {name!r}; choose from {', '.join(known)}"
+        f"{did_you_mean(name, known)}"
+    )
+
+
+def schema_of(group: str, name: str) -> type:
+    """The schema of a component; what ``config.check`` looks sections up with."""
+    return find(group, name).schema
+
+
+def build(group: str, settings: Mapping[str, Any], **runtime: Any) -> Any:
+    """Make the component that ``settings`` names.
+
+    Args:
+        group: the config group.
+        settings: ``name`` and the keyword arguments; nested sections are plain dicts. Keys that
+            the schema marks as ``COMMAND_ONLY`` are left out.
+        **runtime: arguments known only at run time, such as ``input_dim``; none may also be a
+            key of ``settings``.
+
+    Raises:
+        ArgumentError: unknown name, or arguments that the component does not take.
+    """
+    name = settings.get("name")
+    if not isinstance(name, str):
+        raise ArgumentError(f"{group}.name={name!r}: must name one of {', '.join(names(group))}")
+    component = find(group, name)
+    hidden = {item.name for item in fields(component.schema) if item.metadata.get("command_only")}
+    arguments = {key: settings[key] for key in settings if key != "name" and key not in hidden}
+    twice = sorted(arguments.keys() & runtime.keys())
+    if twice:
+        raise ArgumentError(f"{group}={name}: {', '.join(twice)} is given by the command, not here")
+    target = _import(component.target)
+    signature = inspect.signature(target)
+    try:
+        signature.bind(**arguments, **runtime)
+    except TypeError as error:
+        raise ArgumentError(
+            f"{group}={name}: {error}; {component.target} takes {', '.join(signature.parameters)}"
+        ) from error
+    return target(**arguments, **runtime)
+
+
+def built_in_schemas(group: str) -> dict[str, type]:
+    """The schemas of the built-in components of ``group``, by name."""
+    return {name: _built_in_schema(group, name) for name in _built_in(group)}
+
+
+def summary_of(schema: type) -> str:
+    """The first line of a schema's docstring."""
+    return (inspect.getdoc(schema) or "").partition("\n")[0]
+
+
+def _built_in(group: str) -> Mapping[str, str]:
+    if group not in _BUILT_IN:
+        raise ArgumentError(
+            f"no config group {group!r}; choose from {', '.join(_BUILT_IN)}"
+            f"{did_you_mean(group, _BUILT_IN)}"
+        )
+    return _BUILT_IN[group]
+
+
+def _built_in_schema(group: str, name: str) -> type:
+    module = import_module(f"idl_cli.config.schemas.{group}")
+    for schema in vars(module).values():
+        if isinstance(schema, type) and is_dataclass(schema) and vars(schema).get("name") == name:
+            return schema
+    raise AssertionError(f"no schema with name={name!r} in {module.__name__}")
+
+
+def _import(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    found = import_module(module)
+    for part in attribute.split("."):
+        found = getattr(found, part)
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -55,6 +56,16 @@ class SolveStatistics:
         """
         return self._forward.summary("") | self._backward.summary("backward_")
 
+    def state_dict(self) -> dict[str, dict[str, float]]:
+        """Return the counts as plain numbers, from which counting can go on exactly."""
+        return {"forward": self._forward.state_dict(), "backward": self._backward.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, float]]) -> None:
+        """Go on from the counts that ``state_dict`` returned."""
+        self._warned = False
+        self._forward = _Direction.from_state(state["forward"])
+        self._backward = _Direction.from_state(state["backward"])
+
     def _record(self, direction: _Direction, result: FixedPointResult, what: str) -> None:
         direction.add(result)
         if result.status is SolveStatus.CONVERGED or self._warned or not self.warn:
@@ -98,6 +109,26 @@ class _Direction:
             f"{prefix}unconverged_share": self._unconverged / self._samples,
             f"{prefix}residual_max": self._residual_max,
         }
+
+    def state_dict(self) -> dict[str, float]:
+        self._fold()
+        return {
+            "samples": self._samples,
+            "unconverged": self._unconverged,
+            "iterations_sum": self._iterations_sum,
+            "iterations_max": self._iterations_max,
+            "residual_max": self._residual_max,
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, float]) -> _Direction:
+        direction = cls()
+        direction._samples = int(state["samples"])
+        direction._unconverged = int(state["unconverged"])
+        direction._iterations_sum = int(state["iterations_sum"])
+        direction._iterations_max = int(state["iterations_max"])
+        direction._residual_max = state["residual_max"]
+        return direction
 
     def _fold(self) -> None:
         for iterations, residuals, converged in self._results:

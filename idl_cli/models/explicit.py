@@ -1,0 +1,162 @@
+"""Explicit networks: teachers for state-driven training, and baselines beside implicit models.
+
+Every hidden state passes through an activation module and everything between two activations is
+affine (strided convolutions rather than pooling), so each network has an exact implicit form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from idl_cli.errors import ArgumentError, ShapeError
+from idl_cli.models.activation_modules import activation_module
+from idl_cli.models.base import JSONValue, TrainableModel
+
+
+def _require_positive(name: str, values: Sequence[int]) -> None:
+    if any(value < 1 for value in values):
+        raise ArgumentError(f"{name}={list(values)} must hold whole numbers >= 1")
+
+
+class MLP(TrainableModel):
+    """A fully connected network; inputs of any shape are flattened.
+
+    Args:
+        input_dim: entries of one flattened input, p.
+        output_dim: classes, or targets of a regression, q.
+        hidden_dims: width of each hidden layer, first layer first.
+        activation: name of the activation after each hidden layer.
+        bias: whether the layers have offsets.
+
+    Raises:
+        ArgumentError: a width below 1, no hidden layer, or an unknown activation.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        *,
+        hidden_dims: Sequence[int] = (64, 32, 16),
+        activation: str = "relu",
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        _require_positive("hidden_dims", hidden_dims)
+        if not hidden_dims:
+            raise ArgumentError("hidden_dims=[] must name at least one hidden layer")
+        self.input_dim, self.output_dim = input_dim, output_dim
+        self.hidden_dims, self.activation = tuple(hidden_dims), activation
+        self.bias = bias
+        self.layers = nn.Sequential(nn.Flatten())
+        width = input_dim
+        for hidden_dim in hidden_dims:
+            self.layers.append(nn.Linear(width, hidden_dim, bias=bias))
+            self.layers.append(activation_module(activation))
+            width = hidden_dim
+        self.layers.append(nn.Linear(width, output_dim, bias=bias))
+
+    def constructor_arguments(self) -> dict[str, JSONValue]:
+        """Keyword arguments that make a network of the same shape."""
+        return {
+            "input_dim": self.input_dim,
+            "output_dim": self.output_dim,
+            "hidden_dims": list(self.hidden_dims),
+            "activation": self.activation,
+            "bias": self.bias,
+        }
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Outputs (m, output_dim) for inputs (m, ...) of ``input_dim`` entries each."""
+        entries = inputs[0].numel() if len(inputs) else self.input_dim
+        if entries != self.input_dim:
+            raise ShapeError(
+                f"inputs of shape {tuple(inputs.shape)} have {entries} entries each; "
+                f"this network takes input_dim={self.input_dim}"
+            )
+        outputs: Tensor = self.layers(inputs)
+        return outputs
+
+
+class CNN(TrainableModel):
+    """A small convolution network for images: strided convolutions, then one hidden layer.
+
+    Args:
+        input_shape: shape of one image, (height, width) or (channels, height, width).
+        output_dim: classes, or targets of a regression, q.
+        channels: channels after each convolution; each halves height and width. The default is
+            narrow because every hidden entry becomes a state of the implicit model.
+        hidden_dim: width of the fully connected layer before the output.
+        kernel_size: height and width of the kernels, an odd number.
+        activation: name of the activation after each convolution and after the hidden layer.
+        bias: whether the layers have offsets.
+
+    Raises:
+        ArgumentError: a width below 1, an even kernel, an unknown activation, or inputs that are
+            no images.
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        output_dim: int,
+        *,
+        channels: Sequence[int] = (4, 8),
+        hidden_dim: int = 32,
+        kernel_size: int = 3,
+        activation: str = "relu",
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        if len(input_shape) not in (2, 3):
+            raise ArgumentError(
+                f"input_shape={list(input_shape)} is no image; a convolution network needs "
+                "(height, width) or (channels, height, width), choose the mlp for other inputs"
+            )
+        _require_positive("channels", channels)
+        _require_positive("hidden_dim", [hidden_dim])
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ArgumentError(f"kernel_size={kernel_size} must be an odd number >= 1")
+        self.input_shape, self.output_dim = tuple(input_shape), output_dim
+        self.channels, self.hidden_dim = tuple(channels), hidden_dim
+        self.kernel_size, self.activation, self.bias = kernel_size, activation, bias
+        image_shape = (1, *input_shape) if len(input_shape) == 2 else tuple(input_shape)
+        depth, height, width = image_shape
+        self.layers = nn.Sequential(nn.Flatten(), nn.Unflatten(1, image_shape))
+        for channel_count in channels:
+            self.layers.append(
+                nn.Conv2d(
+                    depth, channel_count, kernel_size, stride=2, padding=kernel_size // 2, bias=bias
+                )
+            )
+            self.layers.append(activation_module(activation))
+            depth, height, width = channel_count, (height + 1) // 2, (width + 1) // 2
+        self.layers.append(nn.Flatten())
+        self.layers.append(nn.Linear(depth * height * width, hidden_dim, bias=bias))
+        self.layers.append(activation_module(activation))
+        self.layers.append(nn.Linear(hidden_dim, output_dim, bias=bias))
+
+    def constructor_arguments(self) -> dict[str, JSONValue]:
+        """Keyword arguments that make a network of the same shape."""
+        return {
+            "input_shape": list(self.input_shape),
+            "output_dim": self.output_dim,
+            "channels": list(self.channels),
+            "hidden_dim": self.hidden_dim,
+            "kernel_size": self.kernel_size,
+            "activation": self.activation,
+            "bias": self.bias,
+        }
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Outputs (m, output_dim) for images (m, *input_shape), flattened ones included."""
+        entries = inputs[0].numel() if len(inputs) else torch.Size(self.input_shape).numel()
+        if entries != torch.Size(self.input_shape).numel():
+            raise ShapeError(
+                f"inputs of shape {tuple(inputs.shape)} are no images of shape {self.input_shape}"
+            )
+        outputs: Tensor = self.layers(inputs)
+        return outputs

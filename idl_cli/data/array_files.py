@@ -1,0 +1,145 @@
+"""Reading a user's .npz and .npy files; a file that holds a pickle is refused, never opened."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from idl_cli.errors import ConfigError, DataError, IgnoredOptionWarning
+
+Array = npt.NDArray[np.generic]
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class RawPart:
+    """Samples and targets as read, with the names by which a message calls them.
+
+    Args:
+        inputs: samples (m, …), any dtype that was in the file.
+        targets: targets (m,) or (m, q); text for class names.
+        inputs_name: file and key of the samples.
+        targets_name: file and key of the targets.
+    """
+
+    inputs: Array
+    targets: Array
+    inputs_name: str
+    targets_name: str
+
+
+def read_array_files(file: Path, target: Path | None) -> dict[str, RawPart]:
+    """Read the parts of a .npz file, or of a .npy file with its targets in another.
+
+    Args:
+        file: .npz with the keys ``inputs`` and ``targets``, or ``train_inputs``,
+            ``train_targets``, ``test_inputs``, ``test_targets`` (and ``validation_…``); or .npy.
+        target: .npy of the targets; for a .npy ``file`` alone.
+
+    Returns:
+        Parts by name: ``train`` always; the only part of a file that is not divided is ``train``.
+
+    Raises:
+        DataError: a file cannot be read, is no array file, holds pickled objects or lacks a key.
+        ConfigError: ``target`` is missing or has no use.
+    """
+    if file.suffix == ".npy":
+        if target is None:
+            raise ConfigError(
+                [f"dataset.file={file} holds inputs alone: give dataset.target=FILE.npy as well"]
+            )
+        inputs, targets = _read_npy(file), _read_npy(target)
+        return {"train": RawPart(inputs, targets, str(file), str(target))}
+    if file.suffix != ".npz":
+        raise ConfigError(
+            [f"dataset.file={file}: a .npz file, a .npy file or a folder of images is needed"]
+        )
+    if target is not None:
+        raise ConfigError(
+            [f"dataset.target={target}: {file} holds its own targets; leave dataset.target out"]
+        )
+    return _read_npz(file)
+
+
+def _read_npz(file: Path) -> dict[str, RawPart]:
+    whole = {"inputs": "inputs", "targets": "targets"}
+    divided = {part: (f"{part}_inputs", f"{part}_targets") for part in PARTS}
+    arrays = _load(file)
+    if not isinstance(arrays, dict):
+        raise DataError(f"{file}: a single array, although its name ends in .npz")
+    if whole.keys() <= arrays.keys():
+        chosen = {"train": ("inputs", "targets")}
+    else:
+        chosen = {
+            part: keys
+            for part, keys in divided.items()
+            if part == "train" or arrays.keys() & set(keys)
+        }
+    used = {key for keys in chosen.values() for key in keys}
+    missing = sorted(used - arrays.keys())
+    if missing:
+        raise DataError(
+            f"{file}: has no {' and no '.join(missing)} (it has: {', '.join(sorted(arrays))});"
+            " needed are inputs and targets, or train_inputs, train_targets, test_inputs and"
+            " test_targets"
+        )
+    unused = sorted(arrays.keys() - used)
+    if unused:
+        warnings.warn(
+            f"{file}: {', '.join(unused)} not used, beside {', '.join(sorted(used))}",
+            IgnoredOptionWarning,
+            stacklevel=2,
+        )
+    return {
+        part: RawPart(arrays[inputs], arrays[targets], f"{file}[{inputs}]", f"{file}[{targets}]")
+        for part, (inputs, targets) in chosen.items()
+    }
+
+
+def _read_npy(file: Path) -> Array:
+    array = _load(file)
+    if isinstance(array, dict):
+        raise DataError(f"{file}: an archive of arrays, although its name ends in .npy")
+    return array
+
+
+def _load(file: Path) -> Array | dict[str, Array]:
+    key = ""
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(6)
+        if not start.startswith((b"\x93NUMPY", b"PK")):
+            raise DataError(
+                f"{file}: not a NumPy file (it starts with {start.hex(' ') or 'nothing'}); only"
+                " what numpy.save, numpy.savez or numpy.savez_compressed wrote is read, no pickle"
+            )
+        loaded = np.load(file, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            array: Array = loaded
+            return array
+        with loaded:
+            arrays: dict[str, Array] = {}
+            for name in loaded.files:
+                key = f"[{name}]"
+                arrays[name] = loaded[name]
+            return arrays
+    except FileNotFoundError as error:
+        raise DataError(f"{file}: no such file") from error
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{file}{key}: a damaged or truncated .npz file ({error})") from error
+    except ValueError as error:
+        if "allow_pickle" in str(error):
+            raise DataError(
+                f"{file}{key}: holds pickled objects, which are never loaded because they can run"
+                " code; save a numeric array (numpy.save of an array that is not of dtype object)"
+            ) from error
+        raise DataError(f"{file}{key}: not an intact NumPy file ({error})") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{file}{key}: not an intact NumPy file ({error})") from error

@@ -138,7 +138,9 @@ class RunDirectory:
         Raises:
             RunError: there are fewer rows than that.
         """
-        found = read_metrics(self.path) if (self.path / METRICS).exists() else []
+        if rows == self._metrics_rows == 0:
+            return
+        found = read_metrics(self.path)
         if len(found) < rows:
             raise RunError(
                 f"{self.path / METRICS}: {len(found)} rows, but the checkpoint was saved after"
@@ -201,16 +203,20 @@ class RunDirectory:
         preprocessing: Preprocessing | None,
         task: Task | None,
         name: str = "implicit",
+        arguments: Mapping[str, object] | None = None,
     ) -> None:
         """Write the trained model: all that ``load_model`` needs, and nothing else.
 
         Args:
-            model: has ``constructor_arguments()``, plain values that make it again.
+            model: the model.
             preprocessing: raw samples to the model's inputs; None where there is none.
             task: what the model predicts; None where that is unknown.
             name: the model's option in the config group ``model``.
+            arguments: plain values that make it again; by default what the model's
+                ``constructor_arguments()`` returns.
         """
-        arguments = model.constructor_arguments()  # type: ignore[operator]
+        if arguments is None:
+            arguments = model.constructor_arguments()  # type: ignore[operator]
         dtype = next((p.dtype for p in model.parameters()), torch.get_default_dtype())
         description: dict[str, object] = {
             "name": name,

@@ -25,6 +25,7 @@ class LoadedRun:
     Attributes:
         path: the run directory.
         name: the model's option in the config group ``model``.
+        arguments: what the model was made with.
         model: in evaluation mode.
         preprocessing: raw samples to the model's inputs; None if the run had none.
         task: what the model predicts; None if the run did not say.
@@ -33,6 +34,7 @@ class LoadedRun:
 
     path: Path
     name: str
+    arguments: Mapping[str, object]
     model: nn.Module
     preprocessing: Preprocessing | None
     task: Task | None
@@ -83,6 +85,7 @@ def load_run(run_dir: Path | str, *, device: torch.device | str = "cpu") -> Load
         return LoadedRun(
             path=path,
             name=name,
+            arguments=arguments,
             model=model.to(device).eval(),
             preprocessing=None if preprocessing is None else Preprocessing.from_dict(preprocessing),
             task=None if task is None else Task.from_dict(task),

@@ -142,7 +142,7 @@ class Trainer:
         self.early_stopping = EarlyStopping(settings.early_stopping, task)
         self.recovery = NonFiniteRecovery(settings.on_nonfinite, model, optimizer, scheduler)
         self._loss = loss
-        self._interrupted = interrupted or (lambda: None)
+        self.interrupted = interrupted or (lambda: None)
         self._forward = torch.compile(model) if settings.compile else model
         self._sparsity = SparsityMask(model) if settings.keep_sparsity else None
         self._statistics = model.solve_statistics if isinstance(model, TrainableModel) else None
@@ -150,6 +150,11 @@ class Trainer:
         self._objective = [0.0, 0.0]  # Σ loss and Σ weight over the epoch so far
         self._gradients_checked = False
         self._clock = _Clock(self.progress)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch."""
+        return math.ceil(len(self.train_loader) / self.settings.accumulate)
 
     # -- the loop ------------------------------------------------------------------------------
 
@@ -208,7 +213,7 @@ class Trainer:
         self.train_loader.set_epoch(progress.epoch)
         batches = self.train_loader.iterate(progress.batch)
         while group := list(islice(batches, self.settings.accumulate)):
-            self._step(group)
+            self.step(group)
             progress.batch += len(group)
             progress.step += 1
             self._clock.read(in_epoch=True)
@@ -218,7 +223,7 @@ class Trainer:
                 return False
         return True
 
-    def _step(self, group: Sequence[Batch]) -> None:
+    def step(self, group: Sequence[Batch]) -> None:
         """Make one optimiser step on the exact mean loss over all samples of the group."""
         self.optimizer.zero_grad(set_to_none=True)
         total, weight = 0.0, 0.0
@@ -316,23 +321,24 @@ class Trainer:
         metrics = self._metrics.compute() if self._objective[1] else {"loss": math.nan}
         objective = self._objective[0] / self._objective[1] if self._objective[1] else math.nan
         seconds = self.progress.epoch_seconds
-        return self._record("train", {**metrics, "objective": objective, **solved}, seconds)
+        figures = {**metrics, "objective": objective, **solved, "seconds": seconds}
+        return self.record("train", figures)
 
     def _validation_record(self) -> EpochRecord:
         assert self.validation_loader is not None
         figures = evaluate(self.model, self.validation_loader, self.task)
         before = self.progress.seconds
         self._clock.read(in_epoch=False)
-        return self._record("validation", figures, self.progress.seconds - before)
+        return self.record("validation", {**figures, "seconds": self.progress.seconds - before})
 
-    def _record(self, split: str, figures: Mapping[str, float], seconds: float) -> EpochRecord:
+    def record(self, split: str, figures: Mapping[str, float]) -> EpochRecord:
+        """Return a row of ``metrics.jsonl``: figures of a part, and where the training stands."""
         record: EpochRecord = {
             "step": self.progress.step,
             "epoch": self.progress.epoch,
             "split": split,
             **figures,
             "lr": self.scheduler.lr,
-            "seconds": seconds,
         }
         norm = self.model.inf_norm_A() if isinstance(self.model, TrainableModel) else None
         if norm is not None:
@@ -361,7 +367,7 @@ class Trainer:
         self._stop_if_interrupted()
 
     def _stop_if_interrupted(self) -> None:
-        number = self._interrupted()
+        number = self.interrupted()
         if number is not None:
             self._save("last")
             raise TrainingInterrupted(number)

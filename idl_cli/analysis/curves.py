@@ -1,0 +1,134 @@
+"""How a training went, as figures: loss, accuracy, iterations, residual, ‖A‖∞ by epoch.
+
+Matplotlib's object interface only: no global figure, no window, safe in any thread. Every curve
+has its own marker and dash pattern beside its colour, so that the figures read in grey too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+Row = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class _Style:
+    color: str
+    linestyle: str
+    marker: str
+
+
+# Colours of Okabe and Ito, apart for colour-blind readers, from dark to light in grey.
+_STYLES: Final = (
+    _Style("#0072B2", "-", "o"),
+    _Style("#D55E00", "--", "s"),
+    _Style("#009E73", ":", "^"),
+)
+_SPLIT_STYLES: Final = dict(zip(("train", "validation", "test"), _STYLES, strict=True))
+
+_LABELS: Final = {
+    "accuracy": "accuracy (share of samples)",
+    "r2": "R²",
+    "mse": "mean squared error",
+}
+_WIDTH, _HEIGHT = 5.0, 3.6  # inches, of one panel
+_MAX_MARKERS = 15
+
+
+def learning_curves(rows: Sequence[Row], best_epoch: int | None = None) -> Figure:
+    """Draw loss and accuracy (or R², or mean squared error) of every part against the epoch.
+
+    Args:
+        rows: rows of ``metrics.jsonl``.
+        best_epoch: marked by a vertical line where there is one.
+    """
+    metric = next((name for name in _LABELS if any(name in row for row in rows)), None)
+    panels = ["loss"] + ([] if metric is None else [metric])
+    figure, axes = _panels(len(panels))
+    for axis, name in zip(axes, panels, strict=True):
+        for split, style in _SPLIT_STYLES.items():
+            _draw(axis, rows, split, name, split, style)
+        axis.set_ylabel(_LABELS.get(name, name))
+        if best_epoch is not None:
+            axis.axvline(best_epoch, color="0.5", linewidth=0.8, label="model kept")
+        axis.legend(frameon=False)
+    _log_if_wide(axes[0], rows, "loss")
+    return figure
+
+
+def iteration_curves(rows: Sequence[Row], kappa: float | None = None) -> Figure:
+    """Draw the solves of the training part: iterations, largest residual, ‖A‖∞, by epoch.
+
+    Args:
+        rows: rows of ``metrics.jsonl``.
+        kappa: bound on ‖A‖∞, drawn as a horizontal line where there is one.
+    """
+    figure, (iterations, residual, norm) = _panels(3)
+    for key, label, style in (
+        ("iterations_mean", "forward, mean", _STYLES[0]),
+        ("iterations_max", "forward, largest", _STYLES[1]),
+        ("backward_iterations_mean", "backward, mean", _STYLES[2]),
+    ):
+        _draw(iterations, rows, "train", key, label, style)
+    iterations.set_ylabel("iterations a sample")
+    for key, label, style in (
+        ("residual_max", "forward", _STYLES[0]),
+        ("backward_residual_max", "backward", _STYLES[1]),
+    ):
+        _draw(residual, rows, "train", key, label, style)
+    residual.set_ylabel("largest relative residual")
+    residual.set_yscale("log")
+    _draw(norm, rows, "train", "inf_norm_A", "‖A‖∞", _STYLES[0])
+    if kappa is not None:
+        norm.axhline(kappa, color="0.5", linewidth=0.8, linestyle="--", label="κ")
+    norm.set_ylabel("‖A‖∞")
+    for axis in (iterations, residual, norm):
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(frameon=False)
+    return figure
+
+
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(_WIDTH * count, _HEIGHT), layout="constrained")
+    axes = list(figure.subplots(1, count, squeeze=False)[0])
+    for axis in axes:
+        axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(visible=True, color="0.9", linewidth=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _draw(axis: Axes, rows: Sequence[Row], split: str, key: str, label: str, style: _Style) -> None:
+    points = [
+        (row["epoch"], row[key])
+        for row in rows
+        if row.get("split") == split and isinstance(row.get(key), int | float)
+    ]
+    if not points:
+        return
+    single = len(points) == 1
+    axis.plot(
+        *zip(*points, strict=True),
+        color=style.color,
+        linestyle="none" if single else style.linestyle,
+        marker=style.marker,
+        markersize=8 if single else 4,
+        markevery=max(1, math.ceil(len(points) / _MAX_MARKERS)),
+        linewidth=1.6,
+        label=label,
+    )
+
+
+def _log_if_wide(axis: Axes, rows: Sequence[Row], key: str) -> None:
+    """Draw on a logarithmic scale what falls by more than a factor of ten."""
+    values = [value for row in rows if isinstance(value := row.get(key), float) and value > 0]
+    if values and max(values) > 10 * min(values):
+        axis.set_yscale("log")

@@ -1,0 +1,177 @@
+"""From checked settings to the objects of a training: model, loaders, trainer."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import nn
+from torch.optim import Optimizer
+
+from idl_cli import registry
+from idl_cli.commands.compute import Compute
+from idl_cli.config.schemas.root import TrainSettings
+from idl_cli.data.dataset import Dataset, Split
+from idl_cli.data.loader import BatchLoader
+from idl_cli.data.task import Task
+from idl_cli.errors import ConfigError
+from idl_cli.evaluation import evaluate
+from idl_cli.run import load_run
+from idl_cli.training.losses import make_loss
+from idl_cli.training.schedulers import Scheduler
+from idl_cli.training.settings import TrainerSettings
+from idl_cli.training.trainer import Trainer
+
+
+def build_model(
+    settings: TrainSettings, dataset: Dataset, compute: Compute
+) -> tuple[nn.Module, Dataset]:
+    """Make a new model, or take the one of ``model.init_run``.
+
+    A run's model keeps its architecture, its κ and the preprocessing it was trained with, which
+    replaces the data set's; how its equilibria are solved follows the settings.
+
+    Raises:
+        ConfigError: the run's model has other inputs or outputs than the data set.
+        RunError: the run holds no usable model.
+    """
+    task = dataset.task
+    init_run = settings.model.get("init_run")
+    if init_run is None:
+        made: nn.Module = registry.build(
+            "model", settings.model, input_dim=task.input_dim, output_dim=task.output_dim
+        )
+        return made.to(device=compute.device, dtype=compute.dtype), dataset
+    loaded = load_run(init_run)
+    if loaded.name != settings.model["name"]:
+        raise ConfigError(
+            [
+                f"model.init_run={init_run}: holds a model={loaded.name}; choose it, instead of"
+                f" model={settings.model['name']}"
+            ]
+        )
+    arguments = loaded.arguments
+    sizes = (arguments.get("input_dim"), arguments.get("output_dim"))
+    if sizes != (task.input_dim, task.output_dim):
+        raise ConfigError(
+            [
+                f"model.init_run={init_run}: its model maps {sizes[0]} inputs to {sizes[1]}"
+                f" outputs; dataset={dataset.name} has {task.input_dim} and {task.output_dim}"
+            ]
+        )
+    solving = {key: settings.model[key] for key in ("forward", "backward") if key in arguments}
+    model: nn.Module = registry.build("model", {"name": loaded.name, **arguments, **solving})
+    model.to(loaded.dtype).load_state_dict(loaded.model.state_dict())
+    if loaded.preprocessing is not None:
+        dataset = replace(dataset, preprocessing=loaded.preprocessing)
+    return model.to(device=compute.device, dtype=compute.dtype), dataset
+
+
+def model_arguments(
+    model: nn.Module, settings: Mapping[str, object], dataset: Dataset
+) -> dict[str, object]:
+    """Return the arguments that make the model again: its own word, or what it was made with."""
+    own = getattr(model, "constructor_arguments", None)
+    if own is not None:
+        return dict(own())
+    given = {key: value for key, value in settings.items() if key not in ("name", "init_run")}
+    sizes = {"input_dim": dataset.task.input_dim, "output_dim": dataset.task.output_dim}
+    return {**given, **sizes}
+
+
+class Loaders:
+    """The loaders of a run: one to train with, one a part to measure on."""
+
+    def __init__(self, dataset: Dataset, settings: TrainSettings, compute: Compute) -> None:
+        self._dataset = dataset
+        self._batch_size = int(settings.trainer["batch_size"])
+        self._compute = compute
+        self.training = BatchLoader(
+            dataset.train,
+            self._batch_size,
+            preprocessing=dataset.preprocessing,
+            shuffle=True,
+            seed=settings.seed,
+            augmentation=dataset.augmentation,
+            device=compute.device,
+            dtype=compute.dtype,
+        )
+
+    @property
+    def validation(self) -> BatchLoader | None:
+        """The validation part in order, None where there is none."""
+        part = self._dataset.validation
+        return None if part is None else self._in_order(part)
+
+    def parts(self) -> dict[str, BatchLoader]:
+        """Every part in its stored order, without augmentation."""
+        parts = {"train": self._in_order(self._dataset.train)}
+        if self.validation is not None:
+            parts["validation"] = self.validation
+        return {**parts, "test": self._in_order(self._dataset.test)}
+
+    def _in_order(self, part: Split) -> BatchLoader:
+        return evaluation_loader(part, self._dataset, self._batch_size, self._compute)
+
+
+def evaluation_loader(
+    part: Split, dataset: Dataset, batch_size: int, compute: Compute
+) -> BatchLoader:
+    """Return the batches on which a part is measured, here and in ``idl eval``."""
+    return BatchLoader(
+        part,
+        batch_size,
+        preprocessing=dataset.preprocessing,
+        shuffle=False,
+        seed=0,
+        device=compute.device,
+        dtype=compute.dtype,
+    )
+
+
+def timed_evaluation(model: nn.Module, loader: BatchLoader, task: Task) -> dict[str, float]:
+    """Measure a model on a part: see ``evaluate``; with the wall-clock ``seconds`` it took."""
+    start = time.perf_counter()
+    figures = evaluate(model, loader, task)
+    return {**figures, "seconds": time.perf_counter() - start}
+
+
+def build_trainer(
+    settings: TrainSettings,
+    dataset: Dataset,
+    model: nn.Module,
+    loaders: Loaders,
+    compute: Compute,
+) -> Trainer:
+    """Make the loss, the optimiser, its schedule and the trainer that the settings describe."""
+    trainer_settings: TrainerSettings = registry.build("trainer", settings.trainer)
+    loss = make_loss(
+        dataset.task,
+        loss=trainer_settings.loss,
+        label_smoothing=trainer_settings.label_smoothing,
+        class_weights=trainer_settings.class_weights,
+        train_targets=dataset.train.targets,
+        device=compute.device,
+    )
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer: Optimizer = registry.build("optimizer", settings.optimizer, parameters=parameters)
+    steps_per_epoch = math.ceil(len(loaders.training) / trainer_settings.accumulate)
+    scheduler: Scheduler = registry.build(
+        "scheduler",
+        settings.scheduler,
+        optimizer=optimizer,
+        total_steps=trainer_settings.epochs * steps_per_epoch,
+        steps_per_epoch=steps_per_epoch,
+    )
+    return Trainer(
+        model,
+        task=dataset.task,
+        train_loader=loaders.training,
+        validation_loader=loaders.validation,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        loss=loss,
+        settings=trainer_settings,
+    )

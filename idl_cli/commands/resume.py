@@ -1,0 +1,112 @@
+"""``resume=auto|PATH``: which checkpoint a training continues, and whether it may."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from idl_cli.config.schemas.root import TrainSettings
+from idl_cli.errors import ConfigError, RunError
+from idl_cli.run import RunDirectory
+from idl_cli.run.directory import CHECKPOINTS
+from idl_cli.run.state import read_state
+from idl_cli.training.trainer import Trainer
+
+_FREE = (
+    "resume",
+    "device",
+    "threads",
+    "deterministic",
+    "logger",
+    "optimized_metric",
+    "dataset.root",
+    "dataset.mirror",
+    "trainer.epochs",
+    "trainer.max_time",
+    "trainer.checkpoint_every",
+    "trainer.dry_run",
+    "trainer.early_stopping",
+)
+"""Keys that may change when a run is resumed: they say where, how long and how often to save."""
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """A checkpoint to continue from.
+
+    Attributes:
+        path: the run directory it is in.
+        state: what was saved.
+    """
+
+    path: Path
+    state: Mapping[str, Any]
+
+    def restore(self, trainer: Trainer, directory: RunDirectory) -> None:
+        """Bring a trainer and the metrics of its run to the state of the checkpoint.
+
+        Raises:
+            RunError: the checkpoint does not fit the trainer.
+        """
+        if self.path.resolve() != directory.path.resolve():
+            directory.adopt(self.path)
+        directory.truncate_metrics(self.state["metrics_rows"])
+        try:
+            trainer.load_state_dict(self.state["trainer"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise RunError(
+                f"{_checkpoint(self.path)}: does not fit this training: {error}"
+            ) from error
+
+
+def find_resumption(settings: TrainSettings, directory: RunDirectory) -> Resumption | None:
+    """Return the checkpoint that ``resume`` asks for; None to start anew.
+
+    ``auto`` continues the run in the run's own directory if it has a checkpoint; a path names
+    another run's directory, whose metrics and checkpoints are copied first.
+
+    Raises:
+        RunError: there is no checkpoint at the path, or it is damaged.
+        ConfigError: the settings differ from those that the checkpoint was made with.
+    """
+    if settings.resume is None:
+        return None
+    path = directory.path if settings.resume == "auto" else Path(settings.resume)
+    checkpoint = _checkpoint(path)
+    if not checkpoint.is_file():
+        if settings.resume == "auto":
+            directory.truncate_metrics(0)
+            return None
+        raise RunError(
+            f"{checkpoint}: no such file; resume={settings.resume} needs a run's directory"
+        )
+    state = cast(Mapping[str, Any], read_state(checkpoint))
+    problems = list(_differences(state["settings"], plain(asdict(settings))))
+    if problems:
+        raise ConfigError(problems)
+    return Resumption(path, state)
+
+
+def _checkpoint(path: Path) -> Path:
+    return path / CHECKPOINTS / "last.safetensors"
+
+
+def plain(settings: Mapping[str, Any]) -> Any:
+    """Return settings as JSON gives them back: tuples as lists."""
+    return json.loads(json.dumps(settings))
+
+
+def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
+    if path in _FREE:
+        return
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys([*before, *now]):
+            yield from _differences(before.get(key), now.get(key), f"{path}.{key}" if path else key)
+    elif before != now:
+        yield (
+            f"{path}={now}: the run to resume has {path}={before}; keep that, or start a new run"
+            " (with model.init_run=DIR to begin from its weights)"
+        )

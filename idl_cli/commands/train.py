@@ -1,0 +1,244 @@
+"""``idl train``: from checked settings to a trained model in a run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from typing import Any, Literal, cast
+
+from torch import nn
+
+from idl_cli import registry
+from idl_cli.analysis.curves import iteration_curves, learning_curves
+from idl_cli.commands.build import (
+    Loaders,
+    build_model,
+    build_trainer,
+    model_arguments,
+    timed_evaluation,
+)
+from idl_cli.commands.compute import Compute, prepare
+from idl_cli.commands.resume import Resumption, find_resumption, plain
+from idl_cli.config.schemas.root import TrainSettings
+from idl_cli.data.dataset import Dataset
+from idl_cli.loggers import MetricLogger
+from idl_cli.reporting import Reporter, TrainingReporter
+from idl_cli.run import RunDirectory, collect_environment, read_metrics
+from idl_cli.training.callbacks import Callbacks, EpochRecord, StepReport
+from idl_cli.training.estimate import estimate
+from idl_cli.training.interruption import watch_signals
+from idl_cli.training.trainer import Trainer, TrainingResult
+
+METRIC_NAMES = ("loss", "accuracy", "top5_accuracy", "r2", "mse", "mae", "mape")
+"""Entries of an evaluation that belong into ``metrics``; the others tell of the solves."""
+
+
+def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> dict[str, object]:
+    """Train a model and leave behind what DESIGN promises of a run.
+
+    The model kept is the best one by the validation metric; without a validation part it is the
+    last one, since nothing but the test part would be left to choose by. All figures in
+    ``metrics`` are of the model that is kept, measured anew on each part.
+
+    Args:
+        settings: checked.
+        directory: of this run, locked.
+        console: told what happens.
+
+    Returns:
+        ``metrics`` and the section ``training`` of ``summary.json``.
+
+    Raises:
+        IdlError: the work cannot be done; the message says why.
+        KeyboardInterrupt: SIGINT or SIGTERM came; the run can be resumed.
+    """
+    resumption = find_resumption(settings, directory)
+    compute = prepare(
+        device=settings.device,
+        dtype=settings.dtype,
+        seed=settings.seed,
+        threads=settings.threads,
+        deterministic=settings.deterministic,
+    )
+    directory.write_json("environment.json", collect_environment(compute.device))
+    dataset: Dataset = registry.build("dataset", settings.dataset, seed=settings.seed)
+    model, dataset = build_model(settings, dataset, compute)
+    loaders = Loaders(dataset, settings, compute)
+    trainer = build_trainer(settings, dataset, model, loaders, compute)
+    console.facts("run", _plan(settings, dataset, model, trainer, compute))
+    if settings.trainer["dry_run"]:
+        return _dry_run(dataset, trainer, console)
+    logger: MetricLogger = registry.build("logger", settings.logger, run_directory=directory)
+    with closing(logger):
+        result = _fit(trainer, resumption, settings, directory, logger, console)
+        figures = _evaluate_kept_model(trainer, loaders, result, directory)
+        logger.log(_test_row(figures["test"], trainer, result))
+    directory.save_model(
+        model,
+        name=str(settings.model["name"]),
+        arguments=model_arguments(model, settings.model, dataset),
+        preprocessing=dataset.preprocessing,
+        task=dataset.task,
+    )
+    rows = read_metrics(directory.path)
+    directory.save_figure("learning_curves.png", learning_curves(rows, result.best_epoch))
+    if any("iterations_mean" in row for row in rows):
+        directory.save_figure("iterations.png", iteration_curves(rows, _kappa(model)))
+    return _report(figures, result, model, directory, console)
+
+
+# -- training --------------------------------------------------------------------------------------
+
+
+def _fit(
+    trainer: Trainer,
+    resumption: Resumption | None,
+    settings: TrainSettings,
+    directory: RunDirectory,
+    logger: MetricLogger,
+    console: Reporter,
+) -> TrainingResult:
+    if resumption is not None:
+        resumption.restore(trainer, directory)
+        console.message(f"resumed {resumption.path} at step {trainer.progress.step}")
+    reporting = console.training(
+        epochs=trainer.settings.epochs,
+        steps_per_epoch=trainer.steps_per_epoch,
+        first_epoch=trainer.progress.epoch,
+    )
+    with reporting as reporter, watch_signals() as watch:
+        trainer.callbacks = _Recorder(settings, directory, logger, reporter)
+        trainer.interrupted = lambda: watch.received
+        return trainer.fit()
+
+
+class _Recorder(Callbacks):
+    """Writes down and shows what the trainer tells."""
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        directory: RunDirectory,
+        logger: MetricLogger,
+        reporter: TrainingReporter,
+    ) -> None:
+        self._settings = plain(asdict(settings))
+        self._directory = directory
+        self._logger = logger
+        self._reporter = reporter
+
+    def on_step(self, report: StepReport) -> None:
+        self._reporter.on_step({"loss": report.loss})
+
+    def on_epoch(self, records: Sequence[EpochRecord]) -> None:
+        shown: dict[str, object] = {}
+        for record in records:
+            self._logger.log(record)
+            prefix = "" if record["split"] == "train" else f"{record['split']}_"
+            shown.update({f"{prefix}{key}": value for key, value in record.items()})
+        self._reporter.on_epoch(shown)
+
+    def on_checkpoint(self, which: Literal["last", "best"], state: dict[str, Any]) -> None:
+        self._directory.save_checkpoint(
+            which,
+            {
+                "trainer": state,
+                "metrics_rows": self._directory.metrics_rows,
+                "settings": self._settings,
+            },
+            description={**state["progress"], **state["early_stopping"]},
+        )
+
+
+# -- after training --------------------------------------------------------------------------------
+
+
+def _evaluate_kept_model(
+    trainer: Trainer, loaders: Loaders, result: TrainingResult, directory: RunDirectory
+) -> dict[str, dict[str, float]]:
+    """Bring the model to the weights that are kept and measure it on every part."""
+    if result.best_epoch is not None:
+        best = cast(Mapping[str, Any], directory.load_checkpoint("best"))
+        trainer.model.load_state_dict(best["trainer"]["model"])
+    return {
+        part: timed_evaluation(trainer.model, loader, trainer.task)
+        for part, loader in loaders.parts().items()
+    }
+
+
+def _test_row(
+    figures: Mapping[str, float], trainer: Trainer, result: TrainingResult
+) -> dict[str, object]:
+    return {**trainer.record("test", figures), "epoch": result.best_epoch or result.epochs}
+
+
+def _report(
+    figures: Mapping[str, Mapping[str, float]],
+    result: TrainingResult,
+    model: nn.Module,
+    directory: RunDirectory,
+    console: Reporter,
+) -> dict[str, object]:
+    metrics = {
+        f"{part}_{name}": value
+        for part, values in figures.items()
+        for name, value in values.items()
+        if name in METRIC_NAMES
+    }
+    columns = [name for name in METRIC_NAMES if name in figures["test"]]
+    rows = [[part, *(values[name] for name in columns)] for part, values in figures.items()]
+    console.table(f"epoch {result.best_epoch or result.epochs}", ["part", *columns], rows)
+    console.message(f"run: {directory.path}")
+    solves = {key: value for key, value in figures["test"].items() if key not in METRIC_NAMES}
+    norm = getattr(model, "inf_norm_A", lambda: None)()
+    training = {**asdict(result), "inf_norm_A": norm, "test_solves": solves}
+    return {"metrics": metrics, "training": training}
+
+
+def _kappa(model: nn.Module) -> float | None:
+    kappa = getattr(model, "kappa", None)
+    return kappa if isinstance(kappa, float) else None
+
+
+# -- before training -------------------------------------------------------------------------------
+
+
+def _plan(
+    settings: TrainSettings,
+    dataset: Dataset,
+    model: nn.Module,
+    trainer: Trainer,
+    compute: Compute,
+) -> dict[str, object]:
+    parameters = sum(p.numel() for p in model.parameters())
+    sizes = {
+        "train": len(dataset.train),
+        "validation": 0 if dataset.validation is None else len(dataset.validation),
+        "test": len(dataset.test),
+    }
+    return {
+        "model": str(model),
+        "parameters": ", ".join(
+            f"{name} {'×'.join(map(str, p.shape))}" for name, p in model.named_parameters()
+        ),
+        "parameter count": f"{parameters:,}",
+        "data": f"{dataset.name}: " + ", ".join(f"{n} {part}" for part, n in sizes.items()),
+        "steps": (
+            f"{trainer.settings.epochs} epochs of {trainer.steps_per_epoch}, batches of"
+            f" {settings.trainer['batch_size']}"
+        ),
+        "optimizer": f"{settings.optimizer['name']}, lr {settings.optimizer['lr']:g},"
+        f" {settings.scheduler['name']} schedule",
+        "device": f"{compute.device}, {settings.dtype}, seed {settings.seed}",
+    }
+
+
+def _dry_run(dataset: Dataset, trainer: Trainer, console: Reporter) -> dict[str, object]:
+    parts = [dataset.train, dataset.test]
+    parts += [] if dataset.validation is None else [dataset.validation]
+    samples = sum(part.inputs.nbytes + part.targets.nbytes for part in parts)
+    expected = estimate(trainer, data_bytes=samples)
+    console.facts("estimate", expected.described())
+    console.message("trainer.dry_run=true: nothing was trained")
+    return {"metrics": {}, "dry_run": asdict(expected)}

@@ -1,0 +1,61 @@
+"""Real targets in units of their own spread, and exactly back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from idl_cli.data.task import JSONValue
+
+
+@dataclass(frozen=True)
+class TargetScaling:
+    """The map s = (y - mean) / std from targets in their own unit to those a model is trained on.
+
+    Means and deviations are Python floats: written as JSON and read back they are the same bits.
+
+    Args:
+        mean: one number an output, in the target's unit.
+        std: one positive number an output, in the target's unit.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        assert len(self.mean) == len(self.std)
+        assert all(entry > 0 for entry in self.std)
+
+    def scale(self, targets: Tensor) -> Tensor:
+        """Return scaled targets (m, q), float64."""
+        mean, std = self._on(targets)
+        return (targets.double() - mean) / std
+
+    def unscale(self, scaled: Tensor) -> Tensor:
+        """Return targets or predictions (m, q) in the target's own unit, float64."""
+        mean, std = self._on(scaled)
+        return scaled.double() * std + mean
+
+    def _on(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        mean, std = (
+            torch.tensor(entries, dtype=torch.float64, device=values.device)
+            for entries in (self.mean, self.std)
+        )
+        return mean, std
+
+    def to_dict(self) -> dict[str, JSONValue]:
+        """Return the map as plain JSON values."""
+        return {"mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> TargetScaling:
+        """Remake a map from what ``to_dict`` returned."""
+        mean, std = values["mean"], values["std"]
+        assert isinstance(mean, list | tuple)
+        assert isinstance(std, list | tuple)
+        return cls(tuple(float(entry) for entry in mean), tuple(float(entry) for entry in std))

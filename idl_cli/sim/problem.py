@@ -1,0 +1,176 @@
+"""The one problem of both SIM stages: row-separable l1 regression with an optional l1 budget."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from idl_cli.errors import ArgumentError, NonFiniteError, ShapeError
+from idl_cli.sim.statistics import SufficientStatistics
+
+LambdaScale = Literal["absolute", "per_sample", "relative"]
+
+
+@dataclass(frozen=True)
+class RowBudget:
+    """``‖w[:count]‖₁ ≤ radius`` for every row: ‖A‖∞ ≤ κ when the first n weights are A's.
+
+    Args:
+        count: number of leading entries that share the budget.
+        radius: their largest l1 norm, > 0.
+    """
+
+    count: int
+    radius: float
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ArgumentError(f"RowBudget: count={self.count} must be >= 1; use None for none")
+        if not (self.radius > 0 and math.isfinite(self.radius)):
+            raise ArgumentError(f"RowBudget: radius={self.radius} must be positive and finite")
+
+
+@dataclass(frozen=True, eq=False)
+class RowRegression:
+    """Rows of l1 regression that share their features: for every row i, over w in Rᴰ.
+
+    minimise
+        ½ wᵀGw − h_iᵀw + ½‖z_i‖² + l1 ‖w‖₁ + ½ l2 ‖w‖²    subject to ‖w[:count]‖₁ ≤ radius
+
+    that is ½‖Sᵀw − z_i‖² plus penalties, told by its sufficient statistics. The sum over samples is
+    not divided by their number.
+
+    Args:
+        gram: G = S Sᵀ (D, D) float64, symmetric positive semi-definite.
+        cross: H (rows, D) float64, row i is S z_i.
+        target_square: ‖z_i‖² (rows,) float64.
+        l1: λ >= 0.
+        l2: weight >= 0 of the elastic net's quadratic term.
+        budget: the constraint, or None.
+
+    Raises:
+        ShapeError, ArgumentError, NonFiniteError: the parts do not make up such a problem.
+    """
+
+    gram: Tensor
+    cross: Tensor
+    target_square: Tensor
+    l1: float
+    l2: float = 0.0
+    budget: RowBudget | None = None
+
+    def __post_init__(self) -> None:
+        features = self.gram.shape[-1]
+        rows = self.cross.shape[0]
+        expected = {
+            "gram": (features, features),
+            "cross": (rows, features),
+            "target_square": (rows,),
+        }
+        for name, shape in expected.items():
+            tensor: Tensor = getattr(self, name)
+            if tuple(tensor.shape) != shape or tensor.dtype != torch.float64:
+                raise ShapeError(
+                    f"RowRegression: {name} must be float64 {shape}, "
+                    f"got {tensor.dtype} {tuple(tensor.shape)}"
+                )
+            if not bool(tensor.isfinite().all()):
+                raise NonFiniteError(f"RowRegression: {name} holds NaN or infinity")
+        for name in ("l1", "l2"):
+            value = getattr(self, name)
+            if not (value >= 0 and math.isfinite(value)):
+                raise ArgumentError(
+                    f"RowRegression: {name}={value} must be finite and not negative"
+                )
+        if self.budget is not None and self.budget.count > features:
+            raise ArgumentError(
+                f"RowRegression: the budget covers {self.budget.count} entries of {features}"
+            )
+
+    @classmethod
+    def from_statistics(
+        cls,
+        statistics: SufficientStatistics,
+        target: str,
+        *,
+        penalty: float,
+        scale: LambdaScale = "absolute",
+        l2: float = 0.0,
+        budget: RowBudget | None = None,
+    ) -> RowRegression:
+        """The problem of one stage.
+
+        Args:
+            statistics: of features and targets.
+            target: name of the target, e.g. "Z" for [A B], "Y" for [C D].
+            penalty: λ in units of ``scale``.
+            scale: ``absolute``: λ itself; ``per_sample``: times the number of samples;
+                ``relative``: times :attr:`lambda_max` of this problem.
+            l2: weight of ½‖w‖², absolute.
+            budget: the constraint, or None.
+
+        Raises:
+            ArgumentError: unknown target or scale, or a penalty out of range.
+        """
+        if target not in statistics.cross:
+            raise ArgumentError(
+                f"target {target!r} is not in the statistics; there are {sorted(statistics.cross)}"
+            )
+        unscaled = cls(
+            gram=statistics.gram,
+            cross=statistics.cross[target],
+            target_square=statistics.square[target],
+            l1=penalty,
+            l2=l2,
+            budget=budget,
+        )
+        if scale == "absolute":
+            return unscaled
+        if scale == "per_sample":
+            return replace(unscaled, l1=penalty * statistics.count)
+        if scale == "relative":
+            return replace(unscaled, l1=penalty * unscaled.lambda_max)
+        raise ArgumentError(
+            f"lambda_scale={scale!r} is unknown; choose absolute, per_sample or relative"
+        )
+
+    @property
+    def rows(self) -> int:
+        """Number of rows, each a problem of its own."""
+        return self.cross.shape[0]
+
+    @property
+    def features(self) -> int:
+        """D, the number of weights of a row."""
+        return self.cross.shape[1]
+
+    @property
+    def lambda_max(self) -> float:
+        """Smallest λ for which all-zero weights are optimal: max |H|.
+
+        At w = 0 the gradient is −h, and the budget (radius > 0) is slack there, so it changes
+        nothing; nor does the elastic net.
+        """
+        return float(self.cross.abs().max())
+
+    @property
+    def hessian(self) -> Tensor:
+        """G + l2·I (D, D): the elastic net is least squares with D more samples √l2·I."""
+        if self.l2 == 0:
+            return self.gram
+        shifted = self.gram.clone()
+        shifted.diagonal().add_(self.l2)
+        return shifted
+
+    def select(self, rows: Tensor) -> RowRegression:
+        """The problem of some rows only (index or mask)."""
+        return replace(self, cross=self.cross[rows], target_square=self.target_square[rows])
+
+    def row_norms(self, weights: Tensor) -> Tensor:
+        """‖w[:count]‖₁ of every row (rows,); zeros when there is no budget."""
+        count = 0 if self.budget is None else self.budget.count
+        return weights[:, :count].abs().sum(dim=1)

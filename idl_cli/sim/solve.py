@@ -1,0 +1,245 @@
+"""The one loop round every solver: capabilities, stop rule, limits, history, final certificate."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from idl_cli.errors import ArgumentError, ConvergenceWarning, IgnoredOptionWarning, ShapeError
+from idl_cli.sim.certificate import Certificate, certify, row_gaps
+from idl_cli.sim.problem import RowRegression
+from idl_cli.sim.rounding import round_feasible
+from idl_cli.sim.solvers.base import BUDGET, L1, L2, BaseSolver, Progress, SolverResult
+
+Status = Literal["optimal", "at_precision", "inexact", "stationary", "unconstrained", "failed"]
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """Where a solve stood.
+
+    Attributes:
+        seconds: since the solve began, judging included.
+        iterations: in the solver's own unit.
+        relative_gap: Σ gaps / Σ objectives (largest KKT residual when λ = 0).
+        objective: Σ objectives.
+        rows_solved: number of rows within the tolerance.
+    """
+
+    seconds: float
+    iterations: int
+    relative_gap: float
+    objective: float
+    rows_solved: int
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """The answer to a row problem, and what is known about it.
+
+    Attributes:
+        weights: (rows, D) float64, the point that ``certificate`` judges.
+        stored: (rows, D), the same in the dtype asked for, every row shrunk to obey the budget.
+        stored_inf_norm: largest ‖w[:count]‖₁ of ``stored``, summed in float64.
+        status: of DESIGN's six: ``unconstrained`` when the solver ignored a part of the problem,
+            ``stationary`` when no more can be claimed, otherwise the certificate's.
+        certificate: of ``weights``.
+        iterations: in the solver's own unit.
+        seconds: of the solver, judging while it ran included, the final certificate not.
+        history: one entry a call of the monitor.
+        ignored: parts of the problem the solver did not honour, of l1, l2, budget.
+        notes: what the solver wants the user to know.
+    """
+
+    weights: Tensor
+    stored: Tensor
+    stored_inf_norm: float
+    status: Status
+    certificate: Certificate
+    iterations: int
+    seconds: float
+    history: tuple[HistoryEntry, ...]
+    ignored: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def warn_ignored(solver: BaseSolver, *, l1: float, l2: float, budget: bool) -> tuple[str, ...]:
+    """Name the parts of a problem that a solver ignores, with a warning; needs no data.
+
+    Args:
+        solver: what will solve the problem.
+        l1: λ, in any unit.
+        l2: weight of the quadratic term.
+        budget: whether there is an l1 budget.
+
+    Returns:
+        The ignored parts, of ``l1``, ``l2``, ``budget``.
+    """
+    wanted = {L1: l1 > 0, L2: l2 > 0, BUDGET: budget}
+    ignored = tuple(
+        part for part, present in wanted.items() if present and part not in solver.handles
+    )
+    if ignored:
+        meaning = {
+            L1: "the l1 penalty",
+            L2: "the l2 penalty",
+            BUDGET: "the bound ‖A‖∞ ≤ κ",
+        }
+        warnings.warn(
+            f"{type(solver).__name__} ignores {' and '.join(meaning[part] for part in ignored)}: "
+            "its result has status 'unconstrained'; choose another solver to have it honoured",
+            IgnoredOptionWarning,
+            stacklevel=2,
+        )
+    return ignored
+
+
+def solve(
+    problem: RowRegression,
+    solver: BaseSolver,
+    *,
+    tol: float = 1e-6,
+    max_time: float | None = None,
+    dtype: torch.dtype = torch.float32,
+    progress: Callable[[HistoryEntry], None] | None = None,
+    warn: bool = True,
+) -> Solution:
+    """Solve a row problem and certify the answer.
+
+    Args:
+        problem: what to solve.
+        solver: how.
+        tol: relative duality gap (KKT residual when λ = 0) that every row must reach.
+        max_time: seconds after which the solver is told to stop; None for no limit. Solvers look
+            at the clock when they call the monitor, so a limit is overrun by one such interval.
+        dtype: of ``Solution.stored``.
+        progress: called with every history entry.
+        warn: whether to warn of parts the solver ignores and of an inexact result; False when
+            the caller reports them itself.
+
+    Raises:
+        ArgumentError: tol or max_time out of range.
+    """
+    if not (0 < tol < 1):
+        raise ArgumentError(f"tol={tol} must lie in (0, 1): it is a relative duality gap")
+    if max_time is not None and not max_time > 0:
+        raise ArgumentError(f"max_time={max_time} must be positive seconds, or None")
+    with warnings.catch_warnings():
+        if not warn:
+            warnings.simplefilter("ignore", IgnoredOptionWarning)
+        ignored = warn_ignored(
+            solver, l1=problem.l1, l2=problem.l2, budget=problem.budget is not None
+        )
+    judge = _Judge(problem, tol, max_time, progress)
+    with torch.no_grad():
+        result = solver.solve(problem, judge)
+    seconds = judge.elapsed()
+    if result.weights.shape != problem.cross.shape:
+        raise ShapeError(
+            f"{type(solver).__name__} returned weights {tuple(result.weights.shape)}, "
+            f"the problem has {tuple(problem.cross.shape)} (rows, features)"
+        )
+    weights, notes = judge.settle(result)
+    certificate = certify(problem, weights, tol=tol)
+    status = _status(certificate, ignored)
+    if status == "inexact" and warn:
+        warnings.warn(_inexact_message(solver, certificate, tol), ConvergenceWarning, stacklevel=2)
+    stored = round_feasible(weights, problem.budget, dtype)
+    return Solution(
+        weights=weights,
+        stored=stored,
+        stored_inf_norm=float(problem.row_norms(stored.double()).max()),
+        status=status,
+        certificate=certificate,
+        iterations=result.iterations,
+        seconds=seconds,
+        history=tuple(judge.history),
+        ignored=ignored,
+        notes=notes,
+    )
+
+
+class _Judge:
+    """The monitor: judges weights on a solver's request, keeps history, clock and best point."""
+
+    def __init__(
+        self,
+        problem: RowRegression,
+        tol: float,
+        max_time: float | None,
+        progress: Callable[[HistoryEntry], None] | None,
+    ) -> None:
+        self._problem = problem
+        self._tol = tol
+        self._max_time = max_time
+        self._progress = progress
+        self._start = time.perf_counter()
+        self._best: tuple[float, Tensor] | None = None
+        self.history: list[HistoryEntry] = []
+
+    def elapsed(self) -> float:
+        return time.perf_counter() - self._start
+
+    def __call__(self, weights: Tensor, *, iteration: int | None = None) -> Progress:
+        weights = weights.to(self._problem.cross)
+        gaps = row_gaps(self._problem, weights, tol=self._tol)
+        objective = float(gaps.objective.sum())
+        if self._problem.l1 > 0:
+            relative = float(gaps.gap.sum()) / max(objective, torch.finfo(torch.float64).tiny)
+        else:
+            relative = float(gaps.gap.max())
+        entry = HistoryEntry(
+            seconds=self.elapsed(),
+            iterations=len(self.history) + 1 if iteration is None else iteration,
+            relative_gap=relative,
+            objective=objective,
+            rows_solved=int(gaps.solved.sum()),
+        )
+        self.history.append(entry)
+        if math.isfinite(objective) and (self._best is None or objective < self._best[0]):
+            self._best = (objective, weights.clone())
+        if self._progress is not None:
+            self._progress(entry)
+        late = self._max_time is not None and entry.seconds >= self._max_time
+        diverged = not math.isfinite(objective)
+        return Progress(
+            relative_gap=relative,
+            objective=objective,
+            solved=gaps.solved,
+            should_stop=bool(gaps.solved.all()) or late or diverged,
+        )
+
+    def settle(self, result: SolverResult) -> tuple[Tensor, tuple[str, ...]]:
+        """The weights to certify: the solver's, or the best it showed when its own diverged."""
+        weights = result.weights.to(self._problem.cross)
+        if bool(weights.isfinite().all()) or self._best is None:
+            return weights, result.notes
+        note = "the weights became NaN or infinite; the best finite point seen is returned"
+        return self._best[1], (*result.notes, note)
+
+
+def _status(certificate: Certificate, ignored: tuple[str, ...]) -> Status:
+    if certificate.status == "failed":
+        return "failed"
+    return "unconstrained" if ignored else certificate.status
+
+
+def _inexact_message(solver: BaseSolver, certificate: Certificate, tol: float) -> str:
+    rows = certificate.inexact_rows
+    shown = ", ".join(str(row) for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
+    reached = (
+        f"KKT residual {certificate.kkt_residual:.1e}"
+        if certificate.relative_gap is None
+        else f"relative gap {certificate.relative_gap:.1e}"
+    )
+    return (
+        f"{type(solver).__name__} stopped with {len(rows)} of {len(certificate.row_status)} rows "
+        f"above tol={tol:g} (rows {shown}; {reached}): raise solver.max_iter, or tol"
+    )

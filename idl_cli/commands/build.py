@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -12,12 +11,11 @@ from torch.optim import Optimizer
 
 from idl_cli import registry
 from idl_cli.commands.compute import Compute
+from idl_cli.commands.measure import evaluation_loader
 from idl_cli.config.schemas.root import TrainSettings
 from idl_cli.data.dataset import Dataset, Split
 from idl_cli.data.loader import BatchLoader
-from idl_cli.data.task import Task
 from idl_cli.errors import ConfigError
-from idl_cli.evaluation import evaluate
 from idl_cli.run import load_run
 from idl_cli.training.losses import make_loss
 from idl_cli.training.schedulers import Scheduler
@@ -114,28 +112,6 @@ class Loaders:
 
     def _in_order(self, part: Split) -> BatchLoader:
         return evaluation_loader(part, self._dataset, self._batch_size, self._compute)
-
-
-def evaluation_loader(
-    part: Split, dataset: Dataset, batch_size: int, compute: Compute
-) -> BatchLoader:
-    """Return the batches on which a part is measured, here and in ``idl eval``."""
-    return BatchLoader(
-        part,
-        batch_size,
-        preprocessing=dataset.preprocessing,
-        shuffle=False,
-        seed=0,
-        device=compute.device,
-        dtype=compute.dtype,
-    )
-
-
-def timed_evaluation(model: nn.Module, loader: BatchLoader, task: Task) -> dict[str, float]:
-    """Measure a model on a part: see ``evaluate``; with the wall-clock ``seconds`` it took."""
-    start = time.perf_counter()
-    figures = evaluate(model, loader, task)
-    return {**figures, "seconds": time.perf_counter() - start}
 
 
 def build_trainer(

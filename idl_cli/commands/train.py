@@ -11,14 +11,9 @@ from torch import nn
 
 from idl_cli import registry
 from idl_cli.analysis.curves import iteration_curves, learning_curves
-from idl_cli.commands.build import (
-    Loaders,
-    build_model,
-    build_trainer,
-    model_arguments,
-    timed_evaluation,
-)
+from idl_cli.commands.build import Loaders, build_model, build_trainer, model_arguments
 from idl_cli.commands.compute import Compute, prepare
+from idl_cli.commands.measure import METRIC_NAMES, metrics_of, show_figures, timed_evaluation
 from idl_cli.commands.resume import Resumption, find_resumption, plain
 from idl_cli.config.schemas.root import TrainSettings
 from idl_cli.data.dataset import Dataset
@@ -29,9 +24,6 @@ from idl_cli.training.callbacks import Callbacks, EpochRecord, StepReport
 from idl_cli.training.estimate import estimate
 from idl_cli.training.interruption import watch_signals
 from idl_cli.training.trainer import Trainer, TrainingResult
-
-METRIC_NAMES = ("loss", "accuracy", "top5_accuracy", "r2", "mse", "mae", "mape")
-"""Entries of an evaluation that belong into ``metrics``; the others tell of the solves."""
 
 
 def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> dict[str, object]:
@@ -180,20 +172,12 @@ def _report(
     directory: RunDirectory,
     console: Reporter,
 ) -> dict[str, object]:
-    metrics = {
-        f"{part}_{name}": value
-        for part, values in figures.items()
-        for name, value in values.items()
-        if name in METRIC_NAMES
-    }
-    columns = [name for name in METRIC_NAMES if name in figures["test"]]
-    rows = [[part, *(values[name] for name in columns)] for part, values in figures.items()]
-    console.table(f"epoch {result.best_epoch or result.epochs}", ["part", *columns], rows)
+    show_figures(f"epoch {result.best_epoch or result.epochs}", figures, console)
     console.message(f"run: {directory.path}")
     solves = {key: value for key, value in figures["test"].items() if key not in METRIC_NAMES}
     norm = getattr(model, "inf_norm_A", lambda: None)()
     training = {**asdict(result), "inf_norm_A": norm, "test_solves": solves}
-    return {"metrics": metrics, "training": training}
+    return {"metrics": metrics_of(figures), "training": training}
 
 
 def _kappa(model: nn.Module) -> float | None:

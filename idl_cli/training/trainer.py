@@ -50,6 +50,7 @@ class Progress:
         step: optimiser steps made.
         epoch_seconds: wall-clock seconds spent in the present epoch's training pass.
         seconds: wall-clock seconds spent in all passes so far, validation included.
+        lr: learning rate of the last step.
     """
 
     epoch: int = 0
@@ -57,6 +58,7 @@ class Progress:
     step: int = 0
     epoch_seconds: float = 0.0
     seconds: float = 0.0
+    lr: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,13 @@ class Trainer:
         self.early_stopping = EarlyStopping(settings.early_stopping, task)
         self.recovery = NonFiniteRecovery(settings.on_nonfinite, model, optimizer, scheduler)
         self._loss = loss
+        # The records' loss is the task's own, comparable between runs; what was minimised stands
+        # beside it where it is something else.
+        self._has_own_objective = bool(
+            settings.label_smoothing
+            or settings.class_weights is not None
+            or (settings.loss == "mse" and task.kind == "classification")
+        )
         self.interrupted = interrupted or (lambda: None)
         self._forward = torch.compile(model) if settings.compile else model
         self._sparsity = SparsityMask(model) if settings.keep_sparsity else None
@@ -245,6 +254,7 @@ class Trainer:
         if not math.isfinite(norm):
             self._nonfinite(f"gradient norm is {norm}")
             return
+        self.progress.lr = self.scheduler.lr
         self.optimizer.step()
         self.scheduler.step()
         self._constrain()
@@ -318,11 +328,12 @@ class Trainer:
 
     def _train_record(self) -> EpochRecord:
         solved = {} if self._statistics is None else self._statistics.summary()
+        # No finite step, or none with weight: nothing was added to the metrics.
         metrics = self._metrics.compute() if self._objective[1] else {"loss": math.nan}
-        objective = self._objective[0] / self._objective[1] if self._objective[1] else math.nan
+        if self._has_own_objective:
+            metrics["objective"] = self._mean_objective()
         seconds = self.progress.epoch_seconds
-        figures = {**metrics, "objective": objective, **solved, "seconds": seconds}
-        return self.record("train", figures)
+        return self.record("train", {**metrics, **solved, "seconds": seconds})
 
     def _validation_record(self) -> EpochRecord:
         assert self.validation_loader is not None
@@ -338,7 +349,7 @@ class Trainer:
             "epoch": self.progress.epoch,
             "split": split,
             **figures,
-            "lr": self.scheduler.lr,
+            "lr": self.progress.lr,
         }
         norm = self.model.inf_norm_A() if isinstance(self.model, TrainableModel) else None
         if norm is not None:
@@ -376,15 +387,18 @@ class Trainer:
         self.callbacks.on_checkpoint(which, self.state_dict())
 
     def _report(self) -> StepReport:
-        objective, weight = self._objective
         return StepReport(
             epoch=self.progress.epoch + 1,
             epochs=self.settings.epochs,
             batch=self.progress.batch,
             batches=len(self.train_loader),
             step=self.progress.step,
-            loss=objective / weight if weight else math.nan,
+            loss=self._mean_objective(),
         )
+
+    def _mean_objective(self) -> float:
+        total, weight = self._objective
+        return total / weight if weight else math.nan
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that an exact continuation needs, as tensors and plain values."""

@@ -1,0 +1,157 @@
+"""``idl eval``: the model of a run, measured on its own or on another data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from idl_cli import registry
+from idl_cli.commands.compute import prepare
+from idl_cli.commands.measure import (
+    evaluation_loader,
+    metrics_of,
+    show_figures,
+    timed_evaluation,
+)
+from idl_cli.commands.preflight import checked_settings
+from idl_cli.commands.specification import COMMANDS
+from idl_cli.config.schemas.root import EvalSettings
+from idl_cli.data.dataset import Dataset
+from idl_cli.data.task import Task
+from idl_cli.errors import ConfigError, RunError
+from idl_cli.reporting import Reporter
+from idl_cli.run import LoadedRun, RunDirectory, collect_environment, load_run, read_summary
+from idl_cli.run.directory import CHECKPOINTS
+from idl_cli.run.files import read_json
+from idl_cli.run.state import read_state
+
+_DEFAULT_BATCH_SIZE = 128
+
+
+def run(settings: EvalSettings, directory: RunDirectory, console: Reporter) -> dict[str, object]:
+    """Measure a run's model.
+
+    On the run's own data every part is measured, with the run's seed, batch size, dtype,
+    preprocessing and number of threads: the figures are those of the run, to the bit. Of another
+    data set the test part is measured.
+
+    Args:
+        settings: checked.
+        directory: of this evaluation, locked.
+        console: told what happens.
+
+    Returns:
+        ``metrics`` and the section ``eval`` of ``summary.json``.
+
+    Raises:
+        RunError: the run holds no usable model.
+        ConfigError: the data set does not fit the model.
+    """
+    path = Path(settings.run)
+    loaded = load_run(path)
+    own = _settings_of(path)
+    compute = prepare(
+        device=settings.device,
+        dtype=str(loaded.dtype).removeprefix("torch."),
+        seed=settings.seed,
+        threads=settings.threads or _threads_of(path),
+    )
+    directory.write_json("environment.json", collect_environment(compute.device))
+    _choose_weights(loaded, settings.checkpoint)
+    loaded.model.to(compute.device)
+    seed = settings.seed if own is None else int(own["seed"])
+    dataset = _dataset(settings, own, seed, loaded)
+    batch_size = settings.batch_size or _batch_size_of(own)
+    parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    if settings.dataset is not None:
+        parts = {"test": dataset.test}
+    figures = {
+        name: timed_evaluation(
+            loaded.model, evaluation_loader(part, dataset, batch_size, compute), dataset.task
+        )
+        for name, part in parts.items()
+        if part is not None
+    }
+    show_figures(f"{path} on {dataset.name}", figures, console)
+    console.message(f"run: {directory.path}")
+    for name, values in figures.items():
+        directory.append_metrics({"split": name, **values})
+    return {
+        "metrics": metrics_of(figures),
+        "eval": {
+            "run": str(path.resolve()),
+            "checkpoint": settings.checkpoint,
+            "dataset": dataset.name,
+            "batch_size": batch_size,
+        },
+    }
+
+
+def _settings_of(path: Path) -> Mapping[str, Any] | None:
+    """Return the settings a run was made with, None where it holds none (a Python caller's run)."""
+    file = path / ".hydra" / "config.yaml"
+    if not file.exists():
+        return None
+    command = str(read_summary(path)["command"])
+    if command not in COMMANDS:
+        raise RunError(f"{path}: made by `idl {command}`, which trains no model")
+    try:
+        config = OmegaConf.load(file)
+    except (OSError, YAMLError, OmegaConfBaseException) as error:
+        raise RunError(f"{file}: cannot be read ({error})") from error
+    return checked_settings(COMMANDS[command], cast(Any, config))
+
+
+def _dataset(
+    settings: EvalSettings, own: Mapping[str, Any] | None, seed: int, loaded: LoadedRun
+) -> Dataset:
+    chosen = settings.dataset if settings.dataset is not None else own and own["dataset"]
+    if chosen is None:
+        raise ConfigError(
+            [f"run={settings.run}: says nothing of its data set; give dataset=OPTION"]
+        )
+    dataset: Dataset = registry.build("dataset", chosen, seed=seed)
+    if loaded.task is not None and _shape(loaded.task) != _shape(dataset.task):
+        raise ConfigError(
+            [
+                f"dataset={dataset.name}: {_shape(dataset.task)}; the model of {settings.run} was"
+                f" trained for {_shape(loaded.task)}"
+            ]
+        )
+    if loaded.preprocessing is None:
+        return dataset
+    return replace(dataset, preprocessing=loaded.preprocessing)
+
+
+def _shape(task: Task) -> str:
+    shape = "×".join(map(str, task.input_shape))
+    return f"{task.kind} of {shape} samples with {task.output_dim} outputs"
+
+
+def _choose_weights(loaded: LoadedRun, checkpoint: str) -> None:
+    if checkpoint == "model":
+        return
+    file = loaded.path / CHECKPOINTS / f"{checkpoint}.safetensors"
+    state = cast(Mapping[str, Any], read_state(file))
+    try:
+        loaded.model.load_state_dict(state["trainer"]["model"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise RunError(f"{file}: does not fit the run's model: {error}") from error
+
+
+def _batch_size_of(own: Mapping[str, Any] | None) -> int:
+    trainer = {} if own is None else own.get("trainer", {})
+    return int(trainer.get("batch_size", _DEFAULT_BATCH_SIZE))
+
+
+def _threads_of(path: Path) -> int | None:
+    """Return the run's number of threads: sums are rounded in an order that depends on it."""
+    file = path / "environment.json"
+    threads = read_json(file).get("threads") if file.exists() else None
+    return threads if isinstance(threads, int) else None

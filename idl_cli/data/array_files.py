@@ -113,22 +113,27 @@ def _read_npy(file: Path) -> Array:
 def _load(file: Path) -> Array | dict[str, Array]:
     key = ""
     try:
+        # Opened here, since numpy.load leaves a damaged .npz file open.
         with file.open("rb") as stream:
             start = stream.read(6)
-        if not start.startswith((b"\x93NUMPY", b"PK")):
-            raise DataError(
-                f"{file}: not a NumPy file (it starts with {start.hex(' ') or 'nothing'}); only"
-                " what numpy.save, numpy.savez or numpy.savez_compressed wrote is read, no pickle"
-            )
-        loaded = np.load(file, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            array: Array = loaded
-            return array
-        with loaded:
+            stream.seek(0)
+            if not start.startswith((b"\x93NUMPY", b"PK")):
+                raise DataError(
+                    f"{file}: not a NumPy file (it starts with {start.hex(' ') or 'nothing'});"
+                    " only what numpy.save, numpy.savez or numpy.savez_compressed wrote is read,"
+                    " no pickle"
+                )
+            loaded = np.load(stream, allow_pickle=False)
+            if not isinstance(loaded, np.lib.npyio.NpzFile):
+                array: Array = loaded
+                return array
             arrays: dict[str, Array] = {}
-            for name in loaded.files:
-                key = f"[{name}]"
-                arrays[name] = loaded[name]
+            with loaded:
+                for name in loaded.files:
+                    key = f"[{name}]"
+                    arrays[name] = loaded[name]
+                    if not isinstance(arrays[name], np.ndarray):
+                        raise DataError(f"{file}{key}: not an array")
             return arrays
     except FileNotFoundError as error:
         raise DataError(f"{file}: no such file") from error

@@ -77,6 +77,8 @@ def _read_image(file: Path) -> npt.NDArray[np.uint8]:
     """Return (height, width) for a grey image, else (height, width, 3)."""
     try:
         with Image.open(file) as image:
+            image.verify()  # the checksums of a PNG, which are ignored when it is decoded
+        with Image.open(file) as image:
             if image.mode not in _GREY | _COLOUR:
                 raise DataError(
                     f"{file}: pixels of more than 8 bits (mode {image.mode}); convert it to 8 bits"

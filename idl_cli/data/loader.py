@@ -27,14 +27,14 @@ class BatchLoader:
         batch_size: samples in a batch; the last batch of an epoch may be smaller.
         preprocessing: raw samples to model inputs.
         shuffle: a new order every epoch, or the stored order always.
-        seed: non-negative integer behind the order and the augmentation.
+        seed: integer from 0 to 2⁶⁴-1 behind the order and the augmentation.
         augmentation: applied to raw samples before the preprocessing.
         device: where batches are returned; the CPU by default.
         dtype: floating dtype of inputs and of real targets; torch's default dtype by default.
         drop_last: leave out a smaller last batch.
 
     Raises:
-        ArgumentError: ``batch_size`` is below 1, the seed is negative, or no batch would be drawn.
+        ArgumentError: ``batch_size`` or the seed is out of range, or no batch would be drawn.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class BatchLoader:
     ) -> None:
         if batch_size < 1:
             raise ArgumentError(f"batch_size={batch_size}: at least 1 is needed")
-        if seed < 0:
-            raise ArgumentError(f"seed={seed}: a non-negative integer is needed")
+        if not 0 <= seed < 2**64:
+            raise ArgumentError(f"seed={seed}: an integer from 0 to 2**64 - 1 is needed")
         self._split = split
         self._batch_size = batch_size
         self._shuffle = shuffle

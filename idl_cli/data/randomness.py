@@ -12,6 +12,8 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from idl_cli.errors import ArgumentError
+
 
 class Purpose(IntEnum):
     """What numbers are drawn for: draws of one seed for two purposes are independent.
@@ -25,6 +27,10 @@ class Purpose(IntEnum):
     TEST_SAMPLES = 4
     VALIDATION = 5
     TEST_SPLIT = 6
+    TRAIN_NUMBERS = 7
+    TEST_NUMBERS = 8
+    BURSTS = 9
+    NOISE = 10
 
 
 def random_words(count: int, purpose: Purpose, *key: int) -> npt.NDArray[np.uint64]:
@@ -33,13 +39,20 @@ def random_words(count: int, purpose: Purpose, *key: int) -> npt.NDArray[np.uint
     Args:
         count: how many.
         purpose: separates independent uses of one key.
-        key: non-negative integers such as (seed, epoch, batch); one purpose is always used with
-            keys of one length.
+        key: integers such as (seed, epoch, batch), each below 2⁶⁴; one purpose is always used
+            with keys of one length.
 
     Returns:
         Array (count,), uint64.
+
+    Raises:
+        ArgumentError: an integer of the key is negative or too large.
     """
-    sequence = np.random.SeedSequence([int(purpose), *key])
+    if not all(0 <= number < 2**64 for number in key):
+        raise ArgumentError(f"a seed or position of {key} is not an integer from 0 to 2**64 - 1")
+    # Two words each: SeedSequence writes 2³² and (0, 1) the same way.
+    halves = [half for number in key for half in (number & 0xFFFFFFFF, number >> 32)]
+    sequence = np.random.SeedSequence([int(purpose), *halves])
     words: npt.NDArray[np.uint64] = np.random.PCG64(sequence).random_raw(count)
     return words
 

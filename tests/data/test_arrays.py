@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from idl_cli.data.arrays import arrays
+from idl_cli.errors import ConfigError, DataError, IgnoredOptionWarning
+
+Array = npt.NDArray[np.generic]
+
+INPUTS = np.random.default_rng(0).normal(size=(50, 4))
+LABELS = np.arange(50) % 3
+
+
+def npz(tmp_path: Path, **contents: Array) -> str:
+    path = tmp_path / "data.npz"
+    np.savez(path, **contents)
+    return str(path)
+
+
+def test_integer_targets_make_a_classification(tmp_path: Path) -> None:
+    dataset = arrays(file=npz(tmp_path, inputs=INPUTS, targets=LABELS))
+    assert dataset.validation is not None
+    assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [36, 4, 10]
+    assert dataset.task.kind == "classification"
+    assert (dataset.task.input_shape, dataset.task.output_dim) == ((4,), 3)
+    assert dataset.preprocessing.normalize == "feature"
+    assert dataset.train.targets.dtype == torch.int64
+    order = {row.tobytes(): label for row, label in zip(INPUTS, LABELS, strict=True)}
+    for part in (dataset.train, dataset.validation, dataset.test):
+        for row, label in zip(part.inputs.numpy(), part.targets, strict=True):
+            assert order.pop(row.tobytes()) == label
+    assert not order
+
+
+def test_real_targets_make_a_regression(tmp_path: Path) -> None:
+    for targets, outputs in ((INPUTS[:, 0], 1), (INPUTS[:, :2], 2)):
+        dataset = arrays(file=npz(tmp_path, inputs=INPUTS, targets=targets))
+        assert dataset.task.kind == "regression"
+        assert dataset.task.output_dim == outputs
+        assert dataset.train.targets.shape == (36, outputs)
+        assert dataset.train.targets.dtype == torch.float64
+        inputs, kept = dataset.test.inputs, dataset.test.targets
+        assert torch.equal(inputs[:, :outputs], kept)  # in their own unit, with their own sample
+
+
+def test_the_task_can_be_named(tmp_path: Path) -> None:
+    counts = arrays(file=npz(tmp_path, inputs=INPUTS, targets=LABELS), task="regression")
+    assert counts.task.kind == "regression"
+    assert counts.train.targets.is_floating_point()
+    whole = arrays(
+        file=npz(tmp_path, inputs=INPUTS, targets=LABELS.astype(float)), task="classification"
+    )
+    assert whole.task.output_dim == 3
+
+
+def test_text_and_column_targets(tmp_path: Path) -> None:
+    names = np.array(["cat", "ant", "bee"])
+    dataset = arrays(file=npz(tmp_path, inputs=INPUTS, targets=names[LABELS][:, None]))
+    assert dataset.task.class_names == ("ant", "bee", "cat")
+    expected = {row.tobytes(): names[label] for row, label in zip(INPUTS, LABELS, strict=True)}
+    for row, label in zip(dataset.test.inputs.numpy(), dataset.test.targets, strict=True):
+        assert ("ant", "bee", "cat")[label] == expected[row.tobytes()]
+
+
+def test_parts_of_the_users_own(tmp_path: Path) -> None:
+    file = npz(
+        tmp_path,
+        train_inputs=INPUTS[:30],
+        train_targets=LABELS[:30],
+        validation_inputs=INPUTS[30:35],
+        validation_targets=LABELS[30:35],
+        test_inputs=INPUTS[35:].astype(np.float32),
+        test_targets=LABELS[35:],
+    )
+    dataset = arrays(file=file)
+    assert dataset.validation is not None
+    np.testing.assert_array_equal(dataset.train.inputs.numpy(), INPUTS[:30])
+    np.testing.assert_array_equal(dataset.validation.inputs.numpy(), INPUTS[30:35])
+    np.testing.assert_array_equal(dataset.test.targets.numpy(), LABELS[35:])
+
+
+def test_npy_files(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", INPUTS)
+    np.save(tmp_path / "y.npy", LABELS)
+    x, y = str(tmp_path / "x.npy"), str(tmp_path / "y.npy")
+    assert len(arrays(file=x, target=y).test) == 10
+    with pytest.raises(ConfigError, match=r"x\.npy holds inputs alone: give dataset\.target"):
+        arrays(file=x)
+    with pytest.raises(ConfigError, match=r"data\.npz holds its own targets"):
+        arrays(file=npz(tmp_path, inputs=INPUTS, targets=LABELS), target=y)
+
+
+def test_pixels_stay_8_bit_and_become_0_to_1(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 6, 6), dtype=np.uint8)
+    file = npz(tmp_path, inputs=pixels, targets=LABELS)
+    dataset = arrays(file=file, normalize="none")
+    assert dataset.train.inputs.dtype == torch.uint8
+    assert dataset.preprocessing(torch.full((1, 6, 6), 255, dtype=torch.uint8)).max() == 1
+    assert arrays(file=file).preprocessing.statistics_shape == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        (INPUTS > 0, torch.uint8),
+        (INPUTS.astype(np.float16), torch.float32),
+        (INPUTS.astype(">f4"), torch.float32),
+        (INPUTS.astype(">f8"), torch.float64),
+        ((INPUTS * 9).astype(np.int16), torch.float64),
+        (np.asfortranarray(INPUTS), torch.float64),
+        (INPUTS[:, 0], torch.float64),
+    ],
+)
+def test_every_numeric_type_keeps_its_values(
+    tmp_path: Path, values: Array, dtype: torch.dtype
+) -> None:
+    file = npz(
+        tmp_path, train_inputs=values, train_targets=LABELS, test_inputs=values, test_targets=LABELS
+    )
+    dataset = arrays(file=file, validation_fraction=0.0)
+    assert dataset.train.inputs.dtype == dtype
+    np.testing.assert_array_equal(dataset.train.inputs.numpy(), values.reshape(50, -1))
+
+
+def test_the_test_part_does_not_follow_the_seed(tmp_path: Path) -> None:
+    file = npz(tmp_path, inputs=INPUTS, targets=LABELS)
+    assert torch.equal(arrays(file=file, seed=0).test.inputs, arrays(file=file, seed=1).test.inputs)
+
+
+def with_nan(value: float) -> Array:
+    inputs = INPUTS.copy()
+    inputs[7, 2] = value
+    return inputs
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ({"inputs": INPUTS}, r"has no targets|has no train_inputs and no train_targets"),
+        ({"inputs": INPUTS, "target": LABELS}, r"it has: inputs, target"),
+        (
+            {"train_inputs": INPUTS, "train_targets": LABELS, "test_inputs": INPUTS},
+            "no test_target",
+        ),
+        ({"inputs": INPUTS, "targets": LABELS[:49]}, r"\[targets\]: 49 targets for the 50 samples"),
+        ({"inputs": INPUTS[:0], "targets": LABELS[:0]}, r"\[inputs\]: holds no samples"),
+        ({"inputs": np.float64(3), "targets": LABELS}, r"\[inputs\]: holds no samples"),
+        (
+            {"inputs": with_nan(np.nan), "targets": LABELS},
+            r"\[inputs\]: entry \[7, 2\] is nan \(1 of",
+        ),
+        ({"inputs": with_nan(np.inf), "targets": LABELS}, r"\[inputs\]: entry \[7, 2\] is inf"),
+        ({"inputs": INPUTS + 1j, "targets": LABELS}, r"\[inputs\]: entries of type complex128"),
+        ({"inputs": INPUTS, "targets": with_nan(np.nan)[:, 2]}, r"target nan of sample 7"),
+        ({"inputs": INPUTS, "targets": LABELS - 1}, r"label -1 of sample 0"),
+        ({"inputs": INPUTS, "targets": LABELS + 1}, r"no sample has label 0.*renumber"),
+        ({"inputs": INPUTS, "targets": LABELS * 2}, r"largest label is 4.*no sample has label 1"),
+        ({"inputs": INPUTS, "targets": LABELS * 0}, r"all samples have the same class"),
+        ({"inputs": INPUTS, "targets": np.eye(3, dtype=int)[LABELS]}, r"one-hot"),
+        ({"inputs": INPUTS, "targets": INPUTS[:, :, None]}, r"targets of shape \(50, 4, 1\)"),
+        ({"inputs": INPUTS, "targets": LABELS + 1j}, r"labels of type complex128"),
+    ],
+)
+def test_what_cannot_be_learnt_from_is_refused_by_file_and_key(
+    tmp_path: Path, contents: dict[str, Array], message: str
+) -> None:
+    file = npz(tmp_path, **contents)
+    with pytest.raises(DataError, match=rf"data\.npz.*({message})"):
+        arrays(file=file)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "message"),
+    [
+        (INPUTS[:, :3], LABELS, r"\[test_inputs\]: samples of shape \(3,\)"),
+        (INPUTS.astype(np.uint8), LABELS, r"\[test_inputs\]: .*type uint8, but those .* float64"),
+        (INPUTS, LABELS + 1, r"\[test_targets\]: label 3 of sample 2 is not a class.*0 to 2"),
+        (INPUTS, LABELS + 0.5, r"\[test_targets\]: label 0.5 of sample 0 is not a class index"),
+    ],
+)
+def test_parts_that_do_not_belong_together(
+    tmp_path: Path, inputs: Array, targets: Array, message: str
+) -> None:
+    file = npz(
+        tmp_path,
+        train_inputs=INPUTS,
+        train_targets=LABELS,
+        test_inputs=inputs,
+        test_targets=targets,
+    )
+    with pytest.raises(DataError, match=message):
+        arrays(file=file)
+
+
+def test_keys_that_are_not_used_are_named(tmp_path: Path) -> None:
+    file = npz(tmp_path, inputs=INPUTS, targets=LABELS, weights=LABELS)
+    with pytest.warns(IgnoredOptionWarning, match="weights not used"):
+        arrays(file=file)
+
+
+class Payload:
+    """Unpickling this would leave a trace on the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+def test_pickles_are_never_opened(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    objects = np.array([Payload(trace)], dtype=object)
+    np.save(tmp_path / "objects.npy", objects, allow_pickle=True)
+    np.savez(tmp_path / "objects.npz", inputs=objects, targets=LABELS[:1])
+    (tmp_path / "pickle.npy").write_bytes(pickle.dumps(Payload(trace)))
+    target = str(tmp_path / "objects.npy")
+    for name, message in (
+        ("objects.npy", r"objects\.npy: holds pickled objects"),
+        ("objects.npz", r"objects\.npz\[inputs\]: holds pickled objects"),
+        ("pickle.npy", r"pickle\.npy: not a NumPy file \(it starts with 80"),
+    ):
+        with pytest.raises(DataError, match=message):
+            arrays(file=str(tmp_path / name), target=target if name.endswith("npy") else None)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("keep", [0, 3, 200, -30])
+@pytest.mark.parametrize("suffix", [".npz", ".npy"])
+def test_truncated_files(tmp_path: Path, suffix: str, keep: int) -> None:
+    whole = tmp_path / f"whole{suffix}"
+    if suffix == ".npz":
+        np.savez_compressed(whole, inputs=INPUTS, targets=LABELS)
+    else:
+        np.save(whole, INPUTS)
+    cut = tmp_path / f"cut{suffix}"
+    cut.write_bytes(whole.read_bytes()[:keep])
+    with pytest.raises(DataError, match=rf"cut\{suffix}: "):
+        arrays(file=str(cut), target=str(cut) if suffix == ".npy" else None)
+
+
+def test_a_flipped_byte_in_a_compressed_file(tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    np.savez_compressed(path, inputs=INPUTS, targets=LABELS)
+    content = bytearray(path.read_bytes())
+    content[300] ^= 0xFF
+    path.write_bytes(bytes(content))
+    with pytest.raises(DataError, match=r"data\.npz\[inputs\]: (not an intact|a damaged)"):
+        arrays(file=str(path))
+
+
+def test_contradicting_requests(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"absent\.npz: no such file"):
+        arrays(file=str(tmp_path / "absent.npz"))
+    with pytest.raises(ConfigError, match=r"table\.csv: a \.npz file, a \.npy file or a folder"):
+        arrays(file=str(tmp_path / "table.csv"))
+    text = npz(tmp_path, inputs=INPUTS, targets=np.array(["a", "b"])[LABELS % 2])
+    with pytest.raises(ConfigError, match=r"dataset\.task=regression: .*are text"):
+        arrays(file=text, task="regression")
+    real = npz(tmp_path, inputs=INPUTS, targets=INPUTS[:, 0])
+    with pytest.raises(DataError, match="not a class index"):
+        arrays(file=real, task="classification")
+    with pytest.raises(ConfigError, match=r"dataset\.test_fraction=0\.001 of the 50 samples"):
+        arrays(file=real, test_fraction=0.001)

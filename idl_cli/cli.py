@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from idl_cli.errors import IdlError, RequestError
 
-INTERRUPTED: Final = 130
-TERMINATED: Final = 143
+SIGINT: Final = 2  # an interrupted command exits with 128 plus the signal's number, as shells do
 
 
-@dataclass(frozen=True)
-class SubCommand:
+class SubCommand(NamedTuple):
     """A sub-command.
 
     Attributes:
@@ -79,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(error, words)
     except KeyboardInterrupt as interrupt:
         sys.stderr.write("idl: interrupted\n")
-        return TERMINATED if type(interrupt).__name__ == "Terminated" else INTERRUPTED
+        return 128 + getattr(interrupt, "signal", SIGINT)
     except BrokenPipeError:  # `idl list | head`
         sys.stderr.close()
         return 0
@@ -95,6 +92,10 @@ def _dispatch(words: list[str]) -> int:
 
         sys.stdout.write(f"idl {__version__}\n")
         return 0
+    if {"-sc", "--shell-completion"} & set(words):
+        from idl_cli import completion
+
+        return completion.main(words)
     if first not in SUB_COMMANDS:
         raise RequestError(_unknown(first))
     status: int = import_module(SUB_COMMANDS[first].module).main(first, words[1:])

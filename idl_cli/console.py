@@ -70,19 +70,25 @@ class Console:
     def warning(self, text: str) -> None:
         """Say that something was not done as asked, or may not be as expected."""
         self._log.warning(text)
-        line = Text.assemble(("warning: ", "yellow"), text)
+        self._say("warning: ", "yellow", text)
+
+    def error(self, text: str) -> None:
+        """Say that something failed; the log is left to who knows the traceback."""
+        self._say("error: ", "bold red", text)
+
+    def _say(self, kind: str, style: str, text: str) -> None:
         # A live display owns the terminal: what is printed through it appears above the bar.
-        (self._live.console if self._live else self._err).print(line, soft_wrap=True)
+        console = self._live.console if self._live else self._err
+        console.print(Text.assemble((kind, style), text), soft_wrap=True)
 
     def facts(self, title: str, pairs: Mapping[str, object]) -> None:
         """Show named values, one a line."""
-        table = _table(title)
-        table.show_header = False
-        table.add_column(style="bold", no_wrap=True)
-        table.add_column(overflow="fold")
-        for name, value in pairs.items():
-            table.add_row(Text(name), Text(_number(value)))
-        self._show(table)
+        width = max(map(len, pairs), default=0)
+        lines = [f"  {name:{width}}  {_number(value)}" for name, value in pairs.items()]
+        self._log.info("\n%s", "\n".join([title, *lines]))
+        self._out.print(Text(title, style="bold"))
+        for line in lines:
+            self._out.print(Text(line), soft_wrap=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Show a table; numbers stand right-aligned."""

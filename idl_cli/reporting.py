@@ -44,6 +44,9 @@ class Reporter(Protocol):
     def warning(self, text: str) -> None:
         """Say that something was not done as asked, or may not be as expected."""
 
+    def error(self, text: str) -> None:
+        """Say that something failed."""
+
     def facts(self, title: str, pairs: Mapping[str, object]) -> None:
         """Show named values, one a line."""
 
@@ -68,6 +71,9 @@ class SilentReporter:
         """Say nothing."""
 
     def warning(self, text: str) -> None:
+        """Say nothing."""
+
+    def error(self, text: str) -> None:
         """Say nothing."""
 
     def facts(self, title: str, pairs: Mapping[str, object]) -> None:

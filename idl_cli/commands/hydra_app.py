@@ -7,6 +7,7 @@ gets that far, and turns what comes back into an exit status.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,9 +17,12 @@ from pathlib import Path
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from idl_cli.commands import job
+from idl_cli.commands.output import claim, failed_jobs
 from idl_cli.commands.preflight import Request, preflight
 from idl_cli.commands.specification import COMMANDS
 from idl_cli.config.compose import VERSION_BASE
@@ -32,11 +36,48 @@ _FULL_ERROR = "HYDRA_FULL_ERROR"
 def main(name: str, arguments: Sequence[str]) -> int:
     """Run ``idl NAME ARGUMENTS`` and return the exit status."""
     flags = _parse(name, arguments)
-    overrides: Sequence[str] = flags.overrides
+    task = job.TASKS[name]
     if _asks_only(flags):
-        return _hydra(name, flags, overrides)
+        return _hydra(name, flags, flags.overrides, task)
     accepted = preflight(_request(name, flags))
-    return _hydra(name, flags, accepted.overrides)
+    if flags.cfg is not None:
+        return _hydra(name, flags, accepted.overrides, task)
+    sweep = flags.multirun or accepted.hydra.mode == RunMode.MULTIRUN
+    directory = claim(accepted, sweep=sweep)
+    overrides = (*accepted.overrides, *directory)
+    if sweep:
+        return _sweep(name, flags, overrides, task)
+    return _single(name, flags, overrides, task)
+
+
+def _single(name: str, flags: argparse.Namespace, overrides: Sequence[str], task: job.Task) -> int:
+    """Run one job; its error goes past Hydra, which would announce it in its own words."""
+    errors: list[IdlError] = []
+
+    @functools.wraps(task)
+    def keeping_error(config: DictConfig) -> float | None:
+        try:
+            return task(config)
+        except IdlError as error:
+            errors.append(error)
+            return None
+
+    status = _hydra(name, flags, overrides, keeping_error)
+    if errors:
+        raise errors[0]
+    return status
+
+
+def _sweep(name: str, flags: argparse.Namespace, overrides: Sequence[str], task: job.Task) -> int:
+    """Run a sweep; Hydra raises the first failed job's error once all jobs have ended."""
+    try:
+        return _hydra(name, flags, overrides, task)
+    except job.JobError as error:
+        failed, jobs = failed_jobs(error.directory.parent)
+        raise IdlError(
+            f"{len(failed)} of {jobs} jobs failed: {', '.join(failed)}; each says why in "
+            f"{error.directory.parent}/JOB/summary.json"
+        ) from error
 
 
 def _parse(name: str, arguments: Sequence[str]) -> argparse.Namespace:
@@ -47,6 +88,8 @@ def _parse(name: str, arguments: Sequence[str]) -> argparse.Namespace:
         raise ConfigError(["--experimental-rerun unpickles a file: idl does not offer it"])
     if flags.config_dir is not None and not Path(flags.config_dir).is_dir():
         raise ConfigError([f"--config-dir {flags.config_dir}: there is no such directory"])
+    if bool(flags.cfg) + flags.run + flags.multirun + bool(flags.info) > 1:
+        raise ConfigError(["give only one of --cfg, --info, --run and --multirun"])
     return flags
 
 
@@ -67,11 +110,9 @@ def _request(name: str, flags: argparse.Namespace) -> Request:
     )
 
 
-def _hydra(name: str, flags: argparse.Namespace, overrides: Sequence[str]) -> int:
+def _hydra(name: str, flags: argparse.Namespace, overrides: Sequence[str], task: job.Task) -> int:
     version = {} if VERSION_BASE is None else {"version_base": VERSION_BASE}
-    launch = hydra.main(config_path=str(config_directory()), config_name=name, **version)(
-        job.TASKS[name]
-    )
+    launch = hydra.main(config_path=str(config_directory()), config_name=name, **version)(task)
     with _as_arguments(_flag_words(flags), overrides), _raw_errors():
         return _status(launch)
 

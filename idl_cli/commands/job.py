@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import FrameType, MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -22,9 +22,10 @@ from omegaconf import DictConfig, OmegaConf
 from idl_cli.commands.preflight import checked_settings
 from idl_cli.commands.specification import COMMANDS
 from idl_cli.config.check import instantiate
-from idl_cli.errors import ConfigError, IdlError
+from idl_cli.errors import ConfigError, IdlError, RunError
 
 if TYPE_CHECKING:
+    from idl_cli.reporting import Reporter
     from idl_cli.run import RunDirectory
 
 _LOG = logging.getLogger(__name__)
@@ -32,11 +33,30 @@ _VALIDATION_METRICS: Final = ("validation_accuracy", "validation_r2", "validatio
 
 
 class JobError(IdlError):
-    """A job failed for a reason that idl did not foresee; its traceback is in the log."""
+    """A job failed: in a sweep for any reason, else for one that idl did not foresee.
+
+    Args:
+        message: what went wrong.
+        directory: the job's run directory.
+    """
+
+    def __init__(self, message: str, directory: str) -> None:
+        super().__init__(message, directory)  # both are arguments, so that launchers can pickle it
+        self.message = message
+        self.directory = Path(directory)
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: what Ctrl-C does, with its own exit status."""
+    """SIGTERM came: what Ctrl-C does, with its own exit status.
+
+    Attributes:
+        signal: the signal's number.
+    """
+
+    signal = int(signal.SIGTERM)
 
 
 def train(config: DictConfig) -> float | None:
@@ -54,9 +74,9 @@ def evaluate(config: DictConfig) -> float | None:
     return _run("eval", config)
 
 
-TASKS: Final[Mapping[str, Callable[[DictConfig], float | None]]] = MappingProxyType(
-    {"train": train, "sim": sim, "eval": evaluate}
-)
+Task: TypeAlias = Callable[[DictConfig], "float | None"]
+
+TASKS: Final[Mapping[str, Task]] = MappingProxyType({"train": train, "sim": sim, "eval": evaluate})
 
 
 def _run(name: str, config: DictConfig) -> float | None:
@@ -70,7 +90,7 @@ def _run(name: str, config: DictConfig) -> float | None:
     with (
         console.capture_warnings(),
         RunDirectory(output, command=name, seed=config.get("seed"), resume=resume) as directory,
-        _recorded(directory),
+        _recorded(directory, console),
     ):
         settings = instantiate(command.schema, checked_settings(command, config))
         module, _, function = command.target.partition(":")
@@ -83,7 +103,7 @@ def _run(name: str, config: DictConfig) -> float | None:
 
 
 @contextmanager
-def _recorded(directory: RunDirectory) -> Iterator[None]:
+def _recorded(directory: RunDirectory, console: Reporter) -> Iterator[None]:
     """Write down how the job ended, whichever way it does, and pass the error on."""
     try:
         with _sigterm_as_interrupt():
@@ -92,16 +112,21 @@ def _recorded(directory: RunDirectory) -> Iterator[None]:
         _LOG.warning("interrupted")
         _finish(directory, "interrupted", None)
         raise interrupt
-    except IdlError as error:
-        _LOG.error("%s%s", _job_prefix(), error)
-        _finish(directory, "failed", _one_line(error))
-        raise
     except Exception as error:
-        _LOG.exception("%s%s", _job_prefix(), type(error).__name__)
-        _finish(directory, "failed", f"{type(error).__name__}: {error}")
-        raise JobError(
-            f"{type(error).__name__}: {error}\nThe traceback is in {directory.path / 'run.log'}"
-        ) from error
+        foreseen = isinstance(error, IdlError)
+        sentence = _one_line(error) if foreseen else f"{type(error).__name__}: {error}"
+        number = _job_number()
+        _finish(directory, "failed", sentence)
+        if foreseen:
+            _LOG.error("%s", error)
+        else:
+            _LOG.exception("%s", sentence)
+            sentence += f"\nThe traceback is in {directory.path / 'run.log'}"
+        if number is not None:
+            console.error(f"job {number} failed: {sentence}")
+        elif foreseen:
+            raise
+        raise JobError(sentence, str(directory.path)) from error
 
 
 def _finish(directory: RunDirectory, status: Any, error: str | None) -> None:
@@ -114,13 +139,14 @@ def _is_finished(directory: RunDirectory) -> bool:
     return (directory.path / "summary.json").exists()
 
 
-def _one_line(error: IdlError) -> str:
+def _one_line(error: Exception) -> str:
     return "; ".join(error.problems) if isinstance(error, ConfigError) else str(error)
 
 
-def _job_prefix() -> str:
+def _job_number() -> int | None:
+    """The job's number in its sweep, None in a run."""
     job = HydraConfig.get().job
-    return "" if OmegaConf.is_missing(job, "num") else f"job {job.num}: "
+    return None if OmegaConf.is_missing(job, "num") else int(job.num)
 
 
 def _optimized(name: str | None, metrics: Mapping[str, Any]) -> float | None:
@@ -129,8 +155,8 @@ def _optimized(name: str | None, metrics: Mapping[str, Any]) -> float | None:
         name = next((each for each in _VALIDATION_METRICS if each in metrics), None)
         return None if name is None else float(metrics[name])
     if name not in metrics:
-        raise ConfigError(
-            [f"optimized_metric={name}: no such metric; this run has {', '.join(sorted(metrics))}"]
+        raise RunError(
+            f"optimized_metric={name}: no such metric; this run has {', '.join(sorted(metrics))}"
         )
     return float(metrics[name])
 

@@ -40,7 +40,7 @@ class _Walk:
 
     lookup: Lookup
     problems: list[Problem] = field(default_factory=list)
-    valid_paths: list[str] = field(default_factory=list)
+    hints: dict[str, Any] = field(default_factory=dict)
 
     def refuse(self, path: str, value: object, sentence: str) -> None:
         self.problems.append(Problem(path, value, sentence))
@@ -72,14 +72,14 @@ def collect(
     """As ``check``, but hand back the sentences instead of raising them."""
     walk = _Walk(lookup)
     checked = _mapping(schema, values, "", walk)
-    return checked, [_sentence(problem, walk.valid_paths) for problem in walk.problems]
+    return checked, [_sentence(problem, list(walk.hints)) for problem in walk.problems]
 
 
-def paths(schema: type, lookup: Lookup, values: Mapping[str, Any]) -> list[str]:
-    """Every dotted key that ``schema`` knows, given the components that ``values`` names."""
+def key_hints(schema: type, lookup: Lookup, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Every dotted key that ``schema`` knows and its annotation, given the components named."""
     walk = _Walk(lookup)
     _mapping(schema, values, "", walk)
-    return walk.valid_paths
+    return walk.hints
 
 
 def instantiate(schema: type, checked: Mapping[str, Any]) -> Any:
@@ -146,7 +146,7 @@ def _mapping(schema: type, values: Mapping[str, Any], path: str, walk: _Walk) ->
     checked: dict[str, Any] = {}
     for key, item in known.items():
         here = prefix + key
-        walk.valid_paths.append(here)
+        walk.hints[here] = hints[key]
         if key in values and values[key] != MISSING_VALUE:
             checked[key] = _value(hints[key], values[key], here, walk)
         elif key in values or _default(item) == MISSING_VALUE:
@@ -191,7 +191,9 @@ def _note_nested(hint: Any, default: object, path: str, walk: _Walk) -> None:
     elif default is None:
         for member in _members(hint):
             if isinstance(member, type) and is_dataclass(member):
-                walk.valid_paths.extend(f"{path}.{item.name}" for item in fields(member))
+                walk.hints.update(
+                    {f"{path}.{key}": each for key, each in get_type_hints(member).items()}
+                )
 
 
 def _members(hint: Any) -> list[Any]:

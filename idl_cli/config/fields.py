@@ -50,10 +50,12 @@ class Pattern:
     Args:
         regex: regular expression that the whole text must match.
         meaning: what is allowed, in words; shown when a value is refused.
+        examples: values to offer in shell completion.
     """
 
     regex: str
     meaning: str
+    examples: tuple[str, ...] = ()
 
     def __contains__(self, value: str) -> bool:
         return re.fullmatch(self.regex, value) is not None

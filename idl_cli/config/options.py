@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -40,3 +41,15 @@ def _first_comment(file: Path) -> Iterator[str]:
             if not line.startswith("#"):
                 return
             yield line.lstrip("# ").strip()
+
+
+def component_in(file: Path) -> str | None:
+    """The component that an option's YAML names, None when its ``name:`` is inherited."""
+    found = re.search(r"^name:\s*[\"']?([\w.-]+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else None
+
+
+def defaults_in(root: Path) -> dict[str, str]:
+    """The option that a root configuration chooses in each group by itself."""
+    text = root.read_text(encoding="utf-8")
+    return dict(re.findall(r"^ +- (?:optional )?(\w+): (\w+)", text, re.MULTILINE))

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 from idl_cli.config.fields import AT_LEAST_ONE, NON_NEGATIVE, Pattern, Section
 
 Device: TypeAlias = Annotated[
-    str, Pattern(r"auto|cpu|cuda(:\d+)?", "one of auto, cpu, cuda, cuda:N")
+    str,
+    Pattern(r"auto|cpu|cuda(:\d+)?", "one of auto, cpu, cuda, cuda:N", ("auto", "cpu", "cuda")),
 ]
 Component: TypeAlias = Mapping[str, Any]
 """The checked keys of a chosen option, ``name`` among them."""

@@ -1,0 +1,81 @@
+"""Which directory a run gets: one that no other run has, found before Hydra writes into it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from idl_cli.commands.preflight import Accepted
+from idl_cli.errors import RunError
+
+
+def claim(accepted: Accepted, *, sweep: bool) -> Sequence[str]:
+    """Make sure that the run's (or sweep's) directory is free.
+
+    A time-stamped directory is made here, with a number behind it where another run of the same
+    second was faster. A directory the user chose may hold a run only if that is to be continued.
+
+    Returns:
+        Overrides that tell Hydra the directory.
+
+    Raises:
+        RunError: the user's directory holds another run.
+    """
+    kind = "sweep" if sweep else "run"
+    pattern = OmegaConf.to_container(accepted.hydra[kind], resolve=False)
+    directory = Path(accepted.hydra[kind].dir)
+    assert isinstance(pattern, dict)
+    if "${now:" in str(pattern["dir"]):
+        quoted = str(_make_unique(directory)).replace("'", r"\'")
+        return [f"hydra.{kind}.dir='{quoted}'"]
+    if not sweep and directory.exists():
+        _refuse_taken(directory, resuming=accepted.settings.get("resume") == "auto")
+    return []
+
+
+def failed_jobs(sweep: Path) -> tuple[list[str], int]:
+    """The numbers of a sweep's failed jobs, and how many jobs it had."""
+    jobs = sorted((each for each in sweep.iterdir() if each.name.isdigit()), key=_number)
+    failed = [each.name for each in jobs if _status(each) != "completed"]
+    return failed, len(jobs)
+
+
+def _number(job: Path) -> int:
+    return int(job.name)
+
+
+def _status(job: Path) -> object:
+    try:
+        return json.loads((job / "summary.json").read_text(encoding="utf-8")).get("status")
+    except (OSError, ValueError):
+        return None
+
+
+def _make_unique(directory: Path) -> Path:
+    """Make a directory that did not exist: this one, or with the first free number behind it."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    for number in count(1):
+        candidate = directory if number == 1 else Path(f"{directory}_{number}")
+        try:
+            candidate.mkdir()
+        except FileExistsError:
+            continue
+        return candidate
+    raise AssertionError("count() ends only by returning")
+
+
+def _refuse_taken(directory: Path, *, resuming: bool) -> None:
+    from idl_cli.run import run_status
+
+    status = run_status(directory)
+    if status == "running":
+        raise RunError(f"{directory}: a run that is still going writes there; choose another one")
+    if status != "killed" and not resuming:
+        raise RunError(
+            f"{directory}: holds a run that ended ({status}); continue it with resume=auto, or "
+            "choose another directory (hydra.run.dir=DIR)"
+        )

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from idl_cli.data.scaling import TargetScaling
 from idl_cli.data.task import Task
 from idl_cli.errors import ShapeError
+from idl_cli.evaluation.spread import Spread
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -52,7 +54,7 @@ def make_metrics(task: Task, loss: Loss | None = None) -> Metrics:
     """
     if task.kind == "classification":
         return ClassificationMetrics(task.output_dim, loss)
-    return RegressionMetrics(task.output_dim, loss)
+    return RegressionMetrics(task.output_dim, loss, task.target_scaling)
 
 
 class ClassificationMetrics:
@@ -115,54 +117,52 @@ class RegressionMetrics:
     - ``r2``: mean over outputs of 1 - Σ(y - ŷ)² / Σ(y - mean y)²; an output whose targets are all
       equal counts 1 when it is predicted exactly and 0 otherwise.
 
+    Scaled targets are brought back to their own unit first, outputs likewise, both in float64; a
+    loss that is given sees them as they come.
+
     These are the definitions of scikit-learn's ``mean_squared_error``, ``mean_absolute_error``,
     ``mean_absolute_percentage_error`` and ``r2_score``.
     """
 
-    def __init__(self, outputs: int, loss: Loss | None = None) -> None:
+    def __init__(
+        self, outputs: int, loss: Loss | None = None, scaling: TargetScaling | None = None
+    ) -> None:
         self._outputs = outputs
         self._loss = loss
+        self._scaling = scaling
         self._samples = 0
         self._sums: dict[str, Tensor] = {}
-        self._mean: Tensor | None = None
-        self._deviations: Tensor | None = None
+        self._spread: Spread | None = None
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Add a batch of outputs (b, q) and targets (b, q)."""
         _check_outputs(outputs, (len(targets), self._outputs))
         _check_outputs(targets, (len(targets), self._outputs))
-        y = targets.double()
-        error = y - outputs.double()
+        y, predicted = self._in_own_unit(targets), self._in_own_unit(outputs)
+        error = y - predicted
         _add(self._sums, "squares", error.square().sum(dim=0))
         _add(self._sums, "absolute", error.abs().sum())
         floor = torch.finfo(torch.float64).eps
         _add(self._sums, "relative", (error.abs() / y.abs().clamp(min=floor)).sum())
         if self._loss is not None:
             _add(self._sums, "loss", _summed(self._loss(outputs, targets), len(targets)))
-        self._add_deviations(y)
+        self._samples += len(y)
+        spread = Spread.of(y)
+        self._spread = spread if self._spread is None else self._spread.merged(spread)
 
-    def _add_deviations(self, y: Tensor) -> None:
-        """Merge the mean and squared deviations of a batch (Chan, Golub, LeVeque 1979).
-
-        Σy² - (Σy)²/m would lose all digits where the mean is large beside the spread.
-        """
-        mean = y.mean(dim=0)
-        deviations = (y - mean).square().sum(dim=0)
-        if self._mean is None or self._deviations is None:
-            self._mean, self._deviations, self._samples = mean, deviations, len(y)
-            return
-        total = self._samples + len(y)
-        shift = mean - self._mean
-        self._deviations += deviations + shift.square() * (self._samples * len(y) / total)
-        self._mean += shift * (len(y) / total)
-        self._samples = total
+    def _in_own_unit(self, values: Tensor) -> Tensor:
+        return values.double() if self._scaling is None else self._scaling.unscale(values)
 
     def compute(self) -> dict[str, float]:
         """Return the metrics over all samples."""
-        assert self._deviations is not None, "nothing was added"
-        squares, deviations = self._sums["squares"], self._deviations
+        assert self._spread is not None, "nothing was added"
+        squares, spread = self._sums["squares"], self._spread
         entries = self._samples * self._outputs
-        r2 = torch.where(deviations > 0, 1 - squares / deviations, (squares == 0).to(squares.dtype))
+        r2 = torch.where(
+            spread.smallest == spread.largest,  # exact, where their deviations may not be zero
+            (squares == 0).to(squares.dtype),
+            1 - squares / spread.deviations,
+        )
         mse = squares.sum().item() / entries
         return {
             "loss": mse if self._loss is None else self._sums["loss"].item() / self._samples,
@@ -177,25 +177,23 @@ class RegressionMetrics:
         return {
             "samples": self._samples,
             "sums": dict(self._sums),
-            "mean": self._mean,
-            "deviations": self._deviations,
+            "spread": None if self._spread is None else self._spread.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
         """Go on from the sums that ``state_dict`` returned."""
-        samples, sums = state["samples"], state["sums"]
-        mean, deviations = state["mean"], state["deviations"]
+        samples, sums, spread = state["samples"], state["sums"], state["spread"]
         assert isinstance(samples, int)
         assert isinstance(sums, Mapping)
-        assert mean is None or isinstance(mean, Tensor)
-        assert deviations is None or isinstance(deviations, Tensor)
+        assert spread is None or isinstance(spread, Mapping)
         self._samples, self._sums = samples, dict(sums)
-        self._mean, self._deviations = mean, deviations
+        self._spread = None if spread is None else Spread.from_state_dict(spread)
 
 
 def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
     value = value.double()
-    sums[name] = sums[name] + value if name in sums else value
+    # Sums read from a checkpoint are on the CPU at first.
+    sums[name] = sums[name].to(value.device) + value if name in sums else value
 
 
 def _summed(losses: Tensor, samples: int) -> Tensor:

@@ -162,9 +162,17 @@ class _AdjointMap(SampleMap):
         return _AdjointMap(self.operator, self.slopes[samples], self.gradient[samples])
 
 
-def _solve_state(
+def solve_state(
     problem: EquilibriumProblem, operator: Operator, offset: Tensor, start: Tensor | None
 ) -> FixedPointResult:
+    """Solve x = φ(Ax + b) without a graph: exactly where A is nilpotent, else iteratively.
+
+    Args:
+        problem: activation and settings.
+        operator: A.
+        offset: b (m, n).
+        start: first iterates (m, n); φ(b) where it is None.
+    """
     function = _StateMap(operator, offset, problem.activation)
     if operator.nilpotent:
         x = back_substitution.solve_state(operator.factors[0], offset, problem.activation)
@@ -174,9 +182,17 @@ def _solve_state(
     return solve_fixed_point(function, start, problem.forward)
 
 
-def _solve_adjoint(
+def solve_adjoint(
     problem: EquilibriumProblem, operator: Operator, slopes: Tensor, gradient: Tensor
 ) -> FixedPointResult:
+    """Solve v = d ⊙ (g + Aᵀv) without a graph.
+
+    Args:
+        problem: settings.
+        operator: A.
+        slopes: d = φ′(z) (m, n).
+        gradient: g (m, n).
+    """
     function = _AdjointMap(operator, slopes, gradient)
     scale = gradient.abs().amax(dim=1).add_(torch.finfo(gradient.dtype).tiny)
     if operator.nilpotent:
@@ -200,7 +216,7 @@ class _Equilibrium(torch.autograd.Function):
     def forward(
         offset: Tensor, start: Tensor | None, problem: EquilibriumProblem, *factors: Tensor
     ) -> Tensor:
-        result = _solve_state(problem, problem.operator_type(*factors), offset, start)
+        result = solve_state(problem, problem.operator_type(*factors), offset, start)
         if problem.statistics is not None:
             problem.statistics.record_forward(result)
         return result.value
@@ -220,18 +236,18 @@ class _Equilibrium(torch.autograd.Function):
             if problem.backward.method == "jacobian_free" and not operator.nilpotent:
                 v = slopes * gradients[0]
             else:
-                result = _solve_adjoint(problem, operator, slopes, gradients[0])
+                result = solve_adjoint(problem, operator, slopes, gradients[0])
                 if problem.statistics is not None:
                     problem.statistics.record_backward(result)
                 v = result.value
             pulled = operator.factor_gradients(v, x, ctx.needs_input_grad[3:])
         outputs = (v if ctx.needs_input_grad[0] else None, None, None, *pulled)
         if torch.is_grad_enabled():
-            return _refuse_second_derivative(outputs)
+            return refuse_second_derivative(outputs)
         return outputs
 
 
-def _refuse_second_derivative(gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+def refuse_second_derivative(gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
     """Let ``create_graph=True`` pass, and raise where a second derivative is really taken."""
     marker = torch.empty(0, requires_grad=True)
     return tuple(

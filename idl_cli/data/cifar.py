@@ -18,7 +18,7 @@ from idl_cli.data.archive import read_members
 from idl_cli.data.assembly import assemble, image_split
 from idl_cli.data.augmentation import CropFlip
 from idl_cli.data.dataset import Dataset, Split
-from idl_cli.data.fetch import RemoteFile, Source, fetch, find
+from idl_cli.data.fetch import RemoteFile, Source, fetch, find, refuse_mirror_beside_root
 from idl_cli.data.preprocessing import Normalization
 from idl_cli.data.task import Task
 from idl_cli.errors import DataError
@@ -116,7 +116,7 @@ def cifar10(
 
     Raises:
         DataError: the archive is missing, cannot be fetched, or is not what it should be.
-        ConfigError: a number of samples cannot be had.
+        ConfigError: a number of samples cannot be had, or a mirror is given beside a root.
     """
     train, test, task = load_binary_version(CIFAR10, root, mirror, cache_dir)
     return assemble(
@@ -151,7 +151,7 @@ def cifar100(
 
     Raises:
         DataError: the archive is missing, cannot be fetched, or is not what it should be.
-        ConfigError: a number of samples cannot be had.
+        ConfigError: a number of samples cannot be had, or a mirror is given beside a root.
     """
     version = CIFAR100 if labels == "fine" else CIFAR100_COARSE
     train, test, task = load_binary_version(version, root, mirror, cache_dir)
@@ -185,6 +185,7 @@ def load_binary_version(
         mirror: base URL instead of the publisher's.
         cache_dir: see ``fetch.cache_directory``.
     """
+    refuse_mirror_beside_root(root, mirror)
     where, contents = _read_files(version, root, mirror, cache_dir)
     names = contents.get(version.class_names)
     task = Task(

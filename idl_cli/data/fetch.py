@@ -11,7 +11,7 @@ from pathlib import Path
 import pooch
 import requests
 
-from idl_cli.errors import DataError
+from idl_cli.errors import ConfigError, DataError
 
 _CHUNK_BYTES = 1 << 16
 _TIMEOUT_SECONDS = 30.0  # without a byte received, not for the whole file
@@ -57,6 +57,17 @@ def cache_directory(cache_dir: Path | str | None = None) -> Path:
     return Path(chosen).expanduser()
 
 
+def refuse_mirror_beside_root(root: str | None, mirror: str | None) -> None:
+    """Raise a ConfigError when both are given: files of a root are never downloaded."""
+    if root is not None and mirror is not None:
+        raise ConfigError(
+            [
+                f"dataset.mirror={mirror} has no use beside dataset.root={root}, whose files are"
+                " used as they are: leave one of them out"
+            ]
+        )
+
+
 def fetch(source: Source, cache_dir: Path | str | None = None) -> dict[str, Path]:
     """Return the source's files from the cache, downloading those that are not there.
 
@@ -67,7 +78,7 @@ def fetch(source: Source, cache_dir: Path | str | None = None) -> dict[str, Path
         Path of each file by its name.
 
     Raises:
-        DataError: no mirror gave a file with the right checksum, or the cache cannot be written.
+        DataError: no mirror gave a file with the right checksum, or the cache cannot be used.
     """
     directory = cache_directory(cache_dir) / source.name
     return {file.name: _fetch_one(file, source, directory) for file in source.files}
@@ -125,7 +136,7 @@ def _fetch_one(file: RemoteFile, source: Source, directory: Path) -> Path:
             failures.append(f"{url}: what it serves has a wrong checksum and was not kept")
         except OSError as error:
             raise DataError(
-                f"cannot write {error.filename or directory / file.name}"
+                f"cannot use {error.filename or directory / file.name}"
                 f" ({error.strerror or error}); name another cache directory in the environment"
                 " variable IDL_CACHE"
             ) from error

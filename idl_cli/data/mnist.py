@@ -12,7 +12,7 @@ import numpy as np
 
 from idl_cli.data.assembly import assemble, image_split
 from idl_cli.data.dataset import Dataset, Split
-from idl_cli.data.fetch import RemoteFile, Source, fetch, find
+from idl_cli.data.fetch import RemoteFile, Source, fetch, find, refuse_mirror_beside_root
 from idl_cli.data.idx import read_idx
 from idl_cli.data.preprocessing import Normalization
 from idl_cli.data.task import Task
@@ -99,8 +99,9 @@ def mnist(
 
     Raises:
         DataError: a file is missing, cannot be fetched, or is not what it should be.
-        ConfigError: a number of samples cannot be had.
+        ConfigError: a number of samples cannot be had, or a mirror is given beside a root.
     """
+    refuse_mirror_beside_root(root, mirror)
     train, test = load_idx_images(MNIST_SOURCE.with_mirror(mirror), root, cache_dir)
     return assemble(
         "mnist",
@@ -131,8 +132,9 @@ def fashion_mnist(
 
     Raises:
         DataError: a file is missing, cannot be fetched, or is not what it should be.
-        ConfigError: a number of samples cannot be had.
+        ConfigError: a number of samples cannot be had, or a mirror is given beside a root.
     """
+    refuse_mirror_beside_root(root, mirror)
     train, test = load_idx_images(FASHION_MNIST_SOURCE.with_mirror(mirror), root, cache_dir)
     return assemble(
         "fashion_mnist",

@@ -18,7 +18,7 @@ from idl_cli.data.cifar import (
     load_binary_version,
 )
 from idl_cli.data.loader import BatchLoader
-from idl_cli.errors import DataError
+from idl_cli.errors import ConfigError, DataError
 
 from .conftest import FileServer
 from .makers import cifar_archive, cifar_files, images, labels, source_of, tar_gz
@@ -150,6 +150,11 @@ def test_missing_batch_and_wrong_class_names(tmp_path: Path) -> None:
     write_folder(tmp_path / "b" / CIFAR10.folder, files)
     with pytest.raises(DataError, match=r"batches\.meta\.txt names 2 classes, not 10"):
         cifar10(root=str(tmp_path / "b"))
+
+
+def test_a_mirror_beside_a_root_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"dataset\.mirror=http://m has no use beside"):
+        cifar10(root=write_archive(tmp_path, CIFAR10), mirror="http://m")
 
 
 def test_a_root_without_the_files_names_them(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import socket
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,8 +106,26 @@ def test_what_the_sentence_advises_works(
 def test_a_cache_that_cannot_be_written(source: Source, tmp_path: Path) -> None:
     occupied = tmp_path / "occupied"
     occupied.write_text("a file where the cache directory should be")
-    with pytest.raises(DataError, match=r"cannot write .*IDL_CACHE"):
+    with pytest.raises(DataError, match=r"cannot use .*IDL_CACHE"):
         fetch(source, occupied)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("stream", "shown"), [(Terminal(), True), (io.StringIO(), False)])
+def test_progress_is_shown_on_a_terminal_only(
+    source: Source,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stream: io.StringIO,
+    shown: bool,
+) -> None:
+    monkeypatch.setattr(sys, "stderr", stream)
+    fetch(source, tmp_path)
+    assert ("100%" in stream.getvalue()) == shown
 
 
 def test_cache_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as np_st
 
@@ -17,6 +17,7 @@ from .makers import idx_bytes, images, labels
 CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
 
 
+@settings(derandomize=True, deadline=None)
 @given(
     st.sampled_from(sorted(CODES)).flatmap(
         lambda dtype: (

@@ -15,7 +15,7 @@ from idl_cli.data.mnist import (
     load_idx_images,
     mnist,
 )
-from idl_cli.errors import DataError
+from idl_cli.errors import ConfigError, DataError
 
 from .conftest import FileServer
 from .makers import idx_bytes, idx_files, images, labels, source_of
@@ -102,12 +102,18 @@ def test_mislabelled_files_are_refused_by_name(
 
 
 def test_an_incomplete_root_names_what_is_missing_and_nothing_is_downloaded(
-    tmp_path: Path, server: FileServer
+    tmp_path: Path,
 ) -> None:
     files = idx_files()
     del files[LABELS]
-    server.files.update(idx_files())
     root = write(tmp_path / "root", files)
     with pytest.raises(DataError, match=rf"no file {LABELS} or train-labels-idx1-ubyte of mnist"):
-        mnist(root=str(root), mirror=server.url, cache_dir=tmp_path / "cache")
-    assert server.requests == []
+        mnist(root=str(root), cache_dir=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_mirror_beside_a_root_is_refused(tmp_path: Path) -> None:
+    root = write(tmp_path, idx_files())
+    for load in (mnist, fashion_mnist):
+        with pytest.raises(ConfigError, match=r"dataset\.mirror=http://m has no use beside"):
+            load(root=str(root), mirror="http://m")

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as np_st
 
@@ -18,6 +18,7 @@ finite = st.floats(-1e6, 1e6, width=32)
 samples = np_st.arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 4)), elements=finite)
 
 
+@settings(derandomize=True, deadline=None)
 @given(
     samples,
     st.sampled_from(["channel", "feature", "none"]),
@@ -34,6 +35,7 @@ def test_json_gives_back_the_same_map_bit_by_bit(
         assert torch.equal(read(inputs, dtype=dtype), fitted(inputs, dtype=dtype))
 
 
+@settings(derandomize=True, deadline=None)
 @given(samples)
 def test_features_have_mean_zero_and_deviation_one(array: np.ndarray) -> None:
     inputs = torch.from_numpy(array)

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from idl_cli.data.randomness import Purpose, random_permutation, random_words
 from idl_cli.errors import ArgumentError
 
 
+@settings(derandomize=True, deadline=None)
 @given(st.integers(0, 50), st.integers(0, 2**64 - 1), st.sampled_from(Purpose))
 def test_a_permutation_holds_every_position_once(count: int, seed: int, purpose: Purpose) -> None:
     permutation = random_permutation(count, purpose, seed)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from idl_cli.data.dataset import Split
@@ -12,6 +12,7 @@ from idl_cli.data.splits import choose, split_off, take_samples
 from idl_cli.errors import ConfigError
 
 
+@settings(derandomize=True, deadline=None)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.data())
 def test_every_class_gets_its_share_to_within_one_sample(
     labels: list[int], data: st.DataObject
@@ -34,6 +35,7 @@ def test_choice_is_random_within_a_class_and_fixed_by_the_seed() -> None:
     assert not torch.equal(first, choose(targets, 50, purpose=Purpose.TEST_SAMPLES, seed=0))
 
 
+@settings(derandomize=True, deadline=None)
 @given(st.integers(2, 40), st.floats(0, 1), st.booleans())
 def test_parts_are_disjoint_and_exhaustive(samples: int, fraction: float, real: bool) -> None:
     targets = torch.arange(samples)[:, None].double() if real else torch.arange(samples) % 3

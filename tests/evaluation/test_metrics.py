@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as np_st
 from sklearn import metrics as reference
@@ -41,6 +41,7 @@ pairs = st.tuples(st.integers(2, 30), st.integers(1, 3)).flatmap(
 )
 
 
+@settings(derandomize=True, deadline=None)
 @given(pairs, st.integers(1, 30))
 def test_regression_metrics_are_those_of_scikit_learn(
     pair: tuple[np.ndarray, np.ndarray], batch_size: int
@@ -89,6 +90,7 @@ def test_regression_of_float32_outputs_is_summed_in_float64() -> None:
     assert found["mse"] == pytest.approx(mse, rel=1e-12)
 
 
+@settings(derandomize=True, deadline=None)
 @given(
     st.integers(2, 25).flatmap(
         lambda classes: st.tuples(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from idl_cli.data.augmentation import Augmentation
 from idl_cli.data.preprocessing import Preprocessing
+from idl_cli.data.shifts import Shifts
 from idl_cli.data.task import Task
 
 
@@ -18,7 +21,8 @@ class Split:
 
     Args:
         inputs: raw samples (m, *input_shape).
-        targets: class indices (m,) int64, or real targets (m, q) of a floating dtype.
+        targets: class indices (m,) int64, or real targets (m, q) of a floating dtype, scaled
+            where the task says so.
     """
 
     inputs: Tensor
@@ -40,6 +44,19 @@ class Split:
 
 
 @dataclass(frozen=True)
+class TimeAxis:
+    """When the test samples of a forecast are, for plots.
+
+    Args:
+        test: time of the first value to be forecast by each test sample, numbers or datetime64.
+        label: what the times are.
+    """
+
+    test: npt.NDArray[np.generic]
+    label: str
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Everything a run needs to know about its data.
 
@@ -51,6 +68,9 @@ class Dataset:
         task: what is predicted from what.
         preprocessing: raw samples to model inputs; the same one for all parts and for later use.
         augmentation: random change of raw training samples, or None.
+        shifts: further test parts, ever farther from the training samples, or None.
+        times: when the test samples of a forecast are, or None.
+        assumptions: what was inferred because the user did not say, one sentence each.
     """
 
     name: str
@@ -60,3 +80,37 @@ class Dataset:
     task: Task
     preprocessing: Preprocessing
     augmentation: Augmentation | None = None
+    shifts: Shifts | None = None
+    times: TimeAxis | None = None
+    assumptions: tuple[str, ...] = ()
+
+    def for_model_of(self, task: Task, preprocessing: Preprocessing | None) -> Dataset:
+        """Return the data as a model trained on another data set needs them.
+
+        Args:
+            task: of the other data set: its scaling of the targets is taken over.
+            preprocessing: of the other data set; None keeps this one's.
+        """
+        own, other = self.task.target_scaling, task.target_scaling
+
+        def rescaled(part: Split) -> Split:
+            targets = part.targets if own is None else own.unscale(part.targets)
+            return Split(part.inputs, targets if other is None else other.scale(targets))
+
+        made = replace(
+            self, preprocessing=self.preprocessing if preprocessing is None else preprocessing
+        )
+        if own == other:
+            return made
+        shifts = self.shifts
+        if shifts is not None:
+            make = shifts.make
+            shifts = replace(shifts, make=lambda shift: rescaled(make(shift)))
+        return replace(
+            made,
+            train=rescaled(self.train),
+            validation=None if self.validation is None else rescaled(self.validation),
+            test=rescaled(self.test),
+            task=replace(self.task, target_scaling=other),
+            shifts=shifts,
+        )

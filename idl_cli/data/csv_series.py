@@ -1,0 +1,175 @@
+"""``dataset=csv``: the user's own series, with what was inferred said in so many words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from idl_cli.data.dataset import Dataset, TimeAxis
+from idl_cli.data.dates import Dates, find_dates
+from idl_cli.data.forecast import Forecast
+from idl_cli.data.missing import Rule, fill, usable_rows
+from idl_cli.data.series import SeriesSplit, make_dataset
+from idl_cli.data.table import Decimal, Delimiter, Table, read_table
+from idl_cli.data.windows import Parts, Series, Windows
+from idl_cli.errors import DataError
+
+LONGEST_LOOK_BACK = 60
+
+
+def csv(
+    *,
+    file: str,
+    target: str,
+    columns: Sequence[str] = (),
+    dates: str | None = "auto",
+    date_format: str | None = None,
+    look_back: int | None = None,
+    horizon: int = 1,
+    stride: int = 1,
+    missing: Rule = "error",
+    normalize: Literal["standard", "none"] = "standard",
+    delimiter: Delimiter = "auto",
+    decimal: Decimal = "point",
+    test_fraction: float = 0.2,
+    validation_fraction: float = 0.1,
+    seed: int = 0,
+    cache_dir: Path | str | None = None,
+) -> Dataset:
+    """Cut a user's table into windows, split in time; keys as in ``configs/dataset/csv.yaml``.
+
+    Args:
+        file: the table; see ``read_table``.
+        target: the column to forecast; its past is the first feature of a step.
+        columns: further columns whose past is a feature.
+        dates: the column of times, ``auto`` or None; see ``find_dates``.
+        date_format: of the dates.
+        look_back: rows in a window; None for a tenth of the rows, at most 60.
+        horizon: rows forecast.
+        stride: rows from one window to the next.
+        missing: what to do about empty cells; see ``fill``. With ``drop`` no sample touches one;
+            with the others no target is a filled value.
+        normalize: ``standard``: features and targets in deviations from their mean over the rows
+            of the training part.
+        delimiter: between columns.
+        decimal: decimal sign.
+        test_fraction: share of the rows, the last ones, to test on.
+        validation_fraction: share of the rows before those, the last ones, held out.
+        seed: taken for uniformity; nothing is drawn.
+        cache_dir: taken for uniformity; nothing is downloaded.
+
+    Raises:
+        DataError: the file cannot be learnt from; the message names file, line and column.
+        ConfigError: a column that was asked for does not exist.
+    """
+    table = read_table(Path(file).expanduser(), delimiter=delimiter, decimal=decimal)
+    table.require(target, "dataset.target")
+    for column in columns:
+        table.require(column, "dataset.columns")
+    used = (target, *columns)
+    series = np.stack([table.numbers(column) for column in used], axis=1)
+    times = find_dates(table, dates, date_format, used)
+    parts = Parts.by_fractions(
+        len(series), test_fraction=test_fraction, validation_fraction=validation_fraction
+    )
+    rows = min(LONGEST_LOOK_BACK, max(1, len(series) // 10)) if look_back is None else look_back
+    windows = Windows(rows, horizon, stride)
+    usable = None
+    gaps = int(np.isnan(series).sum())
+    if gaps:
+        if missing == "error":
+            raise DataError(_missing_cell(table, series, used))
+        filled = fill(series, missing, parts)
+        usable = usable_rows(filled, series[:, 0], windows)
+        series = filled
+    _refuse_constant(table, series[: parts.validation], used)
+    dataset, chosen = make_dataset(
+        "csv",
+        series,
+        SeriesSplit(windows, parts, usable),
+        Forecast(target, 0, horizon),
+        normalize=normalize,
+        source=str(table.file),
+    )
+    assumed = _Assumptions(table, used, times, windows, parts)
+    sentences = [*assumed.columns(dates), *assumed.split(look_back, horizon)]
+    if gaps:
+        samples = sum(len(each) for each in chosen.values())
+        sentences.append(f"{gaps} empty cells: {missing} leaves {samples} samples")
+    axis = np.array(table.lines, dtype=np.float64) if times is None else times.values
+    label = f"line of {table.file.name}" if times is None else times.column
+    return replace(
+        dataset,
+        times=TimeAxis(axis[chosen["test"]], label),
+        assumptions=tuple(sentences),
+    )
+
+
+@dataclass(frozen=True)
+class _Assumptions:
+    """Puts into words what was inferred, and with which key to say otherwise."""
+
+    table: Table
+    used: Sequence[str]
+    times: Dates | None
+    windows: Windows
+    parts: Parts
+
+    def columns(self, dates: str | None) -> list[str]:
+        sentences = []
+        if self.times is not None:
+            found = f"dates are in column {self.times.column!r} (by {self.times.found_by})"
+            sentences.append(f"{found}, {self.times.usual_step} a row")
+            if self.times.irregular_steps:
+                sentences.append(
+                    f"{self.times.irregular_steps} of {self.parts.end - 1} steps between dates are"
+                    f" not about {self.times.usual_step}: rows are taken as evenly spaced all the"
+                    " same"
+                )
+        elif dates == "auto":
+            sentences.append("no column of dates was found: rows are taken as evenly spaced")
+        date_column = None if self.times is None else self.times.column
+        unused = [
+            name for name in self.table.header if name not in self.used and name != date_column
+        ]
+        inputs = f"inputs are the past of {', '.join(self.used)}"
+        if unused:
+            inputs += f"; {', '.join(unused)} unused (dataset.columns=[...] adds some)"
+        return [*sentences, inputs]
+
+    def split(self, look_back: int | None, horizon: int) -> list[str]:
+        window = f"a window of {self.windows.look_back} rows"
+        if look_back is None:
+            window += f" (a tenth of {self.parts.end}, at most {LONGEST_LOOK_BACK};"
+            window += " dataset.look_back=N changes it)"
+        ahead = "row" if horizon == 1 else f"{horizon} rows"
+        sentences = [f"{window} forecasts the next {ahead} (dataset.horizon={horizon})"]
+        shares = ", ".join(
+            f"{name} lines {self.table.lines[first]}-{self.table.lines[last - 1]}"
+            for name, (first, last) in self.parts.bounds().items()
+        )
+        return [*sentences, f"split in time, oldest first: {shares}"]
+
+
+def _missing_cell(table: Table, series: Series, used: Sequence[str]) -> str:
+    row, feature = np.argwhere(np.isnan(series))[0]
+    gaps = int(np.isnan(series).sum())
+    return (
+        f"{table.where(int(row), used[int(feature)])}: empty, as are {gaps} cells in all; choose"
+        " dataset.missing=drop, forward_fill or interpolate"
+    )
+
+
+def _refuse_constant(table: Table, training: Series, used: Sequence[str]) -> None:
+    for feature, column in enumerate(used):
+        known = training[:, feature][~np.isnan(training[:, feature])]
+        if len(known) and known.min() == known.max():
+            raise DataError(
+                f"{table.file}: lines {table.lines[0]}-{table.lines[len(training) - 1]}, column"
+                f" {column!r}: constant, {known[0]:g} in all training rows; nothing can be learnt"
+                " from it"
+            )

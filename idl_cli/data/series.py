@@ -1,0 +1,126 @@
+"""From a series to a ``Dataset``: windows of its parts, scaled by the training part alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from idl_cli.data.dataset import Dataset
+from idl_cli.data.forecast import Forecast
+from idl_cli.data.preprocessing import Preprocessing
+from idl_cli.data.scaling import TargetScaling
+from idl_cli.data.task import Task
+from idl_cli.data.windows import Parts, Series, Windows
+from idl_cli.errors import DataError
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SeriesSplit:
+    """Which samples a series gives to which part.
+
+    Args:
+        windows: how a sample is cut.
+        parts: where the parts begin.
+        usable: rows t whose window and targets may be used; None for all.
+    """
+
+    windows: Windows
+    parts: Parts
+    usable: npt.NDArray[np.bool_] | None = field(default=None)
+
+    def rows(self) -> dict[str, Rows]:
+        """Rows t of the samples of every part."""
+        chosen = {}
+        for name, (first, last) in self.parts.bounds().items():
+            rows = self.windows.rows(first, last)
+            chosen[name] = rows if self.usable is None else rows[self.usable[rows]]
+        return chosen
+
+
+def make_dataset(
+    name: str,
+    series: Series,
+    split: SeriesSplit,
+    forecast: Forecast,
+    *,
+    normalize: Literal["standard", "none"],
+    source: str,
+) -> tuple[Dataset, Mapping[str, Rows]]:
+    """Cut a series into parts.
+
+    Args:
+        name: option of the config group.
+        series: all rows (T, features), without missing values where samples are cut.
+        split: which samples go where.
+        forecast: what is forecast.
+        normalize: ``standard``: every feature and the targets in deviations from their mean over
+            the rows of the training part; ``none``: in their own units.
+        source: file or key that a message names.
+
+    Returns:
+        The data set, and the row t of every sample of every part.
+
+    Raises:
+        DataError: a part has no samples.
+    """
+    rows = split.rows()
+    _refuse_empty(rows, split, source)
+    training = series[: split.parts.validation]
+    look_back, features = split.windows.look_back, series.shape[1]
+    preprocessing = Preprocessing("none", (look_back, features))
+    scaling = None
+    if normalize == "standard":
+        mean, std = training.mean(axis=0), training.std(axis=0)
+        std[std == 0] = 1.0
+        preprocessing = Preprocessing(
+            "channel",
+            (look_back, features),
+            statistics_shape=(1, features),
+            mean=tuple(mean.tolist()),
+            std=tuple(std.tolist()),
+        )
+        target = forecast.target_feature
+        scaling = TargetScaling(
+            (float(mean[target]),) * forecast.horizon, (float(std[target]),) * forecast.horizon
+        )
+    cut = {part: split.windows.cut(series, chosen, scaling) for part, chosen in rows.items()}
+    task = Task(
+        "regression",
+        (look_back, features),
+        forecast.horizon,
+        sequence=True,
+        target_scaling=scaling,
+        forecast=forecast,
+    )
+    made = Dataset(
+        name=name,
+        train=cut["train"],
+        validation=cut.get("validation"),
+        test=cut["test"],
+        task=task,
+        preprocessing=preprocessing,
+    )
+    return made, rows
+
+
+def _refuse_empty(rows: Mapping[str, Rows], split: SeriesSplit, source: str) -> None:
+    windows, bounds = split.windows, split.parts.bounds()
+    for part in ("train", "validation", "test"):
+        if part in rows and len(rows[part]):
+            continue
+        if part == "validation" and part not in bounds:
+            continue
+        first, last = bounds.get(part, (0, 0))
+        needed = windows.horizon + (windows.look_back if part == "train" else 0)
+        raise DataError(
+            f"{source}: the {part} part has {last - first} of {split.parts.end} rows, too few for a"
+            f" sample of dataset.look_back={windows.look_back} and"
+            f" dataset.horizon={windows.horizon}, which needs {needed} rows in a row; choose a"
+            " shorter look_back or horizon, other fractions, or more data"
+        )

@@ -40,6 +40,12 @@ _BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
                 "cifar10": "idl_cli.data.cifar:cifar10",
                 "cifar100": "idl_cli.data.cifar:cifar100",
                 "arrays": "idl_cli.data.arrays:arrays",
+                "csv": "idl_cli.data.csv_series:csv",
+                "spiky": "idl_cli.data.spiky:spiky",
+                "argmax": "idl_cli.data.extrapolation:argmax",
+                "identity": "idl_cli.data.extrapolation:identity",
+                "rolling_mean": "idl_cli.data.extrapolation:rolling_mean",
+                "arithmetic": "idl_cli.data.extrapolation:arithmetic",
             }
         ),
         "trainer": MappingProxyType(

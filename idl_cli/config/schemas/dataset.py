@@ -6,6 +6,29 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
 from idl_cli.config.fields import AT_LEAST_ONE, FRACTION, Range
+from idl_cli.config.schemas.sequence_dataset import (
+    Argmax,
+    Arithmetic,
+    Csv,
+    Identity,
+    RollingMean,
+    Spiky,
+)
+
+__all__ = [
+    "Argmax",
+    "Arithmetic",
+    "Arrays",
+    "Cifar10",
+    "Cifar100",
+    "Csv",
+    "Digits",
+    "FashionMnist",
+    "Identity",
+    "Mnist",
+    "RollingMean",
+    "Spiky",
+]
 
 Normalize: TypeAlias = Literal["channel", "feature", "none"]
 Samples: TypeAlias = Annotated[int, AT_LEAST_ONE] | None

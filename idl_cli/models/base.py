@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
@@ -14,7 +14,14 @@ JSONValue = str | int | float | bool | None | list["JSONValue"] | dict[str, "JSO
 
 
 class TrainableModel(nn.Module):
-    """A module that knows its constraint, its solves and how to be made again."""
+    """A module that knows its constraint, its solves and how to be made again.
+
+    Attributes:
+        takes_sequences: whether inputs are sequences (m, steps, features), ``input_dim`` being the
+            features of a step; otherwise inputs are flattened and ``input_dim`` counts all of them.
+    """
+
+    takes_sequences: ClassVar[bool] = False
 
     def constrain_(self) -> None:
         """Project the parameters on the model's constraint set; call after each optimiser step.

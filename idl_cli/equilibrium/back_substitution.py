@@ -46,8 +46,9 @@ def solve_state(matrix: Tensor, offset: Tensor, activation: Activation) -> Tenso
         offset: b for every sample (m, n).
         activation: φ.
     """
-    # State-major, so that each block is contiguous.
-    x = offset.t().contiguous()
+    # State-major, so that each block is contiguous; a copy, where contiguous() would not make one
+    # of a single sample.
+    x = offset.t().clone(memory_format=torch.contiguous_format)
     for start, stop in independent_blocks(matrix):
         z = torch.addmm(x[start:stop], matrix[start:stop, stop:], x[stop:])
         x[start:stop] = activation.in_place(z)
@@ -63,7 +64,7 @@ def solve_adjoint(matrix: Tensor, slopes: Tensor, gradient: Tensor) -> Tensor:
         slopes: d = φ′(z) for every sample (m, n).
         gradient: g (m, n).
     """
-    v = gradient.t().contiguous()
+    v = gradient.t().clone(memory_format=torch.contiguous_format)
     slopes = slopes.t().contiguous()
     for start, stop in reversed(independent_blocks(matrix)):
         total = torch.addmm(v[start:stop], matrix[:start, start:stop].t(), v[:start])

@@ -1,0 +1,142 @@
+"""The cell of an implicit recurrent network: an implicit model from (u_t, h_{t-1}) to h_t."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from idl_cli.equilibrium.conditions import WellPosedness
+from idl_cli.equilibrium.fixed_point import FixedPointSettings
+from idl_cli.equilibrium.implicit_gradient import AdjointSettings, EquilibriumProblem
+from idl_cli.equilibrium.recurrence import Recurrence, implicit_recurrence
+from idl_cli.equilibrium.statistics import SolveStatistics
+from idl_cli.models.implicit import ImplicitModel
+
+
+class ImplicitRNNCell(nn.Module):
+    """One step of a recurrence, by an implicit model ([EXT] arXiv 2407.14430).
+
+    The state x_t in R^n solves x_t = φ(A x_t + B [u_t; h_{t-1}] + b), the output that is handed on
+    is h_t = C x_t + D [u_t; h_{t-1}] + c.
+
+    Args:
+        input_dim: p, features of one step.
+        implicit_hidden_dim: n, states of the implicit model.
+        hidden_dim: h, size of what is handed from step to step.
+        rank: as in ``ImplicitModel``, like all that follow.
+        kappa: κ of ‖A‖∞ ≤ κ.
+        bias: whether there are b and c. By default there are none: with a positively homogeneous φ
+            (relu) scaling the inputs then scales h, which is what extrapolation beyond the
+            training range rests on.
+        no_D: leaves out D.
+        activation: name of φ.
+        well_posedness: what keeps A well-posed.
+        forward: how equilibria are solved.
+        backward: how gradients are solved.
+
+    Raises:
+        ArgumentError: a value is out of range or two contradict each other.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        implicit_hidden_dim: int,
+        hidden_dim: int,
+        *,
+        rank: int | None = None,
+        kappa: float = 0.95,
+        bias: bool = False,
+        no_D: bool = False,
+        activation: str = "relu",
+        well_posedness: WellPosedness = "linf",
+        forward: FixedPointSettings | Mapping[str, Any] | None = None,
+        backward: AdjointSettings | Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.input_dim = input_dim
+        self.hidden_dim = hidden_dim
+        self.model = ImplicitModel(
+            input_dim + hidden_dim,
+            hidden_dim,
+            implicit_hidden_dim,
+            rank=rank,
+            kappa=kappa,
+            bias=bias,
+            no_D=no_D,
+            activation=activation,
+            well_posedness=well_posedness,
+            forward=forward,
+            backward=backward,
+        )
+
+    def forward(self, inputs: Tensor, state: Tensor | None = None) -> Tensor:
+        """Return h_t (m, h) of one step.
+
+        Args:
+            inputs: u_t (m, p).
+            state: h_{t-1} (m, h); zeros where it is None.
+
+        Raises:
+            ShapeError: an argument has another size or dtype.
+        """
+        if state is None:
+            state = inputs.new_zeros(len(inputs), self.hidden_dim)
+        output: Tensor = self.model(torch.cat((inputs, state), dim=1))
+        return output
+
+    def unroll(
+        self,
+        rows: Tensor,
+        batch_sizes: tuple[int, ...],
+        initial: Tensor,
+        *,
+        truncate: int | None = None,
+        statistics: SolveStatistics | None = None,
+    ) -> Tensor:
+        """Return h of every step (rows, h) for whole sequences.
+
+        The input's part of all offsets is one matrix product, A is projected once, and each
+        equilibrium starts from that of the step before.
+
+        Args:
+            rows: u (rows, p), the steps below each other.
+            batch_sizes: samples still running at each step.
+            initial: h_0 (samples, h).
+            truncate: steps that a gradient flows back at most; None for all.
+            statistics: where the solves are counted; the model's own where it is None.
+        """
+        model = self.model
+        p = self.input_dim
+        feedback = model.B[:, p:]
+        state_offset = functional.linear(rows, model.B[:, :p], model.state_bias)
+        direct: Tensor | None = None
+        if model.D is None:
+            output_offset = rows.new_zeros(len(rows), self.hidden_dim)
+            if model.output_bias is not None:
+                output_offset = output_offset + model.output_bias
+        else:
+            direct = model.D[:, p:]
+            output_offset = functional.linear(rows, model.D[:, :p], model.output_bias)
+        operator = model.operator()
+        problem = EquilibriumProblem(
+            type(operator),
+            model.activation,
+            model.forward_settings,
+            model.backward_settings,
+            model.solve_statistics if statistics is None else statistics,
+        )
+        return implicit_recurrence(
+            operator,
+            state_offset,
+            output_offset,
+            initial,
+            feedback,
+            model.C,
+            direct,
+            Recurrence(problem, batch_sizes, truncate),
+        )

@@ -1,0 +1,131 @@
+"""Batches of sequences of unequal length, as rows that are computed on step by step.
+
+What models work on is the layout of ``torch.nn.utils.rnn.PackedSequence``: samples sorted by
+length, longest first, and the rows of all steps below each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from idl_cli.errors import ShapeError
+
+
+@dataclass(frozen=True)
+class SequenceRows:
+    """The rows of a batch of sequences.
+
+    Attributes:
+        rows: the values (rows, features), step after step.
+        batch_sizes: samples still running at each step.
+        order: indices of the sorted samples in the batch (m,), None where it is sorted already.
+        inverse: the inverse permutation of ``order``.
+        packed: whether the batch was given as a ``PackedSequence``.
+    """
+
+    rows: Tensor
+    batch_sizes: tuple[int, ...]
+    order: Tensor | None
+    inverse: Tensor | None
+    packed: bool
+
+    @classmethod
+    def of(
+        cls, inputs: Tensor | PackedSequence, lengths: Tensor | None, features: int
+    ) -> SequenceRows:
+        """Lay out a batch.
+
+        Args:
+            inputs: (m, T, features), or packed.
+            lengths: steps of each sample (m,), whole numbers from 1 to T; None where all have T.
+            features: how many values a step must have.
+
+        Raises:
+            ShapeError: the inputs or the lengths have another shape or range.
+        """
+        if isinstance(inputs, PackedSequence):
+            if lengths is not None:
+                raise ShapeError("a PackedSequence knows its lengths: leave lengths out.")
+            return cls._of_packed(inputs, features, packed=True)
+        if inputs.dim() != 3 or inputs.shape[2] != features or 0 in inputs.shape:
+            raise ShapeError(
+                f"the input has shape {tuple(inputs.shape)}; expected sequences as (samples, "
+                f"steps, {features}), with at least one sample and one step."
+            )
+        samples, steps = inputs.shape[:2]
+        if lengths is None:
+            rows = inputs.transpose(0, 1).reshape(steps * samples, features)
+            return cls(rows, (samples,) * steps, None, None, packed=False)
+        _check_lengths(lengths, samples, steps)
+        packed = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        return cls._of_packed(packed, features, packed=False)
+
+    @classmethod
+    def _of_packed(cls, inputs: PackedSequence, features: int, *, packed: bool) -> SequenceRows:
+        rows = inputs.data
+        if rows.dim() != 2 or rows.shape[1] != features:
+            raise ShapeError(
+                f"the packed input has rows of shape {tuple(rows.shape)}; expected (rows, "
+                f"{features})."
+            )
+        sizes = tuple(int(size) for size in inputs.batch_sizes)
+        return cls(rows, sizes, inputs.sorted_indices, inputs.unsorted_indices, packed=packed)
+
+    @property
+    def samples(self) -> int:
+        """Number of sequences m."""
+        return self.batch_sizes[0]
+
+    def sort(self, samples: Tensor) -> Tensor:
+        """Bring one row a sample (m, k) from the batch's order into the sorted one."""
+        return samples if self.order is None else samples.index_select(0, self.order)
+
+    def unsort(self, samples: Tensor) -> Tensor:
+        """Bring one row a sample (m, k) from the sorted order back into the batch's."""
+        return samples if self.inverse is None else samples.index_select(0, self.inverse)
+
+    def last(self, rows: Tensor) -> Tensor:
+        """Return the row of every sample's last step (m, k), in the sorted order."""
+        if self.batch_sizes[-1] == self.samples:
+            return rows[-self.samples :]
+        sizes = torch.tensor(self.batch_sizes)
+        sample = torch.arange(self.samples)
+        lengths = (sizes[:, None] > sample).sum(dim=0)
+        first = sizes.cumsum(0) - sizes
+        return rows.index_select(0, (first[lengths - 1] + sample).to(rows.device))
+
+    def restore(self, rows: Tensor, steps: int | None) -> Tensor | PackedSequence:
+        """Return rows (rows, k) in the form the batch was given in.
+
+        Args:
+            rows: one for each row of the batch.
+            steps: T of a padded batch; None where it was packed.
+
+        Returns:
+            (m, T, k), zero beyond each sample's length; or a ``PackedSequence``.
+        """
+        if self.packed or self.order is not None:
+            sizes = torch.tensor(self.batch_sizes)
+            packed = PackedSequence(rows, sizes, self.order, self.inverse)
+            if self.packed:
+                return packed
+            return pad_packed_sequence(packed, batch_first=True, total_length=steps)[0]
+        return rows.view(len(self.batch_sizes), self.samples, -1).transpose(0, 1)
+
+
+def _check_lengths(lengths: Tensor, samples: int, steps: int) -> None:
+    if tuple(lengths.shape) != (samples,) or lengths.is_floating_point():
+        raise ShapeError(
+            f"lengths is {lengths.dtype} of shape {tuple(lengths.shape)}; expected whole numbers, "
+            f"one for each of the {samples} samples."
+        )
+    least, most = int(lengths.min()), int(lengths.max())
+    if least < 1 or most > steps:
+        raise ShapeError(
+            f"lengths lie between {least} and {most}; the input has {steps} steps, so they must "
+            f"lie between 1 and {steps}."
+        )

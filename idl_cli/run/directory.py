@@ -17,7 +17,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, cast
@@ -26,7 +26,14 @@ import torch
 from torch import Tensor, nn
 
 from idl_cli.errors import RunError
-from idl_cli.run.files import TEMPORARY_SUFFIX, json_bytes, json_line, read_json, write_atomic
+from idl_cli.run.files import (
+    TEMPORARY_SUFFIX,
+    csv_bytes,
+    json_bytes,
+    json_line,
+    read_json,
+    write_atomic,
+)
 from idl_cli.run.lock import RunLock, is_locked
 from idl_cli.run.state import read_state, write_state, write_tensors
 
@@ -234,6 +241,10 @@ class RunDirectory:
     def write_json(self, name: str, value: object) -> None:
         """Write a JSON file; NaN and infinities become null."""
         write_atomic(self.path / name, json_bytes(value))
+
+    def write_table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
+        """Write a CSV file: a header and a line a row."""
+        write_atomic(self.path / name, csv_bytes(rows))
 
     def write_tensors(
         self, name: str, tensors: Mapping[str, Tensor], metadata: object = None

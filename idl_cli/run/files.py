@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +73,24 @@ def json_bytes(value: object) -> bytes:
     """Return an indented UTF-8 JSON document."""
     text = json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False)
     return text.encode() + b"\n"
+
+
+def csv_bytes(rows: Sequence[Mapping[str, object]]) -> bytes:
+    """Return a table in UTF-8: a header, then a line a row; columns in the order they first occur.
+
+    A cell is empty where a row lacks the column or holds None, NaN or an infinity.
+    """
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_cell(to_json(row.get(name))) for name in columns])
+    return text.getvalue().encode()
+
+
+def _cell(value: object) -> object:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | list | dict) else value
 
 
 def json_line(value: object) -> bytes:

@@ -51,10 +51,17 @@ _BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         "trainer": MappingProxyType(
             {
                 "gradient": "idl_cli.training.settings:TrainerSettings",
+                "sim": "idl_cli.sim.sim:SIM",
             }
         ),
         "solver": MappingProxyType({}),
-        "teacher": MappingProxyType({}),
+        "teacher": MappingProxyType(
+            {
+                "mlp": "idl_cli.models.explicit:MLP",
+                "cnn": "idl_cli.models.explicit:CNN",
+                "run": "idl_cli.commands.teacher:load_teacher",
+            }
+        ),
         "optimizer": MappingProxyType(
             {
                 "adam": "idl_cli.training.optimizers:adam",
@@ -85,7 +92,7 @@ _RUNTIME: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         "model": frozenset({"input_dim", "output_dim"}),
         "dataset": frozenset({"seed", "cache_dir"}),
-        "trainer": frozenset(),
+        "trainer": frozenset({"activation_fn", "states", "device", "dtype"}),
         "solver": frozenset(),
         "teacher": frozenset({"input_shape", "output_dim"}),
         "optimizer": frozenset({"parameters", "params"}),

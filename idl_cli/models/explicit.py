@@ -7,8 +7,8 @@ affine (strided convolutions rather than pooling), so each network has an exact 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
-import torch
 from torch import Tensor, nn
 
 from idl_cli.errors import ArgumentError, ShapeError
@@ -22,10 +22,10 @@ def _require_positive(name: str, values: Sequence[int]) -> None:
 
 
 class MLP(TrainableModel):
-    """A fully connected network; inputs of any shape are flattened.
+    """A fully connected network; inputs are flattened.
 
     Args:
-        input_dim: entries of one flattened input, p.
+        input_shape: shape of one input; its entries, p, are the width of the input layer.
         output_dim: classes, or targets of a regression, q.
         hidden_dims: width of each hidden layer, first layer first.
         activation: name of the activation after each hidden layer.
@@ -37,7 +37,7 @@ class MLP(TrainableModel):
 
     def __init__(
         self,
-        input_dim: int,
+        input_shape: Sequence[int],
         output_dim: int,
         *,
         hidden_dims: Sequence[int] = (64, 32, 16),
@@ -45,24 +45,30 @@ class MLP(TrainableModel):
         bias: bool = True,
     ) -> None:
         super().__init__()
+        _require_positive("input_shape", input_shape)
         _require_positive("hidden_dims", hidden_dims)
         if not hidden_dims:
             raise ArgumentError("hidden_dims=[] must name at least one hidden layer")
-        self.input_dim, self.output_dim = input_dim, output_dim
+        self.input_shape, self.output_dim = tuple(input_shape), output_dim
         self.hidden_dims, self.activation = tuple(hidden_dims), activation
         self.bias = bias
         self.layers = nn.Sequential(nn.Flatten())
-        width = input_dim
+        width = self.input_dim
         for hidden_dim in hidden_dims:
             self.layers.append(nn.Linear(width, hidden_dim, bias=bias))
             self.layers.append(activation_module(activation))
             width = hidden_dim
         self.layers.append(nn.Linear(width, output_dim, bias=bias))
 
+    @property
+    def input_dim(self) -> int:
+        """Entries of one input, p."""
+        return prod(self.input_shape)
+
     def constructor_arguments(self) -> dict[str, JSONValue]:
         """Keyword arguments that make a network of the same shape."""
         return {
-            "input_dim": self.input_dim,
+            "input_shape": list(self.input_shape),
             "output_dim": self.output_dim,
             "hidden_dims": list(self.hidden_dims),
             "activation": self.activation,
@@ -71,11 +77,11 @@ class MLP(TrainableModel):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs (m, output_dim) for inputs (m, ...) of ``input_dim`` entries each."""
-        entries = inputs[0].numel() if len(inputs) else self.input_dim
+        entries = prod(inputs.shape[1:])
         if entries != self.input_dim:
             raise ShapeError(
                 f"inputs of shape {tuple(inputs.shape)} have {entries} entries each; "
-                f"this network takes input_dim={self.input_dim}"
+                f"this network takes {self.input_dim}"
             )
         outputs: Tensor = self.layers(inputs)
         return outputs
@@ -139,6 +145,11 @@ class CNN(TrainableModel):
         self.layers.append(activation_module(activation))
         self.layers.append(nn.Linear(hidden_dim, output_dim, bias=bias))
 
+    @property
+    def input_dim(self) -> int:
+        """Entries of one image, p."""
+        return prod(self.input_shape)
+
     def constructor_arguments(self) -> dict[str, JSONValue]:
         """Keyword arguments that make a network of the same shape."""
         return {
@@ -153,8 +164,7 @@ class CNN(TrainableModel):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs (m, output_dim) for images (m, *input_shape), flattened ones included."""
-        entries = inputs[0].numel() if len(inputs) else torch.Size(self.input_shape).numel()
-        if entries != torch.Size(self.input_shape).numel():
+        if prod(inputs.shape[1:]) != self.input_dim:
             raise ShapeError(
                 f"inputs of shape {tuple(inputs.shape)} are no images of shape {self.input_shape}"
             )

@@ -210,6 +210,7 @@ class RunDirectory:
         preprocessing: Preprocessing | None,
         task: Task | None,
         name: str = "implicit",
+        group: str = "model",
         arguments: Mapping[str, object] | None = None,
     ) -> None:
         """Write the trained model: all that ``load_model`` needs, and nothing else.
@@ -218,7 +219,8 @@ class RunDirectory:
             model: the model.
             preprocessing: raw samples to the model's inputs; None where there is none.
             task: what the model predicts; None where that is unknown.
-            name: the model's option in the config group ``model``.
+            name: the model's option in the config group.
+            group: the config group that makes it: ``model``, or ``teacher`` for explicit networks.
             arguments: plain values that make it again; by default what the model's
                 ``constructor_arguments()`` returns.
         """
@@ -226,6 +228,7 @@ class RunDirectory:
             arguments = model.constructor_arguments()  # type: ignore[operator]
         dtype = next((p.dtype for p in model.parameters()), torch.get_default_dtype())
         description: dict[str, object] = {
+            "group": group,
             "name": name,
             "arguments": arguments,
             "dtype": str(dtype).removeprefix("torch."),

@@ -24,7 +24,7 @@ class LoadedRun:
 
     Attributes:
         path: the run directory.
-        name: the model's option in the config group ``model``.
+        name: the model's option in the config group ``model`` (of a teacher, in ``teacher``).
         arguments: what the model was made with.
         model: in evaluation mode.
         preprocessing: raw samples to the model's inputs; None if the run had none.
@@ -75,10 +75,10 @@ def load_run(run_dir: Path | str, *, device: torch.device | str = "cpu") -> Load
     tensors, description = read_tensors(file)
     try:
         values = cast(Mapping[str, object], description)
-        name = str(values["name"])
+        group, name = str(values["group"]), str(values["name"])
         arguments = cast(Mapping[str, object], values["arguments"])
         dtype = cast(torch.dtype, getattr(torch, str(values["dtype"])))
-        model = cast(nn.Module, registry.build("model", {"name": name, **arguments}))
+        model = cast(nn.Module, registry.build(group, {"name": name, **arguments}))
         model.to(dtype).load_state_dict(tensors)
         preprocessing = cast(Mapping[str, object] | None, values["preprocessing"])
         task = cast(Mapping[str, object] | None, values["task"])

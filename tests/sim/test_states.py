@@ -197,7 +197,7 @@ def test_named_states_are_matched_approximately() -> None:
 
 def test_too_many_features_are_refused_with_what_to_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(states_module, "MAX_FEATURES", 11)
-    network = MLP(5, 2, hidden_dims=(4, 2))
+    network = MLP((5,), 2, hidden_dims=(4, 2))
     with pytest.raises(UnsupportedModelError, match=r"12 entries.*GB; name fewer.*\[layers\.4\]"):
         state_recorder(network, _inputs(3, 5))
 

@@ -1,4 +1,4 @@
-"""How a model is trained: the gradient trainer of ``idl train``."""
+"""How a model is trained: by gradient (``idl train``) or from a teacher's states (``idl sim``)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from idl_cli.config.fields import AT_LEAST_ONE, COMMAND_ONLY, FRACTION, NON_NEGATIVE, POSITIVE
+from idl_cli.config.fields import (
+    AT_LEAST_ONE,
+    COMMAND_ONLY,
+    FRACTION,
+    NON_NEGATIVE,
+    POSITIVE,
+    Range,
+)
 
 
 @dataclass(frozen=True)
@@ -50,4 +57,43 @@ class Gradient:
             yield (
                 "trainer.class_weights: trainer.loss=mse weighs all samples alike; use"
                 " trainer.loss=auto or cross_entropy, or set it to null"
+            )
+
+
+@dataclass(frozen=True)
+class Sim:
+    """A teacher's states matched by convex optimisation, with a certificate."""
+
+    name: Literal["sim"] = "sim"
+    kappa: Annotated[float, Range(0, 1, low_open=True, high_open=True)] = 0.95
+    lambda_z: Annotated[float, NON_NEGATIVE] = 1e-5
+    lambda_y: Annotated[float, NON_NEGATIVE] = 1e-5
+    lambda_scale: Literal["absolute", "per_sample", "relative"] = "relative"
+    l2: Annotated[float, NON_NEGATIVE] = 0.0
+    tol: Annotated[float, Range(0, 1, low_open=True, high_open=True)] = 1e-6
+    samples: Annotated[int, AT_LEAST_ONE] | None = None
+    batch_size: Annotated[int, AT_LEAST_ONE] = field(default=1024, metadata=COMMAND_ONLY)
+    rescale: bool = True
+    regenerate_states: bool = True
+    max_time: Annotated[float, POSITIVE] | None = None
+    select_lambda: Literal["validation"] | None = field(default=None, metadata=COMMAND_ONLY)
+    lambda_grid: tuple[Annotated[float, POSITIVE], ...] = field(
+        default=(1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6), metadata=COMMAND_ONLY
+    )
+    max_nonzero_fraction: Annotated[float, Range(0, 1, low_open=True)] | None = field(
+        default=None, metadata=COMMAND_ONLY
+    )
+    save_statistics: bool = field(default=False, metadata=COMMAND_ONLY)
+    load_statistics: str | None = field(default=None, metadata=COMMAND_ONLY)
+    diagnose_rows: bool = field(default=False, metadata=COMMAND_ONLY)
+    dry_run: bool = field(default=False, metadata=COMMAND_ONLY)
+
+    def problems(self) -> Iterator[str]:
+        """What only makes sense while λ is chosen, or of the samples themselves."""
+        if self.select_lambda is not None and not self.lambda_grid:
+            yield "trainer.lambda_grid=[]: must name at least one value for trainer.select_lambda"
+        if self.max_nonzero_fraction is not None and self.select_lambda is None:
+            yield (
+                f"trainer.max_nonzero_fraction={self.max_nonzero_fraction:g}: limits what"
+                " trainer.select_lambda=validation may choose; set that too"
             )

@@ -1,0 +1,226 @@
+"""The network whose states ``idl sim`` matches: trained on the spot, or taken from a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from idl_cli import registry
+from idl_cli.commands.compute import Compute
+from idl_cli.config.schemas.root import SimSettings
+from idl_cli.data.dataset import Dataset
+from idl_cli.data.loader import BatchLoader
+from idl_cli.errors import ConfigError
+from idl_cli.evaluation import evaluate
+from idl_cli.reporting import Reporter, TrainingReporter
+from idl_cli.run import LoadedRun, RunDirectory, load_run
+from idl_cli.run.directory import MODEL
+from idl_cli.training.callbacks import Callbacks, EpochRecord, StepReport
+from idl_cli.training.interruption import watch_signals
+from idl_cli.training.losses import make_loss
+from idl_cli.training.settings import TrainerSettings
+from idl_cli.training.trainer import Trainer
+
+FOLDER = "teacher"
+"""Where a run keeps the teacher it trained."""
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """A trained network and the data as it takes them.
+
+    Attributes:
+        model: on the run's device, in the run's dtype.
+        dataset: with the preprocessing that the network was trained with.
+        origin: where the network comes from, for people.
+        seconds: wall-clock time of its training here, 0 when it was taken from a run.
+    """
+
+    model: nn.Module
+    dataset: Dataset
+    origin: str
+    seconds: float
+
+
+def prepare_teacher(
+    settings: SimSettings,
+    dataset: Dataset,
+    compute: Compute,
+    directory: RunDirectory,
+    console: Reporter,
+) -> Teacher:
+    """Take the teacher from a run, or train it and keep it in this one.
+
+    Args:
+        settings: checked.
+        dataset: to train on.
+        compute: device and dtype.
+        directory: of this run; a teacher trained here goes to its folder ``teacher``.
+        console: told what happens.
+
+    Raises:
+        ConfigError: the run's model does not fit the data set.
+        RunError: the run holds no usable model.
+    """
+    found = find_teacher(settings, directory)
+    if found is not None:
+        return taken_from(load_run(found), dataset, compute)
+    started = time.perf_counter()
+    model = new_teacher(settings, dataset, compute)
+    with RunDirectory(
+        directory.path / FOLDER, command="train", seed=settings.seed, resume=True
+    ) as kept:
+        kept.truncate_metrics(0)
+        _train(model, settings.teacher, settings.seed, dataset, compute, kept, console)
+        kept.save_model(
+            model,
+            preprocessing=dataset.preprocessing,
+            task=dataset.task,
+            name=str(settings.teacher["name"]),
+            group="teacher",
+        )
+        test = BatchLoader(
+            dataset.test,
+            1024,
+            preprocessing=dataset.preprocessing,
+            shuffle=False,
+            seed=settings.seed,
+            device=compute.device,
+            dtype=compute.dtype,
+        )
+        figures = evaluate(model, test, dataset.task)
+        kept.finish("completed", {f"test_{name}": value for name, value in figures.items()})
+    return Teacher(model, dataset, "trained here", time.perf_counter() - started)
+
+
+def find_teacher(settings: SimSettings, directory: RunDirectory) -> Path | None:
+    """The run to take the teacher from; None where one has to be trained.
+
+    ``teacher=run`` means the model of the run itself. The other teachers first look for the one
+    that an earlier ``idl sim`` kept in the run. ``resume`` takes up a finished teacher, too.
+    """
+    named = settings.teacher.get("run")
+    if settings.teacher["name"] == "run":
+        return Path(str(named))
+    if named is not None:
+        inner = Path(str(named)) / FOLDER
+        return inner if _has_model(inner) else Path(str(named))
+    if settings.resume is not None:
+        earlier = directory.path if settings.resume == "auto" else Path(settings.resume)
+        if _has_model(earlier / FOLDER):
+            return earlier / FOLDER
+    return None
+
+
+def taken_from(loaded: LoadedRun, dataset: Dataset, compute: Compute) -> Teacher:
+    """The teacher of a run, with the data set preprocessed as it was trained.
+
+    Raises:
+        ConfigError: its inputs or outputs are not those of the data set.
+    """
+    task = dataset.task
+    if loaded.task is not None:
+        theirs = (loaded.task.input_dim, loaded.task.output_dim)
+        if theirs != (task.input_dim, task.output_dim):
+            raise ConfigError(
+                [
+                    f"teacher.run={loaded.path}: its model maps {theirs[0]} inputs to {theirs[1]} "
+                    f"outputs; dataset={dataset.name} has {task.input_dim} and {task.output_dim}"
+                ]
+            )
+    if loaded.preprocessing is not None:
+        dataset = replace(dataset, preprocessing=loaded.preprocessing)
+    model = loaded.model.to(device=compute.device, dtype=compute.dtype)
+    return Teacher(model, dataset, str(loaded.path), 0.0)
+
+
+def new_teacher(settings: SimSettings, dataset: Dataset, compute: Compute) -> nn.Module:
+    """An untrained network as the settings describe it."""
+    made: nn.Module = registry.build(
+        "teacher",
+        settings.teacher,
+        input_shape=dataset.task.input_shape,
+        output_dim=dataset.task.output_dim,
+    )
+    return made.to(device=compute.device, dtype=compute.dtype)
+
+
+def load_teacher(*, run: str) -> nn.Module:
+    """The model of a run: what the option ``run`` of the config group ``teacher`` makes."""
+    return load_run(run).model
+
+
+def _has_model(path: Path) -> bool:
+    return (path / f"{MODEL}.safetensors").is_file()
+
+
+def _train(
+    model: nn.Module,
+    teacher: Mapping[str, Any],
+    seed: int,
+    dataset: Dataset,
+    compute: Compute,
+    kept: RunDirectory,
+    console: Reporter,
+) -> None:
+    """Adam under a one-cycle schedule: good weights in few epochs, without tuning."""
+    loader = BatchLoader(
+        dataset.train,
+        min(int(teacher["batch_size"]), len(dataset.train)),
+        preprocessing=dataset.preprocessing,
+        shuffle=True,
+        seed=seed,
+        augmentation=dataset.augmentation,
+        device=compute.device,
+        dtype=compute.dtype,
+    )
+    options = TrainerSettings(epochs=int(teacher["epochs"]))
+    optimizer = registry.build(
+        "optimizer",
+        {"name": "adam", "lr": float(teacher["lr"])},
+        parameters=list(model.parameters()),
+    )
+    scheduler = registry.build(
+        "scheduler",
+        {"name": "one_cycle"},
+        optimizer=optimizer,
+        total_steps=options.epochs * len(loader),
+        steps_per_epoch=len(loader),
+    )
+    trainer = Trainer(
+        model,
+        task=dataset.task,
+        train_loader=loader,
+        validation_loader=None,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        loss=make_loss(dataset.task, device=compute.device),
+        settings=options,
+    )
+    reporting = console.training(epochs=options.epochs, steps_per_epoch=trainer.steps_per_epoch)
+    with reporting as reporter, watch_signals() as watch:
+        trainer.callbacks = _Recorder(kept, reporter)
+        trainer.interrupted = lambda: watch.received
+        trainer.fit()
+
+
+class _Recorder(Callbacks):
+    """Writes the teacher's epochs down and shows them; its checkpoints are not worth a file."""
+
+    def __init__(self, kept: RunDirectory, reporter: TrainingReporter) -> None:
+        self._kept = kept
+        self._reporter = reporter
+
+    def on_step(self, report: StepReport) -> None:
+        self._reporter.on_step({"loss": report.loss})
+
+    def on_epoch(self, records: Sequence[EpochRecord]) -> None:
+        for record in records:
+            self._kept.append_metrics(record)
+            if record["split"] == "train":
+                self._reporter.on_epoch(record)

@@ -1,0 +1,194 @@
+"""One pass over a teacher's states, or over a model's equilibria: batches in, statistics out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from idl_cli.errors import NonFiniteError, ShapeError
+from idl_cli.models.implicit import ImplicitModel
+from idl_cli.sim.rescaling import rescale_statistics, state_scale
+from idl_cli.sim.states import StateRecorder, batches_of_inputs
+from idl_cli.sim.statistics import SufficientStatistics
+
+Loader = Iterable[Tensor | Sequence[Tensor]]
+"""Batches of inputs, or of (inputs, targets, …)."""
+
+PRE_ACTIVATIONS = "Z"
+OUTPUTS = "Y"
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """What one pass over a teacher leaves: nothing that grows with the number of samples.
+
+    Attributes:
+        recorder: of the teacher, for a second pass.
+        raw: statistics of the states as they are, with the targets "Z" and "Y".
+        scale: t (n,) float64 to divide the states by; ones where they are left as they are.
+        seconds: wall-clock time of the pass, finding the scale included.
+    """
+
+    recorder: StateRecorder
+    raw: SufficientStatistics
+    scale: Tensor
+    seconds: float
+
+    @cached_property
+    def statistics(self) -> SufficientStatistics:
+        """The statistics of the states divided by ``scale``."""
+        rescaled = bool((self.scale != 1).any())
+        return rescale_statistics(self.raw, self.scale) if rescaled else self.raw
+
+
+@dataclass(frozen=True)
+class Equilibria:
+    """What a pass over a model's equilibria found.
+
+    Attributes:
+        statistics: of the equilibria, with the target "Y".
+        unconverged: samples whose equilibrium did not converge.
+        residual_max: largest relative residual of any sample.
+        seconds: wall-clock time of the pass.
+    """
+
+    statistics: SufficientStatistics
+    unconverged: int
+    residual_max: float
+    seconds: float
+
+
+def record_states(
+    recorder: StateRecorder,
+    loader: Loader,
+    *,
+    samples: int | None,
+    kappa: float | None,
+    device: torch.device,
+    on_samples: Callable[[int], None],
+) -> Recording:
+    """Record the statistics of a teacher's states in one pass.
+
+    Args:
+        recorder: of the teacher, which is left as it is found.
+        loader: gives batches of its inputs.
+        samples: how many to record, None for all.
+        kappa: rescale the states so that an exact solution with ‖A‖∞ ≤ κ exists; None leaves them.
+        device: where the statistics live.
+        on_samples: told the number of samples recorded so far, after each batch.
+
+    Raises:
+        UnsupportedModelError, ShapeError, NonFiniteError: see ``states``; and, with ``kappa``, a
+            teacher that no scaling makes contractive.
+    """
+    started = time.perf_counter()
+    layout = recorder.layout
+    # The scale comes before the pass: a teacher that has none is refused before the work.
+    scale = _scale(recorder, kappa)
+    statistics = SufficientStatistics(
+        layout.state_dim,
+        layout.feature_dim - layout.state_dim,
+        {PRE_ACTIVATIONS: layout.state_dim, OUTPUTS: layout.output_dim},
+        device=device,
+    )
+    for inputs in batches_of_inputs(loader, samples):
+        batch = recorder.record(inputs)
+        statistics.update(
+            batch.states.to(device),
+            batch.inputs.to(device),
+            {PRE_ACTIVATIONS: batch.pre_activations.to(device), OUTPUTS: batch.outputs.to(device)},
+        )
+        on_samples(statistics.count)
+    return Recording(recorder, statistics, scale, time.perf_counter() - started)
+
+
+def load_recording(
+    statistics: SufficientStatistics, recorder: StateRecorder, *, kappa: float | None
+) -> Recording:
+    """A recording from statistics of raw states that were saved before.
+
+    Args:
+        statistics: with the targets "Z" and "Y".
+        recorder: of the teacher they are of.
+        kappa: as for ``record_states``.
+
+    Raises:
+        ShapeError: the statistics are of another teacher.
+    """
+    started = time.perf_counter()
+    layout = recorder.layout
+    expected = (layout.state_dim, layout.feature_dim - layout.state_dim, layout.output_dim)
+    outputs = statistics.cross.get(OUTPUTS, torch.empty(0))
+    found = (statistics.state_dim, statistics.input_dim, len(outputs))
+    if found != expected or PRE_ACTIVATIONS not in statistics.cross:
+        raise ShapeError(
+            f"the statistics are of {found[0]} states, {found[1]} inputs and {found[2]} outputs, "
+            f"the teacher has {expected[0]}, {expected[1]} and {expected[2]}: they are of another "
+            "teacher; record its states again"
+        )
+    scale = _scale(recorder, kappa)
+    return Recording(recorder, statistics, scale, time.perf_counter() - started)
+
+
+def _scale(recorder: StateRecorder, kappa: float | None) -> Tensor:
+    if kappa is None:
+        return torch.ones(recorder.layout.state_dim, dtype=torch.float64)
+    return state_scale(recorder, kappa)
+
+
+def record_equilibria(
+    model: ImplicitModel,
+    recording: Recording,
+    loader: Loader,
+    *,
+    samples: int | None,
+    on_samples: Callable[[int], None],
+) -> Equilibria:
+    """Record the statistics of the model's own states against the teacher's outputs.
+
+    Args:
+        model: whose A, B and state bias are final; C and D are not used.
+        recording: of the teacher.
+        loader: the one the states were recorded from.
+        samples: how many, as before.
+        on_samples: as before.
+
+    Raises:
+        NonFiniteError: an equilibrium diverged to infinity.
+    """
+    started = time.perf_counter()
+    layout = recording.recorder.layout
+    device = recording.statistics.gram.device
+    parameter = model.B
+    statistics = SufficientStatistics(
+        layout.state_dim,
+        layout.feature_dim - layout.state_dim,
+        {OUTPUTS: layout.output_dim},
+        device=device,
+    )
+    model.solve_statistics.reset()
+    with torch.no_grad():
+        for inputs in batches_of_inputs(loader, samples):
+            batch = recording.recorder.record(inputs)
+            flat = inputs.flatten(1).to(parameter.device, parameter.dtype)
+            equilibria = model.equilibrium(flat)
+            if not bool(equilibria.isfinite().all()):
+                raise NonFiniteError("an equilibrium of the trained (A, B) diverged to infinity")
+            statistics.update(
+                equilibria.to(device),
+                batch.inputs.to(device),
+                {OUTPUTS: batch.outputs.to(device)},
+            )
+            on_samples(statistics.count)
+    solves = model.solve_statistics.summary()
+    return Equilibria(
+        statistics,
+        round(solves["unconverged_share"] * statistics.count),
+        solves["residual_max"],
+        time.perf_counter() - started,
+    )

@@ -1,0 +1,298 @@
+"""State-driven implicit modeling from Python: a trained network in, an implicit model out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from idl_cli.data.task import Task
+from idl_cli.errors import ArgumentError, IgnoredOptionWarning
+from idl_cli.evaluation import evaluate
+from idl_cli.models.implicit import ImplicitModel
+from idl_cli.sim.agreement import agreement_with
+from idl_cli.sim.fitting import Fit, SimCallbacks, fit
+from idl_cli.sim.options import ActivationLike, SimOptions, known_activation
+from idl_cli.sim.problem import LambdaScale
+from idl_cli.sim.recording import Loader, Recording, load_recording, record_states
+from idl_cli.sim.report import report_of
+from idl_cli.sim.rescaling import why_not_rescalable
+from idl_cli.sim.solve import warn_ignored
+from idl_cli.sim.solvers import ADMMSolver as ActiveSetSolver
+from idl_cli.sim.solvers.base import BaseSolver
+from idl_cli.sim.states import batches_of_inputs, state_recorder
+from idl_cli.sim.statistics import SufficientStatistics
+
+
+class SIM:
+    """Trains an implicit model from the states of a trained network by convex optimisation.
+
+    The network is run on m inputs; its inputs U, pre-activations Z, post-activations X and outputs
+    Y give two convex problems, for [A B] and for [C D] (Tsai, Decugis, El Ghaoui, Atamtürk, arXiv
+    2209.09389; ``fitting`` states them). Only their sufficient statistics are kept, so memory does
+    not grow with m, and every answer comes with a certificate.
+
+    Args:
+        activation_fn: φ as a name, a module or a function such as ``torch.relu``; None takes the
+            teacher's. It is a check, not a choice: the states obey the teacher's own.
+        kappa: κ of ‖A‖∞ ≤ κ, in (0, 1).
+        lambda_z: l1 penalty of A and B. The default, in relative units, keeps about a third of
+            the weights and costs some tenths of a point of accuracy at most.
+        lambda_y: l1 penalty of C and D.
+        lambda_scale: unit of both: ``absolute`` (with the sum over samples), ``per_sample`` (times
+            m) or ``relative`` (times λ_max, where all-zero weights become optimal).
+        l2: weight of an elastic net's ½‖W‖², absolute.
+        rescale: divide the states by the scale that makes an exact solution with ‖A‖∞ ≤ κ exist;
+            possible for ReLU-like activations, predictions are unchanged.
+        regenerate_states: fit C and D on the equilibria of the trained (A, B), which the model will
+            see in use, rather than on the teacher's states. Costs a second pass over the data.
+        tol: relative duality gap that every row must reach.
+        samples: states to record; None for all that the loader gives.
+        states: activation modules whose states are matched; None for all, which is exact.
+        max_time: seconds after which a stage stops with what it has; None for no limit.
+        device: where statistics and the model live; the teacher stays where it is.
+        dtype: of the model; the convex problems are float64 throughout.
+
+    Raises:
+        ArgumentError: values are out of range, all named at once, or ``activation_fn`` is unknown.
+    """
+
+    def __init__(
+        self,
+        *,
+        activation_fn: ActivationLike | None = None,
+        kappa: float = 0.95,
+        lambda_z: float = 1e-5,
+        lambda_y: float = 1e-5,
+        lambda_scale: LambdaScale = "relative",
+        l2: float = 0.0,
+        rescale: bool = True,
+        regenerate_states: bool = True,
+        tol: float = 1e-6,
+        samples: int | None = None,
+        states: Sequence[str] | None = None,
+        max_time: float | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.options = SimOptions(
+            kappa=kappa,
+            lambda_z=lambda_z,
+            lambda_y=lambda_y,
+            lambda_scale=lambda_scale,
+            l2=l2,
+            rescale=rescale,
+            regenerate_states=regenerate_states,
+            tol=tol,
+            samples=samples,
+            states=states,
+            max_time=max_time,
+        )
+        self._activation = None if activation_fn is None else known_activation(activation_fn)
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self._teacher: nn.Module | None = None
+        self._fit: Fit | None = None
+        self._report: dict[str, object] | None = None
+
+    def train(
+        self,
+        *,
+        model: nn.Module,
+        dataloader: Loader,
+        solver: BaseSolver | None = None,
+        callbacks: SimCallbacks | None = None,
+    ) -> ImplicitModel:
+        """Record the states of ``model`` and fit an implicit model to them.
+
+        Args:
+            model: the trained network, or an implicit model; left exactly as it is found.
+            dataloader: batches of inputs, or of (inputs, targets); targets are not used. It is
+                iterated twice with ``regenerate_states``.
+            solver: of both problems; ``ActiveSetSolver()`` where it is None.
+            callbacks: told what happens.
+
+        Returns:
+            The implicit model, also found as ``self.model``.
+
+        Raises:
+            UnsupportedModelError: the network cannot be expressed; the message names the module.
+            ShapeError: it does not take the loader's inputs.
+            NonFiniteError: inputs, states or weights are NaN or infinite.
+        """
+        solver = ActiveSetSolver() if solver is None else solver
+        self.warn_ignored(solver)
+        recording = self.record(model=model, dataloader=dataloader, callbacks=callbacks)
+        found = self.fit(
+            recording, dataloader=dataloader, solver=solver, options=None, callbacks=callbacks
+        )
+        self.keep(found, recording, solver)
+        return found.model
+
+    # -- the same in steps, for whoever fits several times to the same states --------------------
+
+    def warn_ignored(self, solver: BaseSolver) -> None:
+        """Warn of what ``solver`` will ignore of the problems asked for; needs no data."""
+        l1 = max(self.options.lambda_z, self.options.lambda_y)
+        warn_ignored(solver, l1=l1, l2=self.options.l2, budget=True)
+
+    def record(
+        self,
+        *,
+        model: nn.Module,
+        dataloader: Loader,
+        statistics: SufficientStatistics | None = None,
+        callbacks: SimCallbacks | None = None,
+    ) -> Recording:
+        """Record the statistics of a network's states.
+
+        Args:
+            model: as for ``train``.
+            dataloader: as for ``train``.
+            statistics: of the raw states, saved before; the pass over the data is left out then.
+            callbacks: told what happens.
+
+        Raises:
+            UnsupportedModelError, ShapeError, NonFiniteError: as for ``train``.
+        """
+        listener = SimCallbacks() if callbacks is None else callbacks
+        if iter(dataloader) is dataloader:
+            raise ArgumentError(
+                "dataloader is an iterator, which gives its batches once; hand in what it was made "
+                "from (a DataLoader, a list), which can be gone through again"
+            )
+        first = next(batches_of_inputs(dataloader, None), None)
+        if first is None:
+            raise ArgumentError("the loader has no samples to record states of")
+        recorder = state_recorder(model, first, names=self.options.states)
+        self.options.check_activation(recorder.layout, self._activation)
+        kappa = self.options.kappa if self.options.rescale else None
+        reason = why_not_rescalable(recorder)
+        if kappa is not None and reason is not None:
+            warnings.warn(
+                f"rescale: the states are left as they are, {reason}",
+                IgnoredOptionWarning,
+                stacklevel=2,
+            )
+            kappa = None
+        self._teacher = model
+        if statistics is not None:
+            return load_recording(statistics, recorder, kappa=kappa)
+
+        def on_samples(count: int) -> None:
+            listener.on_samples("states", count)
+
+        return record_states(
+            recorder,
+            dataloader,
+            samples=self.options.samples,
+            kappa=kappa,
+            device=self.device,
+            on_samples=on_samples,
+        )
+
+    def fit(
+        self,
+        recording: Recording,
+        *,
+        dataloader: Loader,
+        solver: BaseSolver,
+        options: SimOptions | None = None,
+        callbacks: SimCallbacks | None = None,
+    ) -> Fit:
+        """Solve both problems of recorded states.
+
+        Args:
+            recording: from ``record``.
+            dataloader: the loader it was made with.
+            solver: of both problems.
+            options: with other penalties than the instance's; None takes the instance's.
+            callbacks: told what happens.
+        """
+        return fit(
+            recording,
+            dataloader,
+            solver,
+            self.options if options is None else options,
+            dtype=self.dtype,
+            device=self.device,
+            callbacks=SimCallbacks() if callbacks is None else callbacks,
+        )
+
+    def keep(self, found: Fit, recording: Recording, solver: BaseSolver) -> None:
+        """Make ``found`` the result: what ``model``, ``evaluate`` and ``report`` speak of."""
+        self._fit = found
+        self._report = report_of(found, recording, solver)
+
+    # -- the result ------------------------------------------------------------------------------
+
+    @property
+    def model(self) -> ImplicitModel:
+        """The implicit model.
+
+        Raises:
+            ArgumentError: nothing has been trained yet.
+        """
+        return self._result.model
+
+    @property
+    def report(self) -> dict[str, object]:
+        """What ``summary.json`` holds under ``sim``; figures on test data once ``evaluate`` ran.
+
+        Raises:
+            ArgumentError: nothing has been trained yet.
+        """
+        assert self._result is not None
+        assert self._report is not None
+        return dict(self._report)
+
+    def evaluate(
+        self, loader: Iterable[tuple[Tensor, Tensor]], *, task: Task | None = None
+    ) -> dict[str, float]:
+        """Measure the model beside its teacher.
+
+        Args:
+            loader: batches of (inputs, targets), preprocessed as those of the training were. Class
+                indices (integers) make it a classification, real targets a regression.
+            task: says so explicitly.
+
+        Returns:
+            The task's metrics of the model (``accuracy`` and ``loss``, or ``r2``, ``mse``, …), the
+            same of the teacher with the prefix ``teacher_``, and for classes ``agreement``: the
+            share of samples with the teacher's class.
+
+        Raises:
+            ArgumentError: nothing has been trained yet, or the loader is empty.
+        """
+        model = self._result.model
+        assert self._teacher is not None
+        if task is None:
+            task = _task_of(loader, model.output_dim)
+        figures = evaluate(model, loader, task)
+        teacher = evaluate(self._teacher, loader, task)
+        figures |= {f"teacher_{name}": value for name, value in teacher.items() if name in figures}
+        if task.kind == "classification":
+            figures["agreement"] = agreement_with(self._teacher, model, loader)
+        assert self._report is not None
+        self._report["teacher_test_accuracy"] = figures.get("teacher_accuracy")
+        self._report["agreement"] = figures.get("agreement")
+        return figures
+
+    @property
+    def _result(self) -> Fit:
+        if self._fit is None:
+            raise ArgumentError("nothing has been trained yet; call train(model=…, dataloader=…)")
+        return self._fit
+
+
+def _task_of(loader: Iterable[tuple[Tensor, Tensor]], output_dim: int) -> Task:
+    for inputs, targets in loader:
+        kind = "regression" if targets.is_floating_point() else "classification"
+        return Task(
+            kind="regression" if kind == "regression" else "classification",
+            input_shape=tuple(inputs.shape[1:]),
+            output_dim=output_dim,
+        )
+    raise ArgumentError("the loader has no samples to evaluate on")

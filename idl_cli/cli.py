@@ -36,6 +36,7 @@ _HYDRA: Final = "idl_cli.commands.hydra_app"
 SUB_COMMANDS: Final[Mapping[str, SubCommand]] = MappingProxyType(
     {
         "train": SubCommand("train a model by gradient", _HYDRA),
+        "sim": SubCommand("train from a network's states by convex optimisation", _HYDRA),
         "eval": SubCommand("evaluate a run, on its own or another data set", _HYDRA),
         "list": SubCommand("what can be chosen in each group", "idl_cli.commands.list"),
         "env": SubCommand("versions, devices, threads; --check: self-test", "idl_cli.commands.env"),
@@ -54,6 +55,7 @@ examples:
   idl train                                           an implicit model on the digits data set
   idl train model.hidden_dim=200 optimizer.lr=1e-3    with other values
   idl train -m optimizer.lr=1e-3,5e-3                 one run a value
+  idl sim -m solver=admm,cvx,active_set               an implicit model of a teacher's states
   idl eval run=outputs/train/<date>_<time>            the model of a run
   idl list dataset                                    the options of a group
 
@@ -95,7 +97,7 @@ def _dispatch(words: list[str]) -> int:
     if {"-sc", "--shell-completion"} & set(words):
         from idl_cli import completion
 
-        return completion.main(words)
+        return completion.main(words, tuple(SUB_COMMANDS))
     if first not in SUB_COMMANDS:
         raise RequestError(_unknown(first))
     status: int = import_module(SUB_COMMANDS[first].module).main(first, words[1:])

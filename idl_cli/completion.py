@@ -11,11 +11,10 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import NoneType
+from types import MappingProxyType, NoneType
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 from idl_cli import registry
-from idl_cli.cli import SUB_COMMANDS
 from idl_cli.commands.specification import COMMANDS, Command
 from idl_cli.config.check import key_hints
 from idl_cli.config.describe import shown
@@ -56,15 +55,22 @@ _idl_complete() {
 }
 complete -o nospace -F _idl_complete idl
 """
-_INSTALL: Final[Mapping[str, str]] = {
-    "bash": _SCRIPT.lstrip(),
-    "zsh": "autoload -Uz bashcompinit && bashcompinit\n" + _SCRIPT.lstrip(),
-}
+_INSTALL: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "bash": _SCRIPT.lstrip(),
+        "zsh": "autoload -Uz bashcompinit && bashcompinit\n" + _SCRIPT.lstrip(),
+    }
+)
 _UNINSTALL: Final = "complete -r idl; unset -f _idl_complete\n"
 
 
-def main(words: Sequence[str]) -> int:
-    """Answer ``idl [COMMAND] -sc install=SHELL | uninstall=SHELL | query=SHELL``."""
+def main(words: Sequence[str], sub_commands: Sequence[str]) -> int:
+    """Answer ``idl [COMMAND] -sc install=SHELL | uninstall=SHELL | query=SHELL``.
+
+    Args:
+        words: what follows ``idl``.
+        sub_commands: names of the sub-commands.
+    """
     request = next((word for word in words if "=" in word), "")
     action, _, shell = request.partition("=")
     if action not in ("install", "uninstall", "query") or shell not in _INSTALL:
@@ -79,11 +85,11 @@ def main(words: Sequence[str]) -> int:
         line = os.environ.get("COMP_LINE", "")
         point = os.environ.get("COMP_POINT", "")
         typed = line[: int(point)] if point.isdigit() else line
-        sys.stdout.writelines(f"{each}\n" for each in candidates(typed))
+        sys.stdout.writelines(f"{each}\n" for each in candidates(typed, sub_commands))
     return 0
 
 
-def candidates(line: str) -> list[str]:
+def candidates(line: str, sub_commands: Sequence[str]) -> list[str]:
     """What the last word of ``line`` can become, whole words.
 
     A candidate that is complete ends with a space; one that goes on (``model=``, ``trainer.``)
@@ -91,15 +97,14 @@ def candidates(line: str) -> list[str]:
     """
     words = line.split()[1:]
     current = "" if not words or line[-1].isspace() else words.pop()
-    return sorted({each for each in _offers(words, current) if each.startswith(current)})
+    if words:
+        offers = _offers(words[0], words[1:], current)
+    else:
+        offers = iter([*(f"{name} " for name in sub_commands), *_OWN_FLAGS])
+    return sorted({each for each in offers if each.startswith(current)})
 
 
-def _offers(words: Sequence[str], current: str) -> Iterator[str]:
-    if not words:
-        yield from (f"{name} " for name in SUB_COMMANDS)
-        yield from _OWN_FLAGS
-        return
-    first, *rest = words
+def _offers(first: str, rest: Sequence[str], current: str) -> Iterator[str]:
     if first == "list":
         yield from (f"{name} " for name in (*registry.groups(), *OVERLAYS))
         yield "--config-dir "

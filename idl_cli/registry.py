@@ -159,7 +159,7 @@ def find(group: str, name: str) -> Component:
         return Component(group, name, built_in[name], schema, summary_of(schema))
     if name in offered:
         entry = offered[name]
-        schema = schema_from_signature(name, _import(entry.value), runtime=_RUNTIME[group])
+        schema = schema_from_signature(name, _import_plug_in(group, entry), runtime=_RUNTIME[group])
         return Component(group, name, entry.value, schema, summary_of(schema))
     known = names(group)
     raise ArgumentError(
@@ -195,7 +195,7 @@ def build(group: str, settings: Mapping[str, Any], **runtime: Any) -> Any:
     twice = sorted(arguments.keys() & runtime.keys())
     if twice:
         raise ArgumentError(f"{group}={name}: {', '.join(twice)} is given by the command, not here")
-    target = _import(component.target)
+    target = load(component)
     signature = inspect.signature(target)
     try:
         signature.bind(**arguments, **runtime)
@@ -204,6 +204,16 @@ def build(group: str, settings: Mapping[str, Any], **runtime: Any) -> Any:
             f"{group}={name}: {error}; {component.target} takes {', '.join(signature.parameters)}"
         ) from error
     return target(**arguments, **runtime)
+
+
+def load(component: Component) -> Any:
+    """Import the class or function that makes a component."""
+    return _import(component.target)
+
+
+def runtime_arguments(group: str) -> frozenset[str]:
+    """What a command hands in itself when it builds a component of ``group``."""
+    return _RUNTIME[group]
 
 
 def built_in_schemas(group: str) -> dict[str, type]:
@@ -239,3 +249,14 @@ def _import(target: str) -> Any:
     for part in attribute.split("."):
         found = getattr(found, part)
     return found
+
+
+def _import_plug_in(group: str, entry: EntryPoint) -> Any:
+    try:
+        return _import(entry.value)
+    except (ImportError, AttributeError) as error:
+        package = entry.dist.name if entry.dist else "its package"
+        raise ArgumentError(
+            f"{group}={entry.name}: the plug-in {entry.value} of {package} cannot be imported: "
+            f"{error}"
+        ) from error

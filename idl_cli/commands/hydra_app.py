@@ -22,10 +22,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from idl_cli.commands import job
+from idl_cli.commands.compose import VERSION_BASE
 from idl_cli.commands.output import claim, failed_jobs
 from idl_cli.commands.preflight import Request, preflight
 from idl_cli.commands.specification import COMMANDS
-from idl_cli.config.compose import VERSION_BASE
 from idl_cli.config.options import config_directory
 from idl_cli.errors import ConfigError, IdlError
 

@@ -15,18 +15,16 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from idl_cli import registry
+from idl_cli.commands.compose import compose, composer, plain
 from idl_cli.commands.specification import COMMANDS, Command, command_for_trainer
-from idl_cli.config import check
-from idl_cli.config.compose import compose, composer, plain
+from idl_cli.config.check import check
 from idl_cli.config.describe import did_you_mean
 from idl_cli.config.options import OVERLAYS, config_directory, option_files
 from idl_cli.errors import ConfigError
-
-_ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ def checked_settings(command: Command, config: DictConfig) -> dict[str, Any]:
         name = chosen.get("name")
         if isinstance(name, str) and name != command.trainer and command_for_trainer(name):
             raise ConfigError([_wrong_trainer(command, name)])
-    return check.check(command.schema, values, registry.schema_of)
+    return check(command.schema, values, registry.schema_of)
 
 
 def _wrong_trainer(command: Command, name: str) -> str:
@@ -227,28 +225,12 @@ def _first_job(
             forced = True
         except (HydraException, OmegaConfBaseException) as error:
             return None, _culprits(request, lines, error)
-    problems = [
-        f"{line.lstrip('+')}: {override.key_or_group.rpartition('.')[0]} is a value, it has no keys"
-        for override, line in zip(overrides, lines, strict=True)
-        if forced and _has_no_effect(override, config, request.command)
-    ]
     try:
         settings = checked_settings(request.command, config)
     except ConfigError as error:
-        return None, problems + list(error.problems)
-    if problems:
-        return None, problems
+        return None, list(error.problems)
     handed_on = tuple(_written(override, force=forced) for override in overrides)
     return Accepted(handed_on, hydra, settings), []
-
-
-def _has_no_effect(override: Override, config: DictConfig, command: Command) -> bool:
-    key = override.key_or_group
-    if override.is_hydra_override() or override.is_delete() or key in _groups(command):
-        return False
-    return OmegaConf.select(config, key, default=_ABSENT, throw_on_missing=False) is _ABSENT and (
-        override.value() != check.MISSING_VALUE
-    )
 
 
 def _culprits(request: Request, lines: Sequence[str], error: Exception) -> list[str]:

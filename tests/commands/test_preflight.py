@@ -1,0 +1,180 @@
+"""The pre-flight: every mistake found, all of them at once, before anything is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from idl_cli.commands.preflight import Accepted, Request, preflight
+from idl_cli.commands.specification import COMMANDS
+from idl_cli.errors import ConfigError
+
+
+def accept(*overrides: str, command: str = "train", **request: object) -> Accepted:
+    given = {"root": command, **request}
+    return preflight(Request(COMMANDS[command], tuple(overrides), **given))  # type: ignore[arg-type]
+
+
+def refuse(*overrides: str, command: str = "train", **request: object) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        accept(*overrides, command=command, **request)
+    return list(caught.value.problems)
+
+
+def test_a_sound_request_is_handed_to_hydra_as_it_was_typed() -> None:
+    overrides = ("optimizer.lr=1e-2", "scheduler=cosine", "model.forward.tol=1e-6")
+    accepted = accept(*overrides)
+    assert accepted.overrides == overrides
+    assert accepted.settings["optimizer"]["lr"] == 0.01
+    assert accepted.settings["model"]["forward"]["tol"] == 1e-6
+    assert accepted.settings["model"]["forward"]["max_iter"] == 500
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("model=implicti", "did you mean implicit?"),
+        ("dataset=nosuch", "choose from "),
+        ("model=[implicit,implicit]", "the name of one option"),
+        ("model=null", "a model is needed"),
+        ("~model", "needs a model"),
+        ("+nosuchgroup=x", "nosuchgroup=x: no such key"),
+        ("nosuchgroup=x", "nosuchgroup=x: no such key"),
+        ("modle.kappa=0.5", "did you mean model.kappa?"),
+        ("model.kapa=0.5", "did you mean model.kappa?"),
+        ("epochs=3", "did you mean trainer.epochs?"),
+        ("optimiser.lr=1e-3", "did you mean optimizer.lr?"),
+        ("model.kappa=1.2", "must be a number in (0, 1)"),
+        ("trainer.epochs=ten", "must be an integer >= 1"),
+        ("trainer.epochs=1.5", "must be an integer >= 1"),
+        ("model.rank=200", "200"),
+        ("dataset=arrays", "dataset.file: missing"),
+        ("seed.x=1", "must be an integer >= 0"),
+        ("seed", "cannot be read"),
+        ("model.kappa=[0.5", "cannot be read"),
+        ("optimizer.lr=1e-3,1e-2", "add -m"),
+        ("solver=admm", "use `idl sim`"),
+        ("teacher.run=DIR", "use `idl sim`"),
+        ("device=tpu", "one of auto, cpu, cuda, cuda:N"),
+        ("experiment=nosuch", "no such option"),
+        ("hydra/launcher=nosuch", "nosuch"),
+        ("model.kappa=${nowhere}", "model.kappa"),
+    ],
+)
+def test_one_mistake_gives_one_sentence(override: str, said: str) -> None:
+    (sentence,) = refuse(override)
+    assert said in sentence
+
+
+def test_mistakes_of_every_kind_come_together() -> None:
+    found = refuse(
+        "model=implicti",
+        "dataset=nosuch",
+        "trainer=sim",
+        "+nosuchgroup=x",
+        "model.kappa=1.2",
+        "modle.kappa=1",
+        "optimizer.lr=fast",
+        "seed=-1",
+        "scheduler",
+    )
+    starts = ("model=implicti", "dataset=nosuch", "trainer=sim", "nosuchgroup=x", "model.kappa=1.2")
+    starts += ("modle.kappa=1", "optimizer.lr=fast", "seed=-1", "scheduler")
+    assert len(found) == len(starts)
+    for start in starts:
+        assert sum(sentence.startswith(start) for sentence in found) == 1, start
+
+
+def test_a_command_fixes_its_trainer() -> None:
+    assert accept("trainer=gradient").settings["trainer"]["name"] == "gradient"
+    (sentence,) = refuse("trainer=sim")
+    assert "idl sim" in sentence
+    (sentence,) = refuse("trainer.name=sim")
+    assert "idl sim" in sentence
+
+
+def test_eval_needs_a_run_and_takes_a_dataset() -> None:
+    assert refuse(command="eval") == ["run: missing; give run=VALUE, a text"]
+    accepted = accept("run=there", command="eval")
+    assert accepted.settings["dataset"] is None
+    accepted = accept("run=there", "dataset=digits", command="eval")
+    assert accepted.settings["dataset"]["name"] == "digits"
+    (sentence,) = refuse("run=there", "model=implicit", command="eval")
+    assert "takes the model from run=DIR" in sentence
+
+
+def test_a_needless_plus_is_forgiven_for_groups() -> None:
+    assert accept("+experiment=digits_low_rank").settings["model"]["rank"] == 10
+    assert accept("+model.rank=3").settings["model"]["rank"] == 3
+
+
+def test_users_add_options_by_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    # No other key: the schema knows the rest, and each can be overridden without a plus.
+    (tmp_path / "model" / "tiny.yaml").write_text("# Tiny.\nname: implicit\nhidden_dim: 5\n")
+    search = {"search_path": (tmp_path,)}
+    accepted = accept("model=tiny", "model.rank=2", "model.forward.tol=1e-8", **search)
+    assert accepted.settings["model"]["hidden_dim"] == 5
+    assert accepted.settings["model"]["rank"] == 2
+    assert accepted.settings["model"]["forward"] == {
+        "method": "picard",
+        "max_iter": 500,
+        "tol": 1e-8,
+        "window": 5,
+        "regularization": 1e-8,
+    }
+    assert accepted.overrides[0] == "model=tiny"
+    (sentence,) = refuse("model=tiny", "model.rank=6", **search)
+    assert "6" in sentence
+    (sentence,) = refuse("model=tinny", **search)
+    assert "did you mean tiny?" in sentence
+
+
+def test_mistakes_in_a_users_file_are_found_too(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "bad.yaml").write_text("name: implicit\nhiden_dim: 5\nkappa: 1.5\n")
+    (tmp_path / "model" / "nameless.yaml").write_text("hidden_dim: 5\n")
+    (tmp_path / "model" / "other.yaml").write_text("name: nosuch\n")
+    search = {"search_path": (tmp_path,)}
+    found = refuse("model=bad", **search)
+    assert any("did you mean model.hidden_dim?" in sentence for sentence in found)
+    assert any(sentence.startswith("model.kappa=1.5") for sentence in found)
+    assert len(found) == 2
+    assert "model.name" in refuse("model=nameless", **search)[0]
+    assert "choose from implicit" in refuse("model=other", **search)[0]
+
+
+def test_a_sweep_is_checked_value_by_value() -> None:
+    sweep = {"multirun": True}
+    overrides = ("optimizer.lr=1e-3,1e-2", "optimizer=adam,sgd", "seed=range(0,3)")
+    assert accept(*overrides, **sweep).overrides == overrides
+    found = refuse("model.kappa=0.5,1.5,0", "seed=0,-1", "optimizer=adam,nosuch", **sweep)
+    assert [sentence.partition(":")[0] for sentence in found] == ["optimizer=nosuch"]
+    found = refuse("model.kappa=0.5,1.5,0", "seed=0,-1", **sweep)
+    assert [sentence.partition(":")[0] for sentence in found] == [
+        "model.kappa=1.5",
+        "model.kappa=0",
+        "seed=-1",
+    ]
+
+
+def test_a_sweep_over_options_checks_the_keys_of_each() -> None:
+    (sentence,) = refuse("optimizer=adam,sgd", "optimizer.amsgrad=true", multirun=True)
+    assert sentence.startswith("optimizer.amsgrad=true: no such key")
+
+
+def test_a_sweep_in_a_preset_is_composed_for_its_first_job(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "grid.yaml").write_text(
+        "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n      seed: 0,1\n"
+    )
+    accepted = accept("experiment=grid", search_path=(tmp_path,))
+    assert accepted.hydra.mode.name == "MULTIRUN"
+
+
+def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    accept()
+    refuse("model.kappa=2")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,30 @@
+"""What tests of several rooms share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Idl = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def idl(tmp_path: Path) -> Idl:
+    """The command line as a process: ``idl(*arguments, **environment)``, in an empty directory."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "idl_cli", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "COLUMNS": "100", "OMP_NUM_THREADS": "1", **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run

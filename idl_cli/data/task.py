@@ -45,8 +45,13 @@ class Task:
 
     @property
     def step_features(self) -> int:
-        """Number of features of one step of a sequence: the input size of a recurrent model."""
-        return self.input_shape[-1]
+        """Number of features of one step, as a model of sequences reads the samples.
+
+        An image (channels, height, width) is read row by row, a vector number by number.
+        """
+        if self.sequence:
+            return self.input_shape[-1]
+        return prod(self.input_shape) // self.input_shape[min(1, len(self.input_shape) - 1)]
 
     def to_dict(self) -> dict[str, JSONValue]:
         """Return the task as plain JSON values."""

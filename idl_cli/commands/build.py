@@ -15,6 +15,7 @@ from idl_cli.commands.measure import evaluation_loader
 from idl_cli.config.schemas.root import TrainSettings
 from idl_cli.data.dataset import Dataset, Split
 from idl_cli.data.loader import BatchLoader
+from idl_cli.data.task import Task
 from idl_cli.errors import ConfigError
 from idl_cli.run import load_run
 from idl_cli.training.losses import make_loss
@@ -39,7 +40,10 @@ def build_model(
     init_run = settings.model.get("init_run")
     if init_run is None:
         made: nn.Module = registry.build(
-            "model", settings.model, input_dim=task.input_dim, output_dim=task.output_dim
+            "model",
+            settings.model,
+            input_dim=input_dim(settings.model, task),
+            output_dim=task.output_dim,
         )
         return made.to(device=compute.device, dtype=compute.dtype), dataset
     loaded = load_run(init_run)
@@ -52,19 +56,32 @@ def build_model(
         )
     arguments = loaded.arguments
     sizes = (arguments.get("input_dim"), arguments.get("output_dim"))
-    if sizes != (task.input_dim, task.output_dim):
+    needed = (input_dim(settings.model, task), task.output_dim)
+    if sizes != needed:
         raise ConfigError(
             [
                 f"model.init_run={init_run}: its model maps {sizes[0]} inputs to {sizes[1]}"
-                f" outputs; dataset={dataset.name} has {task.input_dim} and {task.output_dim}"
+                f" outputs; dataset={dataset.name} has {needed[0]} and {needed[1]}"
             ]
         )
     solving = {key: settings.model[key] for key in ("forward", "backward") if key in arguments}
     model: nn.Module = registry.build("model", {"name": loaded.name, **arguments, **solving})
     model.to(loaded.dtype).load_state_dict(loaded.model.state_dict())
-    if loaded.preprocessing is not None:
-        dataset = replace(dataset, preprocessing=loaded.preprocessing)
+    trained_on = task if loaded.task is None else loaded.task
+    dataset = dataset.for_model_of(trained_on, loaded.preprocessing)
     return model.to(device=compute.device, dtype=compute.dtype), dataset
+
+
+def input_dim(settings: Mapping[str, object], task: Task) -> int:
+    """Return a model's ``input_dim``: features of a step if it reads sequences, else of a sample.
+
+    Args:
+        settings: section ``model``.
+        task: what is predicted from what.
+    """
+    target = registry.load(registry.find("model", str(settings["name"])))
+    sequences = bool(getattr(target, "takes_sequences", False))
+    return task.step_features if sequences else task.input_dim
 
 
 def model_arguments(
@@ -75,7 +92,8 @@ def model_arguments(
     if own is not None:
         return dict(own())
     given = {key: value for key, value in settings.items() if key not in ("name", "init_run")}
-    sizes = {"input_dim": dataset.task.input_dim, "output_dim": dataset.task.output_dim}
+    task = dataset.task
+    sizes = {"input_dim": input_dim(settings, task), "output_dim": task.output_dim}
     return {**given, **sizes}
 
 

@@ -20,6 +20,7 @@ from idl_cli.commands.measure import (
     timed_evaluation,
 )
 from idl_cli.commands.preflight import checked_settings
+from idl_cli.commands.sequences import report_sequences
 from idl_cli.commands.specification import COMMANDS
 from idl_cli.config.schemas.root import EvalSettings
 from idl_cli.data.dataset import Dataset
@@ -78,12 +79,21 @@ def run(settings: EvalSettings, directory: RunDirectory, console: Reporter) -> d
         for name, part in parts.items()
         if part is not None
     }
+    extra = report_sequences(
+        loaded.model,
+        dataset,
+        batch_size=batch_size,
+        compute=compute,
+        directory=directory,
+        console=console,
+    )
     show_figures(f"{path} on {dataset.name}", figures, console)
     console.message(f"run: {directory.path}")
     for name, values in figures.items():
         directory.append_metrics({"split": name, **values})
     return {
-        "metrics": metrics_of(figures),
+        "metrics": {**metrics_of(figures), **extra.metrics},
+        **extra.sections,
         "eval": {
             "run": str(path.resolve()),
             "checkpoint": settings.checkpoint,
@@ -124,9 +134,8 @@ def _dataset(
                 f" trained for {_shape(loaded.task)}"
             ]
         )
-    if loaded.preprocessing is None:
-        return dataset
-    return replace(dataset, preprocessing=loaded.preprocessing)
+    trained_on = dataset.task if loaded.task is None else loaded.task
+    return dataset.for_model_of(trained_on, loaded.preprocessing)
 
 
 def _shape(task: Task) -> str:

@@ -15,6 +15,7 @@ from idl_cli.commands.build import Loaders, build_model, build_trainer, model_ar
 from idl_cli.commands.compute import Compute, prepare
 from idl_cli.commands.measure import METRIC_NAMES, metrics_of, show_figures, timed_evaluation
 from idl_cli.commands.resume import Resumption, find_resumption, plain
+from idl_cli.commands.sequences import SequenceReport, report_sequences
 from idl_cli.config.schemas.root import TrainSettings
 from idl_cli.data.dataset import Dataset
 from idl_cli.loggers import MetricLogger
@@ -55,6 +56,8 @@ def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> 
     )
     directory.write_json("environment.json", collect_environment(compute.device))
     dataset: Dataset = registry.build("dataset", settings.dataset, seed=settings.seed)
+    for assumption in dataset.assumptions:
+        console.message(f"assumed: {assumption}")
     model, dataset = build_model(settings, dataset, compute)
     loaders = Loaders(dataset, settings, compute)
     trainer = build_trainer(settings, dataset, model, loaders, compute)
@@ -77,7 +80,15 @@ def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> 
     directory.save_figure("learning_curves.png", learning_curves(rows, result.best_epoch))
     if any("iterations_mean" in row for row in rows):
         directory.save_figure("iterations.png", iteration_curves(rows, _kappa(model)))
-    return _report(figures, result, model, directory, console)
+    extra = report_sequences(
+        model,
+        dataset,
+        batch_size=int(settings.trainer["batch_size"]),
+        compute=compute,
+        directory=directory,
+        console=console,
+    )
+    return _report(figures, result, model, extra, directory, console)
 
 
 # -- training --------------------------------------------------------------------------------------
@@ -169,6 +180,7 @@ def _report(
     figures: Mapping[str, Mapping[str, float]],
     result: TrainingResult,
     model: nn.Module,
+    extra: SequenceReport,
     directory: RunDirectory,
     console: Reporter,
 ) -> dict[str, object]:
@@ -177,7 +189,8 @@ def _report(
     solves = {key: value for key, value in figures["test"].items() if key not in METRIC_NAMES}
     norm = getattr(model, "inf_norm_A", lambda: None)()
     training = {**asdict(result), "inf_norm_A": norm, "test_solves": solves}
-    return {"metrics": metrics_of(figures), "training": training}
+    metrics = {**metrics_of(figures), **extra.metrics}
+    return {"metrics": metrics, "training": training, **extra.sections}
 
 
 def _kappa(model: nn.Module) -> float | None:

@@ -55,7 +55,7 @@ def learning_curves(rows: Sequence[Row], best_epoch: int | None = None) -> Figur
     for axis, name in zip(axes, panels, strict=True):
         for split, style in _SPLIT_STYLES.items():
             _draw(axis, rows, split, name, split, style)
-        axis.set_ylabel(_LABELS.get(name, name))
+        axis.set_ylabel(_LABELS.get(name, "loss (nats a sample)" if metric == "accuracy" else name))
         if best_epoch is not None:
             axis.axvline(best_epoch, color="0.5", linewidth=0.8, label="model kept")
         axis.legend(frameon=False)
@@ -63,12 +63,15 @@ def learning_curves(rows: Sequence[Row], best_epoch: int | None = None) -> Figur
     return figure
 
 
-def iteration_curves(rows: Sequence[Row], kappa: float | None = None) -> Figure:
+def iteration_curves(
+    rows: Sequence[Row], *, kappa: float | None = None, tol: float | None = None
+) -> Figure:
     """Draw the solves of the training part: iterations, largest residual, ‖A‖∞, by epoch.
 
     Args:
         rows: rows of ``metrics.jsonl``.
         kappa: bound on ‖A‖∞, drawn as a horizontal line where there is one.
+        tol: tolerance of the forward solves, drawn likewise.
     """
     figure, (iterations, residual, norm) = _panels(3)
     for key, label, style in (
@@ -85,10 +88,15 @@ def iteration_curves(rows: Sequence[Row], kappa: float | None = None) -> Figure:
         _draw(residual, rows, "train", key, label, style)
     residual.set_ylabel("largest relative residual")
     residual.set_yscale("log")
+    if tol is not None:
+        residual.axhline(tol, color="0.5", linewidth=0.8, linestyle="--", label="forward tol")
+    low, high = residual.get_ylim()
+    residual.set_ylim(low / 3, high * 3)  # residuals just below tol would fill the panel
     _draw(norm, rows, "train", "inf_norm_A", "‖A‖∞", _STYLES[0])
     if kappa is not None:
         norm.axhline(kappa, color="0.5", linewidth=0.8, linestyle="--", label="κ")
     norm.set_ylabel("‖A‖∞")
+    norm.set_ylim(0.0, 1.05 * max(norm.get_ylim()[1], 1.0))
     for axis in (iterations, residual, norm):
         if axis.get_legend_handles_labels()[0]:
             axis.legend(frameon=False)

@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import asdict
 from typing import Any, Literal, cast
 
+from matplotlib.figure import Figure
 from torch import nn
 
 from idl_cli import registry
@@ -19,6 +20,7 @@ from idl_cli.commands.sequences import SequenceReport, report_sequences
 from idl_cli.config.schemas.root import TrainSettings
 from idl_cli.data.dataset import Dataset
 from idl_cli.loggers import MetricLogger
+from idl_cli.models.implicit import ImplicitModel
 from idl_cli.reporting import Reporter, TrainingReporter
 from idl_cli.run import RunDirectory, collect_environment, read_metrics
 from idl_cli.training.callbacks import Callbacks, EpochRecord, StepReport
@@ -79,7 +81,7 @@ def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> 
     rows = read_metrics(directory.path)
     directory.save_figure("learning_curves.png", learning_curves(rows, result.best_epoch))
     if any("iterations_mean" in row for row in rows):
-        directory.save_figure("iterations.png", iteration_curves(rows, _kappa(model)))
+        directory.save_figure("iterations.png", _iteration_curves(rows, model))
     extra = report_sequences(
         model,
         dataset,
@@ -193,9 +195,10 @@ def _report(
     return {"metrics": metrics, "training": training, **extra.sections}
 
 
-def _kappa(model: nn.Module) -> float | None:
-    kappa = getattr(model, "kappa", None)
-    return kappa if isinstance(kappa, float) else None
+def _iteration_curves(rows: Sequence[Mapping[str, object]], model: nn.Module) -> Figure:
+    if not isinstance(model, ImplicitModel):
+        return iteration_curves(rows)
+    return iteration_curves(rows, kappa=model.kappa, tol=model.forward_settings.tol)
 
 
 # -- before training -------------------------------------------------------------------------------

@@ -43,10 +43,10 @@ def main(name: str, arguments: Sequence[str]) -> int:
     if flags.cfg is not None:
         return _hydra(name, flags, accepted.overrides, task)
     sweep = flags.multirun or accepted.hydra.mode == RunMode.MULTIRUN
-    directory = claim(accepted, sweep=sweep)
-    overrides = (*accepted.overrides, *directory)
+    directory, telling_hydra = claim(accepted, sweep=sweep)
+    overrides = (*accepted.overrides, *telling_hydra)
     if sweep:
-        return _sweep(name, flags, overrides, task)
+        return _sweep(name, flags, overrides, task, directory)
     return _single(name, flags, overrides, task)
 
 
@@ -68,16 +68,36 @@ def _single(name: str, flags: argparse.Namespace, overrides: Sequence[str], task
     return status
 
 
-def _sweep(name: str, flags: argparse.Namespace, overrides: Sequence[str], task: job.Task) -> int:
+def _sweep(
+    name: str,
+    flags: argparse.Namespace,
+    overrides: Sequence[str],
+    task: job.Task,
+    directory: Path,
+) -> int:
     """Run a sweep; Hydra raises the first failed job's error once all jobs have ended."""
     try:
-        return _hydra(name, flags, overrides, task)
+        with _reported(directory):
+            return _hydra(name, flags, overrides, task)
     except job.JobError as error:
         failed, jobs = failed_jobs(error.directory.parent)
         raise IdlError(
             f"{len(failed)} of {jobs} jobs failed: {', '.join(failed)}; each says why in "
             f"{error.directory.parent}/JOB/summary.json"
         ) from error
+
+
+@contextmanager
+def _reported(directory: Path) -> Iterator[None]:
+    """Leave the sweep's tables behind, also where it was interrupted or a job failed."""
+    try:
+        yield
+    finally:
+        if directory.is_dir():
+            from idl_cli.commands.sweep import report_sweep
+            from idl_cli.console import Console
+
+            report_sweep(directory, Console())
 
 
 def _parse(name: str, arguments: Sequence[str]) -> argparse.Namespace:

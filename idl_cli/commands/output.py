@@ -13,14 +13,14 @@ from idl_cli.commands.preflight import Accepted
 from idl_cli.errors import RunError
 
 
-def claim(accepted: Accepted, *, sweep: bool) -> Sequence[str]:
+def claim(accepted: Accepted, *, sweep: bool) -> tuple[Path, Sequence[str]]:
     """Make sure that the run's (or sweep's) directory is free.
 
     A time-stamped directory is made here, with a number behind it where another run of the same
     second was faster. A directory the user chose may hold a run only if that is to be continued.
 
     Returns:
-        Overrides that tell Hydra the directory.
+        The directory, and the overrides that tell Hydra of it.
 
     Raises:
         RunError: the user's directory holds another run.
@@ -30,11 +30,12 @@ def claim(accepted: Accepted, *, sweep: bool) -> Sequence[str]:
     directory = Path(accepted.hydra[kind].dir)
     assert isinstance(pattern, dict)
     if "${now:" in str(pattern["dir"]):
-        quoted = str(_make_unique(directory)).replace("'", r"\'")
-        return [f"hydra.{kind}.dir='{quoted}'"]
+        directory = _make_unique(directory)
+        quoted = str(directory).replace("'", r"\'")
+        return directory, [f"hydra.{kind}.dir='{quoted}'"]
     if not sweep and directory.exists():
         _refuse_taken(directory, resuming=accepted.settings.get("resume") == "auto")
-    return []
+    return directory, []
 
 
 def failed_jobs(sweep: Path) -> tuple[list[str], int]:

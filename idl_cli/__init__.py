@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from idl_cli.models.implicit import ImplicitModel as ImplicitModel
+    from idl_cli.models.rnn import ImplicitRNN as ImplicitRNN
     from idl_cli.run import load_model as load_model
     from idl_cli.sim.sim import SIM as SIM
 
@@ -18,11 +19,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ImplicitModel": "idl_cli.models.implicit",
+    "ImplicitRNN": "idl_cli.models.rnn",
     "SIM": "idl_cli.sim.sim",
     "load_model": "idl_cli.run",
 }
 
-__all__ = ["SIM", "ImplicitModel", "__version__", "load_model"]
+__all__ = ["SIM", "ImplicitModel", "ImplicitRNN", "__version__", "load_model"]
 
 
 def __getattr__(name: str) -> object:

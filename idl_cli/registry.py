@@ -30,6 +30,11 @@ _BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         "model": MappingProxyType(
             {
                 "implicit": "idl_cli.models.implicit:ImplicitModel",
+                "rnn": "idl_cli.models.rnn:ImplicitRNN",
+                "lstm": "idl_cli.models.sequence_baselines:LSTM",
+                "gru": "idl_cli.models.sequence_baselines:GRU",
+                "transformer": "idl_cli.models.sequence_baselines:Transformer",
+                "mlp": "idl_cli.models.sequence_baselines:MatchedMLP",
             }
         ),
         "dataset": MappingProxyType(

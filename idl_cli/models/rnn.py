@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,7 @@ from idl_cli.errors import ArgumentError, ShapeError
 from idl_cli.models.base import JSONValue, TrainableModel
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.rnn_cell import ImplicitRNNCell
-from idl_cli.models.sequences import SequenceRows
-
-SequenceOutput = Literal["last", "every"]
-"""Which steps are predicted from: the last of each sample, or every one."""
+from idl_cli.models.sequences import SequenceOutput, SequenceRows, check_output
 
 
 @dataclass(frozen=True)
@@ -70,6 +67,8 @@ class ImplicitRNN(TrainableModel):
         ArgumentError: a value is out of range or two contradict each other.
     """
 
+    takes_sequences = True
+
     def __init__(
         self,
         input_dim: int,
@@ -90,7 +89,8 @@ class ImplicitRNN(TrainableModel):
         backward: AdjointSettings | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        _check(input_dim, output_dim, implicit_hidden_dim, hidden_dim, layers, output, truncate)
+        _check(input_dim, output_dim, implicit_hidden_dim, hidden_dim, layers, truncate)
+        check_output(output)
         self.input_dim = input_dim
         self.output_dim = output_dim
         self.implicit_hidden_dim = implicit_hidden_dim
@@ -252,7 +252,6 @@ def _check(
     implicit_hidden_dim: int,
     hidden_dim: int,
     layers: int,
-    output: str,
     truncate: int | None,
 ) -> None:
     counts = {
@@ -266,8 +265,5 @@ def _check(
     problems = [
         f"{name}={count} must be at least 1." for name, count in counts.items() if count < 1
     ]
-    if output not in get_args(SequenceOutput):
-        allowed = ", ".join(get_args(SequenceOutput))
-        problems.append(f"output={output!r} is not known: choose one of {allowed}.")
     if problems:
         raise ArgumentError(" ".join(problems))

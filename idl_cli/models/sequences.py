@@ -7,12 +7,16 @@ length, longest first, and the rows of all steps below each other.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from idl_cli.errors import ShapeError
+from idl_cli.errors import ArgumentError, ShapeError
+
+SequenceOutput = Literal["last", "every"]
+"""Which steps are predicted from: the last of each sample, or every one."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +55,11 @@ class SequenceRows:
             if lengths is not None:
                 raise ShapeError("a PackedSequence knows its lengths: leave lengths out.")
             return cls._of_packed(inputs, features, packed=True)
-        if inputs.dim() != 3 or inputs.shape[2] != features or 0 in inputs.shape:
-            raise ShapeError(
-                f"the input has shape {tuple(inputs.shape)}; expected sequences as (samples, "
-                f"steps, {features}), with at least one sample and one step."
-            )
+        check_sequences(inputs, lengths, features)
         samples, steps = inputs.shape[:2]
         if lengths is None:
             rows = inputs.transpose(0, 1).reshape(steps * samples, features)
             return cls(rows, (samples,) * steps, None, None, packed=False)
-        _check_lengths(lengths, samples, steps)
         packed = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
         return cls._of_packed(packed, features, packed=False)
 
@@ -117,7 +116,29 @@ class SequenceRows:
         return rows.view(len(self.batch_sizes), self.samples, -1).transpose(0, 1)
 
 
-def _check_lengths(lengths: Tensor, samples: int, steps: int) -> None:
+def check_output(output: str) -> None:
+    """Raise ArgumentError unless ``output`` is one of ``SequenceOutput``."""
+    allowed = get_args(SequenceOutput)
+    if output not in allowed:
+        raise ArgumentError(f"output={output!r} is not known: choose one of {', '.join(allowed)}.")
+
+
+def check_sequences(inputs: Tensor, lengths: Tensor | None, features: int) -> None:
+    """Raise ShapeError unless the inputs are sequences and the lengths fit them.
+
+    Args:
+        inputs: (m, T, features).
+        lengths: whole numbers from 1 to T (m,), or None.
+        features: values a step must have.
+    """
+    if inputs.dim() != 3 or inputs.shape[2] != features or 0 in inputs.shape:
+        raise ShapeError(
+            f"the input has shape {tuple(inputs.shape)}; expected sequences as (samples, steps, "
+            f"{features}), with at least one sample and one step."
+        )
+    if lengths is None:
+        return
+    samples, steps = inputs.shape[:2]
     if tuple(lengths.shape) != (samples,) or lengths.is_floating_point():
         raise ShapeError(
             f"lengths is {lengths.dtype} of shape {tuple(lengths.shape)}; expected whole numbers, "

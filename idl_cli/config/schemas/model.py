@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
-from idl_cli.config.fields import AT_LEAST_ONE, COMMAND_ONLY, NON_NEGATIVE, POSITIVE, Range
+from idl_cli.config.fields import COMMAND_ONLY, Range
+from idl_cli.config.schemas.sequence_model import GRU, LSTM, MLP, RNN, Transformer
+from idl_cli.config.schemas.solves import Backward, Count, Forward
 from idl_cli.equilibrium.conditions import (
     ActivationName,
     WellPosedness,
     well_posedness_problems,
 )
 
-Count: TypeAlias = Annotated[int, AT_LEAST_ONE]
-Tolerance: TypeAlias = Annotated[float, POSITIVE]
-
-
-@dataclass(frozen=True)
-class Forward:
-    """How the equilibrium is solved."""
-
-    method: Literal["picard", "anderson"] = "picard"
-    max_iter: Count = 500
-    tol: Tolerance = 1e-5
-    window: Count = 5
-    regularization: Annotated[float, NON_NEGATIVE] = 1e-8
-
-
-@dataclass(frozen=True)
-class Backward:
-    """How the gradient of the equilibrium is solved."""
-
-    method: Literal["picard", "anderson", "jacobian_free"] = "picard"
-    max_iter: Count = 500
-    tol: Tolerance = 1e-5
-    window: Count = 5
-    regularization: Annotated[float, NON_NEGATIVE] = 1e-8
+__all__ = ["GRU", "LSTM", "MLP", "RNN", "Implicit", "Transformer"]
 
 
 @dataclass(frozen=True)
@@ -50,8 +29,8 @@ class Implicit:
     no_D: bool = False
     activation: ActivationName = "relu"
     well_posedness: WellPosedness = "linf"
-    forward: Forward = Forward()
-    backward: Backward = Backward()
+    forward: Forward = field(default=Forward())
+    backward: Backward = field(default=Backward())
     init_run: str | None = field(default=None, metadata=COMMAND_ONLY)
 
     def problems(self) -> list[str]:

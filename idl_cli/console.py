@@ -54,12 +54,16 @@ class Console:
     Args:
         output: where everything but warnings goes; None for standard output.
         errors: where warnings go; None for standard error.
+        logged: whether what is said also goes to the log; not where the log is no run's.
     """
 
-    def __init__(self, output: TextIO | None = None, errors: TextIO | None = None) -> None:
+    def __init__(
+        self, output: TextIO | None = None, errors: TextIO | None = None, *, logged: bool = True
+    ) -> None:
         self._out = RichConsole(file=output, highlight=False)
         self._err = RichConsole(file=errors, stderr=errors is None, highlight=False)
-        self._log = logging.getLogger(_LOG)
+        silent = logging.Logger(_LOG, logging.CRITICAL + 1)
+        self._log = logging.getLogger(_LOG) if logged else silent
         self._live: Progress | None = None
 
     def message(self, text: str) -> None:

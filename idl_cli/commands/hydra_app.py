@@ -97,7 +97,7 @@ def _reported(directory: Path) -> Iterator[None]:
             from idl_cli.commands.sweep import report_sweep
             from idl_cli.console import Console
 
-            report_sweep(directory, Console())
+            report_sweep(directory, Console(logged=False))
 
 
 def _parse(name: str, arguments: Sequence[str]) -> argparse.Namespace:

@@ -8,13 +8,14 @@ that the schemas can name the nearest valid one. What a sweep would run is looke
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -81,6 +82,9 @@ def preflight(request: Request) -> Accepted:
         problems += found
         if not problems and request.multirun:
             problems += _other_jobs(request, overrides)
+        if accepted is not None and not problems:
+            accepted, found = _with_preset_sweep(request, accepted, overrides)
+            problems += found
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     assert accepted is not None
@@ -266,6 +270,40 @@ def _other_jobs(request: Request, overrides: Sequence[Override]) -> list[str]:
             except (HydraException, OmegaConfBaseException) as error:
                 problems.append(f"{override.key_or_group}={value}: {_first_line(error)}")
     return problems
+
+
+def _with_preset_sweep(
+    request: Request, accepted: Accepted, overrides: Sequence[Override]
+) -> tuple[Accepted, list[str]]:
+    """Check what a preset sweeps over (``hydra.sweeper.params``), value by value.
+
+    A key that the user gives too is taken out of the preset's sweep: Hydra would run every one of
+    the preset's values and set each of them aside.
+    """
+    swept = accepted.hydra.sweeper.get("params") or {}
+    if not (request.multirun or accepted.hydra.mode == RunMode.MULTIRUN):
+        return accepted, []
+    given = {override.key_or_group for override in overrides}
+    problems: list[str] = []
+    dropped: list[str] = []
+    parser = OverridesParser.create()
+    for key, values in swept.items():
+        if key in given:
+            dropped.append(f"~hydra.sweeper.params.{key}")
+            continue
+        try:
+            override = parser.parse_override(f"{key}={values}")
+        except HydraException as error:
+            problems.append(f"hydra.sweeper.params.{key}={values}: {_first_line(error)}")
+            continue
+        found = list(_mistakes(override, request))
+        problems += found
+        if not found and override.is_discrete_sweep():
+            first = _pinned(override)
+            others = _other_jobs(request, [override, *overrides])
+            others += _first_job(request, [parser.parse_override(first), *overrides])[1]
+            problems += others
+    return replace(accepted, overrides=(*accepted.overrides, *dropped)), problems
 
 
 def _value_texts(override: Override) -> Iterator[str]:

@@ -243,7 +243,9 @@ class ImplicitRNN(TrainableModel):
 
 
 def _steps(inputs: Tensor | PackedSequence) -> int | None:
-    return None if isinstance(inputs, PackedSequence) else inputs.shape[1]
+    if isinstance(inputs, PackedSequence):
+        return None
+    return inputs.shape[2 if inputs.dim() == 4 else 1]  # of an image: its rows
 
 
 def _check(

@@ -18,7 +18,7 @@ from idl_cli.errors import ArgumentError
 from idl_cli.models.base import JSONValue, TrainableModel
 from idl_cli.models.explicit import MLP
 from idl_cli.models.parameter_count import nearest_width
-from idl_cli.models.sequences import SequenceOutput, check_output, check_sequences
+from idl_cli.models.sequences import SequenceOutput, as_sequences, check_output
 
 
 class _Gated(TrainableModel):
@@ -66,7 +66,7 @@ class _Gated(TrainableModel):
         Raises:
             ShapeError: the inputs or the lengths have another shape or range.
         """
-        check_sequences(inputs, lengths, self.input_dim)
+        inputs = as_sequences(inputs, lengths, self.input_dim)
         given: Tensor | PackedSequence = inputs
         if lengths is not None:
             given = pack_padded_sequence(
@@ -192,7 +192,7 @@ class Transformer(TrainableModel):
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Predict; arguments and result as for ``LSTM.forward``."""
-        check_sequences(inputs, lengths, self.input_dim)
+        inputs = as_sequences(inputs, lengths, self.input_dim)
         steps = inputs.shape[1]
         embedded = self.embedding(inputs)
         embedded = embedded + _positions(steps, self.hidden_dim).to(embedded)

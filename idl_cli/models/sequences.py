@@ -55,7 +55,7 @@ class SequenceRows:
             if lengths is not None:
                 raise ShapeError("a PackedSequence knows its lengths: leave lengths out.")
             return cls._of_packed(inputs, features, packed=True)
-        check_sequences(inputs, lengths, features)
+        inputs = as_sequences(inputs, lengths, features)
         samples, steps = inputs.shape[:2]
         if lengths is None:
             rows = inputs.transpose(0, 1).reshape(steps * samples, features)
@@ -123,14 +123,27 @@ def check_output(output: str) -> None:
         raise ArgumentError(f"output={output!r} is not known: choose one of {', '.join(allowed)}.")
 
 
-def check_sequences(inputs: Tensor, lengths: Tensor | None, features: int) -> None:
-    """Raise ShapeError unless the inputs are sequences and the lengths fit them.
+def as_sequences(inputs: Tensor, lengths: Tensor | None, features: int) -> Tensor:
+    """Return the inputs as sequences (m, T, features), the lengths checked against them.
 
     Args:
-        inputs: (m, T, features).
+        inputs: (m, T, features); images (m, channels, T, width) with channels · width = features
+            are read row by row, vectors (m, T) number by number where there is one feature.
         lengths: whole numbers from 1 to T (m,), or None.
         features: values a step must have.
+
+    Raises:
+        ShapeError: the inputs are no such sequences, or the lengths do not fit them.
     """
+    if inputs.dim() == 4 and inputs.shape[1] * inputs.shape[3] == features:
+        inputs = inputs.transpose(1, 2).flatten(2)
+    elif inputs.dim() == 2 and features == 1:
+        inputs = inputs[:, :, None]
+    _check_sequences(inputs, lengths, features)
+    return inputs
+
+
+def _check_sequences(inputs: Tensor, lengths: Tensor | None, features: int) -> None:
     if inputs.dim() != 3 or inputs.shape[2] != features or 0 in inputs.shape:
         raise ShapeError(
             f"the input has shape {tuple(inputs.shape)}; expected sequences as (samples, steps, "

@@ -7,7 +7,7 @@ does not pay for torch.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from idl_cli.models.implicit import ImplicitModel as ImplicitModel
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_HOMES: Final = {
     "ImplicitModel": "idl_cli.models.implicit",
     "ImplicitRNN": "idl_cli.models.rnn",
     "SIM": "idl_cli.sim.sim",

@@ -202,12 +202,17 @@ def build(group: str, settings: Mapping[str, Any], **runtime: Any) -> Any:
         raise ArgumentError(f"{group}={name}: {', '.join(twice)} is given by the command, not here")
     target = load(component)
     signature = inspect.signature(target)
+    for key in (*arguments, *runtime):
+        if key not in signature.parameters:
+            raise ArgumentError(
+                f"{group}={name}: {component.target} takes no {key!r}"
+                f"{did_you_mean(key, signature.parameters)}; "
+                f"it takes {', '.join(signature.parameters)}"
+            )
     try:
         signature.bind(**arguments, **runtime)
     except TypeError as error:
-        raise ArgumentError(
-            f"{group}={name}: {error}; {component.target} takes {', '.join(signature.parameters)}"
-        ) from error
+        raise ArgumentError(f"{group}={name}: {component.target}: {error}") from error
     return target(**arguments, **runtime)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from matplotlib.figure import Figure
 from torch import nn
 
 from idl_cli import registry
@@ -27,6 +26,9 @@ from idl_cli.training.callbacks import Callbacks, EpochRecord, StepReport
 from idl_cli.training.estimate import estimate
 from idl_cli.training.interruption import watch_signals
 from idl_cli.training.trainer import Trainer, TrainingResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> dict[str, object]:

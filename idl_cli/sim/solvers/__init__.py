@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from idl_cli.sim.solvers.admm import ADMMSolver as ADMMSolver
     from idl_cli.sim.solvers.base import BaseSolver as BaseSolver
 
-_HOMES = {
+_HOMES: Final = {
     "ADMMSolver": "idl_cli.sim.solvers.admm",
     "BaseSolver": "idl_cli.sim.solvers.base",
 }

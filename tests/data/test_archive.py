@@ -79,6 +79,7 @@ WRONG_CRC = PACKED[:-6] + bytes([PACKED[-6] ^ 0xFF]) + PACKED[-5:]
         (b"plain text", "corrupt"),
         (b"", "not an intact|cut short"),
     ],
+    ids=["half", "no trailer", "wrong crc", "bad deflate", "text", "empty"],
 )
 def test_damaged_archives_are_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:
     archive = write(tmp_path, content)

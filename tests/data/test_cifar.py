@@ -125,6 +125,7 @@ GOOD = cifar_files(CIFAR10)["data_batch_2.bin"]
         (b"", "has 0 bytes"),
         (b"\x0a" + GOOD[1:], "label 10 of record 0 is not a class: 0 to 9"),
     ],
+    ids=["short", "empty", "label"],
 )
 def test_damaged_batches_are_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:
     write_folder(tmp_path / CIFAR10.folder, {**cifar_files(CIFAR10), "data_batch_2.bin": content})

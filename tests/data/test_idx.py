@@ -72,6 +72,22 @@ FLIPPED[-6] ^= 0xFF  # a bit of the CRC that ends a gzip stream
         (bytes(FLIPPED), "the gzip stream is corrupt"),
         (COMPRESSED[:10] + b"\xff" * 40, "the gzip stream is corrupt"),
     ],
+    ids=[
+        "empty",
+        "png",
+        "type",
+        "labels",
+        "header",
+        "no samples",
+        "short",
+        "long",
+        "short gzip",
+        "long gzip",
+        "cut gzip",
+        "cut gzip trailer",
+        "wrong crc",
+        "bad deflate",
+    ],
 )
 def test_damaged_files_are_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "train-images-idx3-ubyte"

@@ -92,6 +92,7 @@ IMAGES = "train-images-idx3-ubyte.gz"
             r"images of \(27, 28\) pixels",
         ),
     ],
+    ids=["count", "range", "images", "labels", "type", "size"],
 )
 def test_mislabelled_files_are_refused_by_name(
     tmp_path: Path, damaged: str, content: bytes, message: str

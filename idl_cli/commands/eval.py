@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -134,7 +135,17 @@ def _dataset(
             ]
         )
     trained_on = dataset.task if loaded.task is None else loaded.task
-    return dataset.for_model_of(trained_on, loaded.preprocessing)
+    return _with_shifts(dataset.for_model_of(trained_on, loaded.preprocessing), settings.shifts)
+
+
+def _with_shifts(dataset: Dataset, shifts: tuple[float, ...] | None) -> Dataset:
+    if shifts is None:
+        return dataset
+    if dataset.shifts is None:
+        raise ConfigError(
+            [f"shifts={list(shifts)}: dataset={dataset.name} has no shifts; leave them out"]
+        )
+    return replace(dataset, shifts=replace(dataset.shifts, values=shifts))
 
 
 def _shape(task: Task) -> str:

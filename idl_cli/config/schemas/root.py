@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
-from idl_cli.config.fields import AT_LEAST_ONE, NON_NEGATIVE, Pattern, Section
+from idl_cli.config.fields import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE, Pattern, Section
 
 Device: TypeAlias = Annotated[
     str,
@@ -60,6 +60,7 @@ class EvalSettings:
     run: str
     checkpoint: Literal["model", "last", "best"] = "model"
     dataset: Annotated[Component, Section("dataset")] | None = None
+    shifts: tuple[Annotated[float, POSITIVE], ...] | None = None
     batch_size: Annotated[int, AT_LEAST_ONE] | None = None
     device: Device = "auto"
     seed: Annotated[int, NON_NEGATIVE] = 0

@@ -1,0 +1,149 @@
+"""The terminal: plain lines where nobody watches, one live line where somebody does."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+
+import pytest
+
+from idl_cli.console import Console, duration, figures
+from idl_cli.reporting import Reporter, SilentReporter
+
+RECORD = {
+    "epoch": 2,
+    "step": 20,
+    "split": "train",
+    "loss": 0.25,
+    "accuracy": 0.9375,
+    "validation_accuracy": 0.875,
+    "iterations_mean": 12.34,
+    "iterations_max": 40,
+    "unconverged_share": 0.0,
+    "inf_norm_A": 0.95,
+    "lr": 1e-3,
+}
+
+
+class Terminal(io.StringIO):
+    """A file that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def console() -> tuple[Console, io.StringIO, io.StringIO]:
+    out, err = io.StringIO(), io.StringIO()
+    return Console(out, err), out, err
+
+
+def test_both_reporters_follow_the_protocol() -> None:
+    reporters: list[Reporter] = [SilentReporter(), console()[0]]
+    for reporter in reporters:
+        with reporter.training(epochs=2, steps_per_epoch=10) as training:
+            training.on_step({"loss": 1.0})
+            training.on_epoch(RECORD)
+        with reporter.progress("states", total=3) as progress:
+            progress.advance()
+            progress.note("gap 1e-3")
+        reporter.message("done")
+        reporter.warning("careful")
+        reporter.error("broken")
+        reporter.facts("run", {"seed": 0})
+        reporter.table("table", ["a"], [[1]])
+
+
+def test_training_is_one_plain_line_an_epoch_without_a_terminal() -> None:
+    reporter, out, _ = console()
+    with reporter.training(epochs=10, steps_per_epoch=10, first_epoch=1) as training:
+        for _ in range(10):
+            training.on_step({"loss": 1.0})
+        training.on_epoch(RECORD)
+    (line,) = out.getvalue().splitlines()
+    assert line.startswith(
+        "epoch  2/10  loss 0.2500  accuracy 0.9375  val accuracy 0.8750  iterations 12.3  max 40"
+        "  ‖A‖∞ 0.9500  lr 0.001  "
+    )
+    assert line.endswith(" left")
+
+
+def test_training_is_a_live_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    out = Terminal()
+    reporter = Console(out, io.StringIO())
+    with reporter.training(epochs=10, steps_per_epoch=10) as training:
+        training.on_step({"loss": 1.0})
+        training.on_epoch(RECORD)
+        reporter.warning("careful")
+    shown = out.getvalue()
+    assert "2/10" in shown
+    assert "accuracy 0.9375" in shown
+    assert "careful" in shown, "a warning appears above the live line, not through it"
+
+
+def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    coloured = Terminal()
+    Console(io.StringIO(), coloured).warning("careful")
+    assert "\x1b[33m" in coloured.getvalue()
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = Terminal()
+    Console(io.StringIO(), plain).warning("careful")
+    assert "\x1b[33m" not in plain.getvalue()
+
+
+def test_what_is_said_is_said_as_it_is() -> None:
+    reporter, out, err = console()
+    reporter.message("[bold]no markup[/bold] " + "long " * 60)
+    reporter.warning("[1, 2]")
+    assert out.getvalue() == "[bold]no markup[/bold] " + "long " * 60 + "\n"
+    assert err.getvalue() == "warning: [1, 2]\n"
+
+
+def test_unconverged_equilibria_are_shown_only_where_there_are_any() -> None:
+    assert "unconverged" not in figures(RECORD)
+    assert figures({"unconverged_share": 0.0125}) == "unconverged 1.25%"
+    assert figures({"split": "train", "other": 3}) == ""
+
+
+def test_tables_align_numbers_to_the_right() -> None:
+    reporter, out, _ = console()
+    reporter.table("parts", ["part", "accuracy"], [["train", 0.5], ["test", None], ["all", 12]])
+    lines = [line.rstrip() for line in out.getvalue().splitlines() if line.strip()]
+    assert lines[0] == "parts"
+    ends = {len(line) for line in lines if line.split()[0] in ("train", "test", "all")}
+    assert len(ends) == 1
+
+
+def test_everything_said_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    reporter, _, _ = console()
+    with caplog.at_level(logging.INFO):
+        reporter.message("hello")
+        reporter.warning("careful")
+        reporter.facts("run", {"seed": 3})
+        reporter.table("parts", ["part"], [["train"]])
+    assert "hello" in caplog.text
+    assert "careful" in caplog.text
+    assert "seed  3" in caplog.text
+    assert "train" in caplog.text
+
+
+def test_warnings_become_sentences_each_once() -> None:
+    reporter, _, err = console()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")  # the test run itself turns warnings into errors
+        with reporter.capture_warnings():
+            for _ in range(3):
+                warnings.warn("inexact", UserWarning, stacklevel=1)
+            warnings.warn("old", DeprecationWarning, stacklevel=1)
+    assert err.getvalue() == "warning: inexact\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(8.06, "8.1 s"), (59.96, "60.0 s"), (200.4, "3 min 20 s"), (7500, "2 h 05 min")],
+)
+def test_durations_read_well(seconds: float, words: str) -> None:
+    assert duration(seconds) == words

@@ -140,6 +140,13 @@ def build_trainer(
 ) -> Trainer:
     """Make the loss, the optimiser, its schedule and the trainer that the settings describe."""
     trainer_settings: TrainerSettings = registry.build("trainer", settings.trainer)
+    if trainer_settings.precision == "bf16" and settings.dtype != "float32":
+        raise ConfigError(
+            [
+                f"trainer.precision=bf16: mixes bfloat16 with float32, not {settings.dtype};"
+                " use trainer.precision=fp32 or dtype=float32"
+            ]
+        )
     loss = make_loss(
         dataset.task,
         loss=trainer_settings.loss,

@@ -34,6 +34,7 @@ class EarlyStopping:
         self._settings = settings
         self._sign = 1.0 if metric in _HIGHER_IS_BETTER else -1.0
         self._best: float | None = None
+        self._best_loss: float | None = None
         self._best_epoch: int | None = None
         self._reference: float | None = None
         self._waited = 0
@@ -45,7 +46,7 @@ class EarlyStopping:
 
     @property
     def best_epoch(self) -> int | None:
-        """Epoch of the best value: the first one among equals."""
+        """Epoch of the best value; among equal ones, that of the lowest loss."""
         return self._best_epoch
 
     @property
@@ -54,18 +55,21 @@ class EarlyStopping:
         patience = self._settings.patience
         return patience is not None and self._waited >= patience
 
-    def update(self, value: float, epoch: int) -> bool:
-        """Take in an epoch's value; say whether it is the best so far, by however little.
+    def update(self, figures: Mapping[str, float], epoch: int) -> bool:
+        """Take in an epoch's figures; say whether it is the best so far, by however little.
 
+        A small validation part gives many epochs the same accuracy: of those the loss decides.
         NaN is never an improvement.
         """
+        value, loss = figures[self.metric], figures["loss"]
         if self._better(value, self._reference, self._settings.min_delta):
             self._reference, self._waited = value, 0
         else:
             self._waited += 1
-        if not self._better(value, self._best, 0.0):
+        tie = value == self._best and self._best_loss is not None and loss < self._best_loss
+        if not (tie or self._better(value, self._best, 0.0)):
             return False
-        self._best, self._best_epoch = value, epoch
+        self._best, self._best_loss, self._best_epoch = value, loss, epoch
         return True
 
     def _better(self, value: float, reference: float | None, margin: float) -> bool:
@@ -77,6 +81,7 @@ class EarlyStopping:
         """Return the state, as plain values."""
         return {
             "best": self._best,
+            "best_loss": self._best_loss,
             "best_epoch": self._best_epoch,
             "reference": self._reference,
             "waited": self._waited,
@@ -87,5 +92,6 @@ class EarlyStopping:
         best_epoch, waited = state["best_epoch"], state["waited"]
         assert best_epoch is None or isinstance(best_epoch, int)
         assert isinstance(waited, int)
-        self._best, self._reference = state["best"], state["reference"]
+        self._best, self._best_loss = state["best"], state["best_loss"]
+        self._reference = state["reference"]
         self._best_epoch, self._waited = best_epoch, waited

@@ -46,7 +46,9 @@ class SignalWatch:
 def watch_signals() -> Iterator[SignalWatch]:
     """Catch SIGINT and SIGTERM for the duration of the context.
 
-    Outside the main thread, where Python cannot handle signals, nothing is caught.
+    A signal that came is sent again at the end, to whoever handled it before: what it means for
+    the process is not decided here. Outside the main thread, where Python cannot handle signals,
+    nothing is caught.
     """
     watch = SignalWatch()
     if threading.current_thread() is not threading.main_thread():
@@ -58,3 +60,5 @@ def watch_signals() -> Iterator[SignalWatch]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        if watch.received is not None:
+            signal.raise_signal(watch.received)

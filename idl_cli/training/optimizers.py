@@ -12,7 +12,7 @@ Parameters = Iterable[nn.Parameter]
 def adam(
     parameters: Parameters,
     *,
-    lr: float = 1e-3,
+    lr: float = 2e-3,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 0.0,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, Literal
@@ -159,6 +159,7 @@ class Trainer:
         self._objective = [0.0, 0.0]  # Σ loss and Σ weight over the epoch so far
         self._gradients_checked = False
         self._clock = _Clock(self.progress)
+        self._deadline = math.inf
 
     @property
     def steps_per_epoch(self) -> int:
@@ -176,19 +177,16 @@ class Trainer:
             UnsupportedModelError: a parameter receives no gradient.
         """
         self._clock = _Clock(self.progress)
-        deadline = math.inf if self.settings.max_time is None else self.settings.max_time
-        deadline += time.perf_counter()
-        reason = self._ended()
-        while reason is None:
-            if self.progress.batch == 0:
-                self._begin_epoch()
-            in_time = self._train_epoch(deadline)
-            if not in_time:
-                reason = "max_time"
-                self._save("last")
-                break
-            self._end_epoch()
+        if self.settings.max_time is not None:
+            self._deadline = time.perf_counter() + self.settings.max_time
+        with self._unconverged_reported_here():
             reason = self._ended()
+            while reason is None:
+                if self.progress.batch == 0:
+                    self._begin_epoch()
+                if self._train_epoch():
+                    self._end_epoch()
+                reason = self._ended()
         return TrainingResult(
             reason=reason,
             epochs=self.progress.epoch,
@@ -205,7 +203,7 @@ class Trainer:
             return "epochs"
         if self.early_stopping.should_stop:
             return "early_stopping"
-        return None
+        return "max_time" if time.perf_counter() >= self._deadline else None
 
     def _begin_epoch(self) -> None:
         self._metrics = make_metrics(self.task)
@@ -215,7 +213,7 @@ class Trainer:
             self._statistics.reset()
         self.recovery.remember()
 
-    def _train_epoch(self, deadline: float) -> bool:
+    def _train_epoch(self) -> bool:
         """Make the epoch's remaining steps; return False if time was up before its end."""
         progress = self.progress
         self.model.train()
@@ -227,9 +225,15 @@ class Trainer:
             progress.step += 1
             self._clock.read(in_epoch=True)
             self.callbacks.on_step(self._report())
-            self._save_within_epoch()
-            if time.perf_counter() >= deadline:
+            ends_early = (
+                progress.batch < len(self.train_loader) and time.perf_counter() >= self._deadline
+            )
+            every = self.settings.checkpoint_every
+            if ends_early or (every is not None and progress.step % every == 0):
+                self._save("last")
+            if ends_early:
                 return False
+            self._stop_if_interrupted()
         return True
 
     def step(self, group: Sequence[Batch]) -> None:
@@ -314,17 +318,14 @@ class Trainer:
         records = [self._train_record()]
         improved = False
         if self.validation_loader is not None:
-            records.append(self._validation_record())
-            improved = self.early_stopping.update(
-                float(records[-1][self.early_stopping.metric]), progress.epoch
-            )
-        for record in records:
-            self._warn_if_unconverged(record)
+            figures = self._validate()
+            records.append(self.record("validation", figures))
+            improved = self.early_stopping.update(figures, progress.epoch)
         self.callbacks.on_epoch(records)
         if improved:
             self._save("best")
         self._save("last")
-        self._stop_if_interrupted()
+        self._stop_if_interrupted(saved=True)
 
     def _train_record(self) -> EpochRecord:
         solved = {} if self._statistics is None else self._statistics.summary()
@@ -332,15 +333,17 @@ class Trainer:
         metrics = self._metrics.compute() if self._objective[1] else {"loss": math.nan}
         if self._has_own_objective:
             metrics["objective"] = self._mean_objective()
+        self._warn_if_unconverged("training")
         seconds = self.progress.epoch_seconds
         return self.record("train", {**metrics, **solved, "seconds": seconds})
 
-    def _validation_record(self) -> EpochRecord:
+    def _validate(self) -> dict[str, float]:
         assert self.validation_loader is not None
         figures = evaluate(self.model, self.validation_loader, self.task)
+        self._warn_if_unconverged("validation")
         before = self.progress.seconds
         self._clock.read(in_epoch=False)
-        return self.record("validation", {**figures, "seconds": self.progress.seconds - before})
+        return {**figures, "seconds": self.progress.seconds - before}
 
     def record(self, split: str, figures: Mapping[str, float]) -> EpochRecord:
         """Return a row of ``metrics.jsonl``: figures of a part, and where the training stands."""
@@ -356,32 +359,43 @@ class Trainer:
             record["inf_norm_A"] = norm
         return record
 
-    def _warn_if_unconverged(self, record: EpochRecord) -> None:
-        for prefix, what in (("", "equilibria"), ("backward_", "adjoint states (gradients)")):
-            share = record.get(f"{prefix}unconverged_share", 0.0)
-            assert isinstance(share, float)
-            if share > 0:
+    @contextmanager
+    def _unconverged_reported_here(self) -> Iterator[None]:
+        """Keep the statistics from warning of single solves: the trainer does once a pass."""
+        if self._statistics is None:
+            yield
+            return
+        before, self._statistics.warn = self._statistics.warn, False
+        try:
+            yield
+        finally:
+            self._statistics.warn = before
+
+    def _warn_if_unconverged(self, part: str) -> None:
+        if self._statistics is None:
+            return
+        kinds = {"forward": "equilibria", "backward": "adjoint states (gradients)"}
+        for direction, counts in self._statistics.state_dict().items():
+            failed, samples = int(counts["unconverged"]), int(counts["samples"])
+            if failed:
                 warnings.warn(
-                    f"epoch {record['epoch']}, {record['split']}: {share:.2%} of the {what} did not"
-                    f" converge (largest residual {record[f'{prefix}residual_max']:.2g}); raise"
-                    " max_iter, or lower model.kappa or optimizer.lr",
+                    f"epoch {self.progress.epoch}, {part}: {failed} of {samples} {kinds[direction]}"
+                    f" did not converge ({failed / samples:.2%}; largest residual"
+                    f" {counts['residual_max']:.2g}); raise model.{direction}.max_iter, or lower"
+                    " model.kappa or optimizer.lr",
                     ConvergenceWarning,
                     stacklevel=2,
                 )
 
     # -- state ---------------------------------------------------------------------------------
 
-    def _save_within_epoch(self) -> None:
-        every = self.settings.checkpoint_every
-        if every is not None and self.progress.step % every == 0:
-            self._save("last")
-        self._stop_if_interrupted()
-
-    def _stop_if_interrupted(self) -> None:
+    def _stop_if_interrupted(self, *, saved: bool = False) -> None:
         number = self.interrupted()
-        if number is not None:
+        if number is None:
+            return
+        if not saved:
             self._save("last")
-            raise TrainingInterrupted(number)
+        raise TrainingInterrupted(number)
 
     def _save(self, which: Literal["last", "best"]) -> None:
         self.callbacks.on_checkpoint(which, self.state_dict())

@@ -15,7 +15,7 @@ class Adam:
     """Adam: steps scaled by running moments of the gradient."""
 
     name: Literal["adam"] = "adam"
-    lr: Annotated[float, POSITIVE] = 1e-3
+    lr: Annotated[float, POSITIVE] = 2e-3
     betas: _Betas = (0.9, 0.999)
     eps: Annotated[float, POSITIVE] = 1e-8
     weight_decay: Annotated[float, NON_NEGATIVE] = 0.0

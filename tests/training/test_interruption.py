@@ -1,0 +1,62 @@
+import signal
+import threading
+
+import pytest
+
+from idl_cli.training.interruption import TrainingInterrupted, watch_signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_noted_and_sent_on_at_the_end(number: signal.Signals) -> None:
+    passed_on: list[int] = []
+    before = signal.signal(number, lambda received, frame: passed_on.append(received))
+    try:
+        with watch_signals() as watch:
+            assert watch.received is None
+            signal.raise_signal(number)
+            assert watch.received == number
+            assert passed_on == []
+        assert passed_on == [number]
+    finally:
+        signal.signal(number, before)
+
+
+def test_the_second_signal_stops_at_once() -> None:
+    reached: list[int] = []
+
+    def train() -> None:
+        with watch_signals():
+            for step in range(3):
+                reached.append(step)
+                signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    assert reached == [0, 1]
+
+
+def test_without_a_signal_the_handlers_come_back() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with watch_signals():
+        assert signal.getsignal(signal.SIGINT) is not before[0]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_other_threads_are_left_alone() -> None:
+    received: list[object] = []
+
+    def work() -> None:
+        with watch_signals() as watch:
+            received.append(watch.received)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert received == [None]
+
+
+def test_the_interrupt_says_which_signal() -> None:
+    error = TrainingInterrupted(signal.SIGTERM)
+    assert isinstance(error, KeyboardInterrupt)
+    assert error.signal == signal.SIGTERM
+    assert "SIGTERM" in str(error)

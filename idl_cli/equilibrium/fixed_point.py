@@ -25,10 +25,6 @@ from idl_cli.errors import ArgumentError, ShapeError
 
 MethodName = Literal["picard", "anderson"]
 
-# Frozen samples are dropped from the batch once this share of it is finished: dropping costs about
-# as much as an iteration.
-_COMPACTION_SHARE = 0.5
-
 
 @dataclass(frozen=True)
 class FixedPointSettings:
@@ -98,7 +94,8 @@ class FixedPointResult:
 class SampleMap(ABC):
     """A map f on a batch of samples that can be restricted to some of them.
 
-    A plain function works too; a restrictable map lets the driver drop finished samples.
+    A plain function can be solved too; a map that can be restricted saves the work on the samples
+    that are finished.
     """
 
     @abstractmethod
@@ -134,7 +131,10 @@ def solve_fixed_point(
     if start.dim() != 2:
         raise ShapeError(f"start has shape {tuple(start.shape)}; expected (samples, states).")
     with torch.no_grad():
-        return _Solve(function, start.detach(), settings, scale).run()
+        restrictable = (
+            function if isinstance(function, SampleMap) else _WholeBatchMap(function, start)
+        )
+        return _Solve(restrictable, start.detach(), settings, scale).run()
 
 
 class _Solve:
@@ -142,7 +142,7 @@ class _Solve:
 
     def __init__(
         self,
-        function: SampleMap | Callable[[Tensor], Tensor],
+        function: SampleMap,
         start: Tensor,
         settings: FixedPointSettings,
         scale: Tensor | None,
@@ -152,53 +152,33 @@ class _Solve:
         self.settings = settings
         self.scale = scale
         self.method = _make_method(settings)
-        self.results: tuple[Tensor, Tensor, Tensor] | None = None
+        self.value: Tensor | None = None  # of all samples, once some are frozen
         self.rows: Tensor | None = None  # indices of the active samples, None for all of them
-        self.pending: Tensor | None = None  # active samples not yet finished, None for all of them
-        self.pending_count = len(start)
 
     def run(self) -> FixedPointResult:
         x, spare = self.start, None
-        next_check = self.method.first_check
+        settings, method = self.settings, self.method
+        next_check = method.first_check
         iteration = 0
         while True:
             iteration += 1
-            image = self._evaluate(x, spare)
+            image = self.function(x, spare)
             residual = None
-            if iteration >= next_check or iteration == self.settings.max_iter:
-                next_check = self.method.next_check(iteration)
+            if iteration >= next_check or iteration == settings.max_iter:
+                next_check = method.next_check(iteration)
                 residual = self._residual(x, image)
                 # A NaN residual is not above the tolerance: that sample is finished, and failed.
-                running = residual > self.settings.tol
-                if self.pending is not None:
-                    running &= self.pending
-                count = int(running.sum())
-                if count == 0 or iteration == self.settings.max_iter:
+                running = residual > settings.tol
+                count = int(torch.count_nonzero(running))
+                if count == 0 or iteration == settings.max_iter:
                     return self._finish(x, residual, iteration)
-                if count < self.pending_count:
-                    self._freeze(x, residual, iteration, running)
-                    self.pending, self.pending_count = running, count
-                    if count <= (1 - _COMPACTION_SHARE) * len(x):
-                        kept = running.nonzero().squeeze(1)
-                        self._compact(kept)
-                        x, image = x[kept], image[kept]
-                        residual = residual[kept]
-            following = self.method.step(x, image, residual)
+                if count < len(x):
+                    x, image, residual = self._freeze(x, image, residual, iteration, running)
+            following = method.step(x, image, residual)
             spare = x if following is image else image
             if spare is self.start:
                 spare = None
             x = following
-
-    def _evaluate(self, x: Tensor, spare: Tensor | None) -> Tensor:
-        if isinstance(self.function, SampleMap):
-            return self.function(x, spare)
-        image = self.function(x)
-        if image.shape != x.shape:
-            raise ShapeError(
-                f"f maps {tuple(x.shape)} to {tuple(image.shape)}; a fixed point needs f(x) in "
-                "the shape of x."
-            )
-        return image
 
     def _residual(self, x: Tensor, image: Tensor) -> Tensor:
         difference = (image - x).abs_().amax(dim=1)
@@ -206,50 +186,72 @@ class _Solve:
             return difference.div_(self.scale)
         return difference.div_(x.abs().amax(dim=1).add_(1))
 
-    def _freeze(self, x: Tensor, residual: Tensor, iteration: int, running: Tensor) -> None:
-        """Write down the samples that were pending and are no longer running."""
-        if self.results is None:
-            iterations = torch.full((len(x),), iteration, device=x.device)
-            self.results = (x.clone(), residual.clone(), iterations)
-            return
-        value, residuals, iterations = self.results
-        finished = ~running if self.pending is None else self.pending & ~running
-        if self.rows is None:
-            torch.where(finished[:, None], x, value, out=value)
-            torch.where(finished, residual, residuals, out=residuals)
-            iterations.masked_fill_(finished, iteration)
-        else:
-            indices = finished.nonzero().squeeze(1)
-            rows = self.rows[indices]
-            value[rows] = x[indices]
-            residuals[rows] = residual[indices]
-            iterations[rows] = iteration
-
-    def _compact(self, kept: Tensor) -> None:
-        if not isinstance(self.function, SampleMap):
-            return
+    def _freeze(
+        self, x: Tensor, image: Tensor, residual: Tensor, iteration: int, running: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Write down the samples that are finished and go on with the others."""
+        self._write(x, residual, iteration)
+        kept = running.nonzero().squeeze(1)
+        self.rows = kept if self.rows is None else self.rows[kept]
         self.function = self.function.restrict(kept)
         self.method.restrict(kept)
-        self.rows = kept if self.rows is None else self.rows[kept]
-        self.scale = None if self.scale is None else self.scale[kept]
-        self.pending = None
+        if self.scale is not None:
+            self.scale = self.scale[kept]
+        return x[kept], image[kept], residual[kept]
+
+    def _write(self, x: Tensor, residual: Tensor, iteration: int) -> None:
+        # The rows still running are overwritten when they finish.
+        if self.value is None or self.rows is None:
+            self.value, self.residuals = x.clone(), residual
+            self.iterations = torch.full((len(x),), iteration, device=x.device)
+        else:
+            self.value.index_copy_(0, self.rows, x)
+            self.residuals.index_copy_(0, self.rows, residual)
+            self.iterations.index_fill_(0, self.rows, iteration)
 
     def _finish(self, x: Tensor, residual: Tensor, iteration: int) -> FixedPointResult:
-        if self.results is None:
-            iterations = torch.full((len(x),), iteration, device=x.device)
-            value, residuals = (x.clone() if x is self.start else x), residual
+        if self.rows is None and x is not self.start:
+            self.value, self.residuals = x, residual
+            self.iterations = torch.full((len(x),), iteration, device=x.device)
         else:
-            nothing_runs = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-            self._freeze(x, residual, iteration, nothing_runs)
-            value, residuals, iterations = self.results
-        converged = residuals <= self.settings.tol
+            self._write(x, residual, iteration)
+        assert self.value is not None, "written just above"
+        converged = self.residuals <= self.settings.tol
         if bool(converged.all()):
             status = SolveStatus.CONVERGED
-        elif bool(residuals.isfinite().all()):
+        elif bool(self.residuals.isfinite().all()):
             status = SolveStatus.MAX_ITERATIONS
         else:
             status = SolveStatus.NON_FINITE
-        return FixedPointResult(value, iterations, residuals, converged, status)
+        return FixedPointResult(self.value, self.iterations, self.residuals, converged, status)
+
+
+class _WholeBatchMap(SampleMap):
+    """A plain function, called on the whole batch with the finished samples held where they are."""
+
+    def __init__(
+        self, function: Callable[[Tensor], Tensor], full: Tensor, rows: Tensor | None = None
+    ) -> None:
+        self.function = function
+        self.full = full
+        self.rows = rows
+
+    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        if self.rows is None:
+            self.full = x
+        else:
+            self.full = self.full.index_copy(0, self.rows, x)
+        image = self.function(self.full)
+        if image.shape != self.full.shape:
+            raise ShapeError(
+                f"f maps {tuple(self.full.shape)} to {tuple(image.shape)}; a fixed point needs "
+                "f(x) in the shape of x."
+            )
+        return image if self.rows is None else image[self.rows]
+
+    def restrict(self, samples: Tensor) -> _WholeBatchMap:
+        rows = samples if self.rows is None else self.rows[samples]
+        return _WholeBatchMap(self.function, self.full, rows)
 
 
 def _make_method(settings: FixedPointSettings) -> StepMethod:

@@ -369,12 +369,12 @@ class ImplicitModel(TrainableModel):
 
     def __getattr__(self, name: str) -> Any:
         # A low-rank model has no parameter A; whoever asks for the matrix gets the product.
-        if name == "A" and "L" in self._parameters:
+        if name == "A" and self.__dict__.get("rank") is not None:
             return self.L @ self.R.t()
         return super().__getattr__(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "A" and "L" in self.__dict__.get("_parameters", {}):
+        if name == "A" and self.__dict__.get("rank") is not None:
             raise AttributeError("A = L Rᵀ is read-only in a low-rank model: set L and R.")
         super().__setattr__(name, value)
 

@@ -1,0 +1,63 @@
+import torch
+from torch import Tensor
+
+from idl_cli.equilibrium.fixed_point import FixedPointSettings, SolveStatus, solve_fixed_point
+
+
+def slow_linear_map(size: int = 6) -> tuple[Tensor, Tensor]:
+    """Return a symmetric A with eigenvalues up to 0.99, and offsets b for three samples."""
+    generator = torch.Generator().manual_seed(1)
+    basis = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64)).Q
+    matrix = basis @ torch.diag(torch.linspace(-0.9, 0.99, size, dtype=torch.float64)) @ basis.t()
+    return matrix, torch.randn(3, size, generator=generator, dtype=torch.float64)
+
+
+def test_anderson_with_a_full_window_ends_a_linear_problem_in_about_its_dimension() -> None:
+    # On a linear map Anderson without truncation is GMRES (Walker and Ni 2011, theorem 2.2): exact
+    # after as many steps as there are states; the regularisation and rounding cost a few more.
+    matrix, offset = slow_linear_map()
+    solve = {
+        method: solve_fixed_point(
+            lambda x: x @ matrix.t() + offset,
+            torch.zeros_like(offset),
+            FixedPointSettings(method, max_iter=5000, tol=1e-10, window=6, regularization=0.0),
+        )
+        for method in ("anderson", "picard")
+    }
+    assert solve["anderson"].status is solve["picard"].status is SolveStatus.CONVERGED
+    assert int(solve["anderson"].iterations.max()) <= 12
+    assert int(solve["picard"].iterations.min()) >= 1000
+
+
+def test_anderson_never_loses_to_a_bad_proposal_on_a_contraction() -> None:
+    # A piecewise linear contraction whose pieces mislead a secant: slopes ±0.95.
+    def zigzag(x: Tensor) -> Tensor:
+        return 0.95 * (x.remainder(2.0) - 1).abs() + 3 * torch.ones_like(x)
+
+    start = torch.linspace(-40, 40, 200, dtype=torch.float64)[:, None].repeat(1, 3)
+    result = solve_fixed_point(
+        zigzag, start, FixedPointSettings("anderson", max_iter=2000, tol=1e-10)
+    )
+    assert result.status is SolveStatus.CONVERGED
+
+
+def test_anderson_takes_the_picard_step_where_its_proposal_is_not_finite() -> None:
+    # A constant map: after one step all differences vanish and the least squares are 0/0.
+    target = torch.full((2, 3), 2.0)
+    result = solve_fixed_point(
+        lambda x: target.clone(),
+        torch.zeros(2, 3),
+        FixedPointSettings("anderson", regularization=0.0),
+    )
+    assert result.status is SolveStatus.CONVERGED
+    assert torch.equal(result.value, target)
+
+
+def test_anderson_in_float32_reaches_a_tight_tolerance() -> None:
+    matrix, offset = slow_linear_map()
+    result = solve_fixed_point(
+        lambda x: x @ matrix.float().t() + offset.float(),
+        torch.zeros(3, 6),
+        FixedPointSettings("anderson", max_iter=300, tol=1e-6),
+    )
+    assert result.status is SolveStatus.CONVERGED

@@ -15,12 +15,12 @@ matrix product over the whole sequence.
 
 Layout: the rows of all steps stand below each other, step after step. Samples are sorted by length,
 longest first, so that those still running at a step are the first ``batch_sizes[t]`` (the layout of
-``torch.nn.utils.rnn.PackedSequence``).
+``torch.nn.utils.rnn.PackedSequence``). In memory the tensors inside are state-major, see
+``narrow_picard``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -28,13 +28,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from idl_cli.equilibrium.fixed_point import FixedPointResult, SolveStatus
+from idl_cli.equilibrium.activations import Activation
+from idl_cli.equilibrium.fixed_point import FixedPointResult, SampleMap, SolveStatus
 from idl_cli.equilibrium.implicit_gradient import (
     EquilibriumProblem,
     refuse_second_derivative,
     solve_adjoint,
     solve_state,
 )
+from idl_cli.equilibrium.narrow_picard import as_state_major, select, solve_narrow, state_major
 from idl_cli.equilibrium.operators import Operator
 from idl_cli.errors import ArgumentError, ShapeError
 
@@ -137,6 +139,59 @@ def implicit_recurrence(
     return outputs
 
 
+class _StateMap(SampleMap):
+    """x ↦ φ(Ax + b)."""
+
+    def __init__(self, operator: Operator, offset: Tensor, activation: Activation) -> None:
+        self.operator = operator
+        self.offset = offset
+        self.activation = activation
+
+    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        return self.activation.in_place(self.operator.apply(x, self.offset, out))
+
+    def restrict(self, samples: Tensor) -> _StateMap:
+        return _StateMap(self.operator, select(self.offset, samples), self.activation)
+
+
+class _AdjointMap(SampleMap):
+    """v ↦ d ⊙ (g + Aᵀv)."""
+
+    def __init__(self, operator: Operator, slopes: Tensor, gradient: Tensor) -> None:
+        self.operator = operator
+        self.slopes = slopes
+        self.gradient = gradient
+
+    def __call__(self, v: Tensor, out: Tensor | None = None) -> Tensor:
+        return self.operator.apply_transpose(v, self.gradient, out).mul_(self.slopes)
+
+    def restrict(self, samples: Tensor) -> _AdjointMap:
+        return _AdjointMap(
+            self.operator, select(self.slopes, samples), select(self.gradient, samples)
+        )
+
+
+def _solve_step(
+    problem: EquilibriumProblem, operator: Operator, offset: Tensor, start: Tensor | None
+) -> FixedPointResult:
+    if operator.nilpotent or problem.forward.method != "picard":
+        return solve_state(problem, operator, offset, start)
+    if start is None:
+        start = problem.activation.function(offset)
+    return solve_narrow(_StateMap(operator, offset, problem.activation), start, problem.forward)
+
+
+def _solve_adjoint_step(
+    problem: EquilibriumProblem, operator: Operator, slopes: Tensor, gradient: Tensor
+) -> FixedPointResult:
+    if operator.nilpotent or problem.backward.method != "picard":
+        return solve_adjoint(problem, operator, slopes, gradient)
+    scale = gradient.abs().amax(dim=1).add_(torch.finfo(gradient.dtype).tiny)
+    settings = problem.backward.fixed_point_settings()
+    function = _AdjointMap(operator, slopes, gradient)
+    return solve_narrow(function, slopes * gradient, settings, scale=scale)
+
+
 class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -152,27 +207,27 @@ class _Recurrence(torch.autograd.Function):
     ) -> Tensor:
         problem = recurrence.problem
         operator = problem.operator_type(*factors)
-        offsets = torch.empty_like(state_offset)
-        outputs = torch.empty_like(output_offset)
-        solves: list[FixedPointResult] = []
+        rows = len(state_offset)
+        offsets = state_major(rows, operator.size, state_offset)
+        x = state_major(rows, operator.size, state_offset)
+        outputs = state_major(rows, initial.shape[1], state_offset)
         h, start = initial, None
+        solves: list[FixedPointResult] = []
         for first, last in recurrence.steps():
-            h = h[: last - first]
-            offset = torch.addmm(state_offset[first:last], h, feedback.t(), out=offsets[first:last])
-            if solves:
-                start = solves[-1].value[: last - first]
-            solves.append(solve_state(problem, operator, offset, start))
-            before, h = h, outputs[first:last]
-            torch.addmm(output_offset[first:last], solves[-1].value, readout.t(), out=h)
+            before, offset = h[: last - first], offsets[first:last]
+            torch.addmm(state_offset[first:last], before, feedback.t(), out=offset)
+            if start is not None:
+                start = start[: last - first]
+            solves.append(_solve_step(problem, operator, offset, start))
+            start = x[first:last].copy_(solves[-1].value)
+            h = outputs[first:last]
+            torch.addmm(output_offset[first:last], start, readout.t(), out=h)
             if direct is not None:
                 h.addmm_(before, direct.t())
-        solve = _joined(solves)
         if problem.statistics is not None:
-            problem.statistics.record_forward(solve)
+            problem.statistics.record_forward(_joined(solves, x))
         ctx.recurrence = recurrence
-        ctx.save_for_backward(
-            offsets, solve.value, outputs, initial, feedback, readout, direct, *factors
-        )
+        ctx.save_for_backward(offsets, x, outputs, initial, feedback, readout, direct, *factors)
         return outputs
 
     @staticmethod
@@ -186,7 +241,7 @@ class _Recurrence(torch.autograd.Function):
         with torch.no_grad():
             operator = problem.operator_type(*factors)
             slopes = problem.activation.derivative(operator.apply(x, offsets))
-            total = gradients[0].clone(memory_format=torch.contiguous_format)
+            total = as_state_major(gradients[0].clone())
             v, carried = _adjoints(recurrence, operator, slopes, total, feedback, readout, direct)
             previous = _previous(recurrence, outputs, initial)
             pulled = operator.factor_gradients(v, x, for_a)
@@ -230,19 +285,18 @@ def _adjoints(
     problem = recurrence.problem
     exact = operator.nilpotent or problem.backward.method != "jacobian_free"
     solves: list[FixedPointResult] = []
-    adjoints: list[Tensor] = []
-    carried = total.new_zeros(recurrence.batch_sizes[0], total.shape[1])
+    adjoints = state_major(len(total), operator.size, total)
+    carried = state_major(recurrence.batch_sizes[0], total.shape[1], total).zero_()
     steps = recurrence.steps()
     for step in range(len(steps) - 1, -1, -1):
         first, last = steps[step]
-        gamma = total[first:last]
-        pulled = gamma @ readout
+        gamma, v = total[first:last], adjoints[first:last]
+        pulled = torch.mm(gamma, readout, out=state_major(last - first, operator.size, total))
         if exact:
-            solves.append(solve_adjoint(problem, operator, slopes[first:last], pulled))
-            v = solves[-1].value
+            solves.append(_solve_adjoint_step(problem, operator, slopes[first:last], pulled))
+            v.copy_(solves[-1].value)
         else:
-            v = pulled.mul_(slopes[first:last])
-        adjoints.append(v)
+            torch.mul(pulled, slopes[first:last], out=v)
         if not recurrence.passes_gradient(step):
             continue
         target = carried if step == 0 else total[slice(*steps[step - 1])]
@@ -250,31 +304,28 @@ def _adjoints(
         if direct is not None:
             target[: last - first].addmm_(gamma, direct)
     if solves and problem.statistics is not None:
-        problem.statistics.record_backward(_joined(solves))
-    return torch.cat(adjoints[::-1]), carried
+        problem.statistics.record_backward(_joined(solves[::-1], adjoints))
+    return adjoints, carried
 
 
 def _previous(recurrence: Recurrence, outputs: Tensor, initial: Tensor) -> Tensor:
     """Return h_{t-1} for every row (rows, h)."""
-    return torch.cat([initial, *_kept_on(recurrence, outputs)])
+    previous = state_major(len(outputs), outputs.shape[1], outputs)
+    previous[: len(initial)] = initial
+    steps = recurrence.steps()
+    for (before, _), (first, last) in pairwise(steps):
+        previous[first:last] = outputs[before : before + last - first]
+    return previous
 
 
-def _kept_on(recurrence: Recurrence, rows: Tensor) -> Iterator[Tensor]:
-    """Yield the rows of each step whose samples are still running at the next."""
-    sizes: Sequence[int] = recurrence.batch_sizes
-    for (first, _), size in zip(recurrence.steps(), sizes[1:], strict=False):
-        yield rows[first : first + size]
-
-
-def _joined(solves: list[FixedPointResult]) -> FixedPointResult:
-    """Return the solves of all steps as one, its rows those of the steps below each other."""
-    worst = max((solve.status for solve in solves), key=_SEVERITY.index)
+def _joined(solves: list[FixedPointResult], value: Tensor) -> FixedPointResult:
+    """Return the solves of all steps as one of this value (rows, n)."""
     return FixedPointResult(
-        torch.cat([solve.value for solve in solves]),
+        value,
         torch.cat([solve.iterations for solve in solves]),
         torch.cat([solve.residuals for solve in solves]),
         torch.cat([solve.converged for solve in solves]),
-        worst,
+        max((solve.status for solve in solves), key=_SEVERITY.index),
     )
 
 

@@ -114,7 +114,9 @@ def read_table(file: Path, *, delimiter: Delimiter = "auto", decimal: Decimal = 
         with file.open(encoding="utf-8-sig", newline="") as stream:
             first = stream.readline()
             stream.seek(0)
-            reader = csv.reader(stream, delimiter=_delimiter(first, delimiter), strict=True)
+            reader = csv.reader(
+                stream, delimiter=_delimiter(first, delimiter), strict=True, skipinitialspace=True
+            )
             numbered = [(reader.line_num, row) for row in reader]
     except FileNotFoundError as error:
         raise DataError(f"{file}: no such file") from error

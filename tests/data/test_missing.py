@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from idl_cli.data.missing import Rule, fill, usable_rows
+from idl_cli.data.windows import Parts, Windows
+
+NAN = float("nan")
+PARTS = Parts(validation=5, test=5, end=10)
+SERIES = np.array([NAN, 1.0, NAN, 3.0, NAN, 7.0, NAN, NAN, 10.0, NAN])[:, None]
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("drop", SERIES[:, 0]),
+        ("forward_fill", [NAN, 1, 1, 3, 3, 7, 7, 7, 10, 10]),
+        # Row 4 is the last of the training part: the 7 after it must not be looked at.
+        ("interpolate", [NAN, 1, 2, 3, 3, 7, 8, 9, 10, 10]),
+    ],
+)
+def test_rules(rule: Rule, expected: list[float]) -> None:
+    before = SERIES.copy()
+    np.testing.assert_array_equal(fill(SERIES, rule, PARTS)[:, 0], expected)
+    np.testing.assert_array_equal(SERIES, before)
+
+
+def test_dropping_leaves_the_samples_that_touch_no_gap() -> None:
+    series = np.arange(12.0)
+    series[4] = NAN
+    windows = Windows(look_back=2, horizon=2, stride=1)
+    usable = usable_rows(series[:, None], series, windows)
+    touching = {row for row in range(12) if 4 in range(row - 2, row + 2)}
+    possible = set(range(2, 11))
+    assert set(np.flatnonzero(usable)) == possible - touching
+
+
+def test_filled_values_are_inputs_but_never_targets() -> None:
+    series = np.arange(8.0)
+    series[3] = NAN
+    filled = fill(series[:, None], "forward_fill", Parts(8, 8, 8))
+    usable = usable_rows(filled, series, Windows(look_back=2, horizon=1, stride=1))
+    assert set(np.flatnonzero(usable)) == {2, 4, 5, 6, 7}

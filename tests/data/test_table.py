@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from idl_cli.data.table import parse_number, read_table
+from idl_cli.errors import ConfigError, DataError
+
+
+def _write(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+    file = folder / "my.csv"
+    file.write_bytes(text.encode(encoding))
+    return file
+
+
+def test_columns_by_name_with_quotes_spaces_and_blank_lines(tmp_path: Path) -> None:
+    text = 'day,"temp, °C", n\n\n1, 2.5,7\r\n"2",-1e3,NA\n'
+    table = read_table(_write(tmp_path, text, "utf-8-sig"))
+    assert table.header == ("day", "temp, °C", "n")
+    assert table.lines == (3, 4)
+    assert table.numbers("temp, °C").tolist() == [2.5, -1000.0]
+    assert table.numbers("n")[0] == 7
+    assert np.isnan(table.numbers("n")[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "decimal"),
+    [("a;b\n1,5;2\n", "comma"), ("a\tb\n1.5\t2\n", "point"), ("a,b\n1.5,2\n", "point")],
+)
+def test_the_delimiter_is_found(tmp_path: Path, text: str, decimal: str) -> None:
+    table = read_table(_write(tmp_path, text), decimal=decimal)  # type: ignore[arg-type]
+    assert table.numbers("a").tolist() == [1.5]
+    assert table.numbers("b").tolist() == [2.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "my.csv: is empty; a header line and rows are needed"),
+        ("a,b\n", "my.csv: line 1 is a header, but no rows follow"),
+        ("1.5,2\n3,4\n", r"line 1, column 1: '1.5' is a number .* the table has no header"),
+        ("a,,c\n1,2,3\n", "line 1: column 2 has no name"),
+        ("a,b,a\n1,2,3\n", "line 1: column 'a' is named twice"),
+        ("a,b\n1,2\n3\n", "line 3: 1 cells, but the header names 2 columns"),
+        ('a,b\n1,"2\n', "my.csv: line 2: not a table"),
+    ],
+)
+def test_what_is_no_table_is_refused_with_its_line(
+    tmp_path: Path, text: str, sentence: str
+) -> None:
+    with pytest.raises(DataError, match=sentence):
+        read_table(_write(tmp_path, text))
+
+
+def test_other_encodings_and_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"my.csv: not a text file in UTF-8"):
+        read_table(_write(tmp_path, "température\n1\n", "latin-1"))
+    with pytest.raises(DataError, match=r"nowhere.csv: no such file"):
+        read_table(tmp_path / "nowhere.csv")
+
+
+@pytest.mark.parametrize(
+    ("cell", "sentence"),
+    [
+        ("hot", r"line 3, column 'temp': 'hot' is no number"),
+        ('"1,5"', r"line 3, column 'temp': '1,5' is no number; .* dataset.decimal=comma"),
+        ("inf", r"line 3, column 'temp': inf is not finite"),
+        ("1_000", r"line 3, column 'temp': '1_000' is no number"),
+    ],
+)
+def test_text_in_a_number_column_is_named(tmp_path: Path, cell: str, sentence: str) -> None:
+    table = read_table(_write(tmp_path, f"t,temp\n1,2\n2,{cell}\n"))
+    with pytest.raises(DataError, match=sentence):
+        table.numbers("temp")
+
+
+def test_a_column_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
+    table = read_table(_write(tmp_path, "t,temp\n1,2\n"))
+    with pytest.raises(ConfigError, match=r"dataset.target=tmp: .* t, temp \(did you mean temp\?"):
+        table.require("tmp", "dataset.target")
+
+
+def test_a_decimal_comma_forbids_the_point() -> None:
+    assert parse_number("1,5", "comma") == 1.5
+    assert parse_number("1.234,5", "comma") is None

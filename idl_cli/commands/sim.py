@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
 
 from idl_cli import registry
-from idl_cli.analysis.sim_plots import gap_curves, sparsity_pattern
 from idl_cli.commands.compute import Compute, prepare
 from idl_cli.commands.sim_estimate import estimate
-from idl_cli.commands.sim_tables import candidate_row, result_rows, show_rows
+from idl_cli.commands.sim_job import SimJob, recording_loader
 from idl_cli.commands.teacher import Teacher, find_teacher, new_teacher, prepare_teacher, taken_from
 from idl_cli.config.schemas.root import SimSettings
-from idl_cli.data.dataset import Dataset, Split
-from idl_cli.data.loader import BatchLoader
+from idl_cli.data.dataset import Dataset
 from idl_cli.errors import ConfigError
-from idl_cli.evaluation import evaluate
 from idl_cli.loggers import MetricLogger
 from idl_cli.reporting import Reporter
-from idl_cli.run import RunDirectory, collect_environment, load_run, read_metrics
-from idl_cli.sim.diagnosis import RowDiagnosis, diagnose
-from idl_cli.sim.fitting import Fit, Pass, SimCallbacks, Stage, with_penalties
-from idl_cli.sim.recording import Recording
-from idl_cli.sim.selection import Candidate, select_penalty
+from idl_cli.run import RunDirectory, collect_environment, load_run
 from idl_cli.sim.sim import SIM
-from idl_cli.sim.solve import HistoryEntry
 from idl_cli.sim.solvers.base import BaseSolver
-from idl_cli.sim.statistics import SufficientStatistics
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from idl_cli.reporting import ProgressReporter
-
-STATISTICS = "statistics.safetensors"
-METRIC_NAMES = ("loss", "accuracy", "top5_accuracy", "r2", "mse", "mae", "mape")
 
 
 def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> dict[str, object]:
@@ -81,244 +62,13 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
     if settings.trainer["dry_run"]:
         return _dry_run(settings, dataset, sim, compute, directory, console)
     teacher = prepare_teacher(settings, dataset, compute, directory, console)
-    job = _Job(settings, sim, solver, teacher, compute, console)
     logger: MetricLogger = registry.build("logger", settings.logger, run_directory=directory)
     with closing(logger):
-        job.logger = logger
+        job = SimJob(settings, sim, solver, teacher, compute, logger, console)
         recording = job.record(directory)
         found, candidates = job.fit(recording)
         sim.keep(found, recording, solver)
         return job.finish(found, recording, candidates, directory)
-
-
-class _Job(SimCallbacks):
-    """One training: what it works on, and where it says how it is getting on."""
-
-    def __init__(
-        self,
-        settings: SimSettings,
-        sim: SIM,
-        solver: BaseSolver,
-        teacher: Teacher,
-        compute: Compute,
-        console: Reporter,
-    ) -> None:
-        self._settings = settings
-        self._trainer: Mapping[str, Any] = settings.trainer
-        self._sim = sim
-        self._solver = solver
-        self._teacher = teacher
-        self._compute = compute
-        self._console = console
-        self._progress: ProgressReporter | None = None
-        self._counted = 0
-        self._silent = False
-        self.logger: MetricLogger | None = None
-        self._states = recording_loader(settings, teacher.dataset, compute)
-
-    # -- what is told on the way -----------------------------------------------------------------
-
-    def on_samples(self, name: Pass, count: int) -> None:
-        """Move the bar of a pass."""
-        if self._progress is not None:
-            self._progress.advance(count - self._counted if count > self._counted else count)
-            self._progress.note(f"{name}: {count:,} samples")
-        self._counted = count
-
-    def on_progress(self, stage: Stage, entry: HistoryEntry) -> None:
-        """Keep one line of the convergence, and show the gap."""
-        if self._progress is not None:
-            self._progress.note(f"[{stage[0].upper()} {stage[1].upper()}] {entry.relative_gap:.1e}")
-        if self.logger is not None and not self._silent:
-            self.logger.log(
-                {"step": entry.iterations, "epoch": None, "split": stage, **_row(entry)}
-            )
-
-    @contextmanager
-    def _bar(self, label: str) -> Iterator[None]:
-        with self._console.progress(label) as progress:
-            self._progress, self._counted = progress, 0
-            try:
-                yield
-            finally:
-                self._progress = None
-
-    # -- the work --------------------------------------------------------------------------------
-
-    def record(self, directory: RunDirectory) -> Recording:
-        """The statistics of the teacher's states; from a file where the user names one."""
-        path = self._trainer["load_statistics"]
-        statistics = None
-        if path is not None:
-            statistics = SufficientStatistics.load(path, device=self._compute.device)
-        with self._bar("recording states"):
-            recording = self._sim.record(
-                model=self._teacher.model,
-                dataloader=self._states,
-                statistics=statistics,
-                callbacks=self,
-            )
-        if self._trainer["save_statistics"]:
-            recording.raw.save(directory.path / STATISTICS)
-        layout = recording.recorder.layout
-        blocks = zip(layout.names, layout.sizes, strict=True)
-        self._console.facts(
-            "problem",
-            {
-                "teacher": f"{self._settings.teacher['name']}, {self._teacher.origin}",
-                "states": ", ".join(f"{name} {size}" for name, size in blocks),
-                "sizes": f"n = {layout.state_dim} states, p = {layout.input_dim} inputs"
-                + (" and a constant" if layout.has_bias else "")
-                + f", q = {layout.output_dim} outputs",
-                "samples": recording.raw.count,
-                "rescaled": f"by 1 to {float(recording.scale.max()):.4g}"
-                if bool((recording.scale != 1).any())
-                else "no",
-                "solver": f"{self._settings.solver['name']}, tol {self._sim.options.tol:g}",
-            },
-        )
-        return recording
-
-    def fit(self, recording: Recording) -> tuple[Fit, tuple[Candidate, ...]]:
-        """Solve both stages, at the λ asked for or at the one the validation part chooses."""
-        if self._trainer["select_lambda"] is None:
-            with self._bar("solving"):
-                return self._fit_at(None, recording), ()
-        self._silent = True
-        with self._bar("choosing lambda"):
-            best, candidates = select_penalty(
-                self._trainer["lambda_grid"],
-                lambda penalty: self._fit_at(penalty, recording),
-                self._validation_score,
-                max_nonzero_fraction=self._trainer["max_nonzero_fraction"],
-            )
-        self._silent = False
-        for stage, part in (("ab", best.fit.ab), ("cd", best.fit.cd)):
-            for entry in part.solution.history:
-                self.on_progress("ab" if stage == "ab" else "cd", entry)
-        columns = ["lambda_z", "validation score", "non-zeros", "chosen"]
-        rows = [candidate_row(each, best) for each in candidates]
-        self._console.table("choice of lambda on the validation part", columns, rows)
-        return best.fit, candidates
-
-    def _fit_at(self, penalty: float | None, recording: Recording) -> Fit:
-        options = self._sim.options
-        if penalty is not None:
-            options = with_penalties(options, penalty)
-        return self._sim.fit(
-            recording,
-            dataloader=self._states,
-            solver=self._solver,
-            options=options,
-            callbacks=self,
-        )
-
-    def _validation_score(self, found: Fit) -> float:
-        dataset = self._teacher.dataset
-        assert dataset.validation is not None
-        figures = evaluate(found.model, self._in_order(dataset.validation), dataset.task)
-        return figures["accuracy" if dataset.task.kind == "classification" else "r2"]
-
-    def finish(
-        self,
-        found: Fit,
-        recording: Recording,
-        candidates: tuple[Candidate, ...],
-        directory: RunDirectory,
-    ) -> dict[str, object]:
-        """Measure the model, save it, draw it, and say how it went."""
-        dataset, console = self._teacher.dataset, self._console
-        test = self._sim.evaluate(self._in_order(dataset.test), task=dataset.task)
-        parts = {"train": evaluate(found.model, self._in_order(dataset.train), dataset.task)}
-        if dataset.validation is not None:
-            validation = self._in_order(dataset.validation)
-            parts["validation"] = evaluate(found.model, validation, dataset.task)
-        parts["test"] = {name: v for name, v in test.items() if not name.startswith("teacher_")}
-        assert self.logger is not None
-        for part, figures in parts.items():
-            self.logger.log({"step": 0, "epoch": None, "split": part, **figures})
-        directory.save_model(found.model, preprocessing=dataset.preprocessing, task=dataset.task)
-        rows = read_metrics(directory.path)
-        directory.save_figure("gap.png", gap_curves(rows, self._sim.options.tol))
-        directory.save_figure("sparsity.png", sparsity_pattern(found.model))
-        report = self._sim.report
-        report["solver"] = self._settings.solver["name"]
-        report["teacher"] = {
-            "name": self._settings.teacher["name"],
-            "origin": self._teacher.origin,
-            "seconds": self._teacher.seconds,
-        }
-        if candidates:
-            report["candidates"] = [
-                {
-                    "lambda_z": each.lambda_z,
-                    "validation_score": each.score,
-                    "nonzero_fraction": each.nonzero_fraction,
-                }
-                for each in candidates
-            ]
-        console.table("result", ["", "teacher", "implicit model"], result_rows(report, test))
-        if self._trainer["diagnose_rows"]:
-            self._diagnose(found, recording, directory)
-        console.message(f"run: {directory.path}")
-        metrics = {
-            f"{part}_{name}": value
-            for part, figures in parts.items()
-            for name, value in figures.items()
-            if name in METRIC_NAMES
-        }
-        return {"metrics": metrics, "sim": report}
-
-    def _diagnose(self, found: Fit, recording: Recording, directory: RunDirectory) -> None:
-        layout = recording.recorder.layout
-        stages: dict[str, tuple[RowDiagnosis, ...]] = {
-            "ab": diagnose(
-                found.ab.solution.certificate, found.ab.solution.weights, layout, stage="ab"
-            ),
-            "cd": diagnose(
-                found.cd.solution.certificate, found.cd.solution.weights, layout, stage="cd"
-            ),
-        }
-        directory.write_json(
-            "rows.json", {name: [asdict(row) for row in rows] for name, rows in stages.items()}
-        )
-        show_rows(stages, self._console)
-
-    def _in_order(self, part: Split) -> BatchLoader:
-        return BatchLoader(
-            part,
-            int(self._trainer["batch_size"]),
-            preprocessing=self._teacher.dataset.preprocessing,
-            shuffle=False,
-            seed=self._settings.seed,
-            device=self._compute.device,
-            dtype=self._compute.dtype,
-        )
-
-
-def recording_loader(settings: SimSettings, dataset: Dataset, compute: Compute) -> BatchLoader:
-    """The batches whose states are recorded: the training part as it is, without augmentation.
-
-    Where only some samples are wanted they are drawn at random; every pass gives the same ones.
-    """
-    return BatchLoader(
-        dataset.train,
-        int(settings.trainer["batch_size"]),
-        preprocessing=dataset.preprocessing,
-        shuffle=settings.trainer["samples"] is not None,
-        seed=settings.seed,
-        device=compute.device,
-        dtype=compute.dtype,
-    )
-
-
-def _row(entry: HistoryEntry) -> dict[str, object]:
-    return {
-        "objective": entry.objective,
-        "relative_gap": entry.relative_gap,
-        "rows_solved": entry.rows_solved,
-        "seconds": entry.seconds,
-    }
 
 
 def _dry_run(

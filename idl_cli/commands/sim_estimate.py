@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from idl_cli.data.loader import BatchLoader
+from idl_cli.sim.recorders import state_recorder
 from idl_cli.sim.recording import OUTPUTS, PRE_ACTIVATIONS
 from idl_cli.sim.sim import SIM
-from idl_cli.sim.states import state_recorder
 from idl_cli.sim.statistics import SufficientStatistics
 
 _GIB = 2**30

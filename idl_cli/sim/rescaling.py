@@ -13,7 +13,8 @@ from torch import Tensor
 from idl_cli.models.rescaling import contraction_scale
 from idl_cli.sim.affine import state_columns
 from idl_cli.sim.hooks import left_as_found
-from idl_cli.sim.states import ImplicitRecorder, NetworkRecorder, StateRecorder
+from idl_cli.sim.recorders import ImplicitRecorder, NetworkRecorder
+from idl_cli.sim.states import StateRecorder
 from idl_cli.sim.statistics import SufficientStatistics
 
 _CHUNK_ENTRIES = 4_000_000

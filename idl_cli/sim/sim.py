@@ -16,13 +16,14 @@ from idl_cli.sim.agreement import agreement_with
 from idl_cli.sim.fitting import Fit, SimCallbacks, fit
 from idl_cli.sim.options import ActivationLike, SimOptions, known_activation
 from idl_cli.sim.problem import LambdaScale
+from idl_cli.sim.recorders import state_recorder
 from idl_cli.sim.recording import Loader, Recording, load_recording, record_states
 from idl_cli.sim.report import report_of
 from idl_cli.sim.rescaling import why_not_rescalable
 from idl_cli.sim.solve import warn_ignored
 from idl_cli.sim.solvers import ADMMSolver as ActiveSetSolver
 from idl_cli.sim.solvers.base import BaseSolver
-from idl_cli.sim.states import batches_of_inputs, state_recorder
+from idl_cli.sim.states import batches_of_inputs
 from idl_cli.sim.statistics import SufficientStatistics
 
 

@@ -15,8 +15,8 @@ from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.rescaling import contraction_scale, rescale
 from idl_cli.sim.affine import state_columns
 from idl_cli.sim.hooks import left_as_found
+from idl_cli.sim.recorders import NetworkRecorder, state_recorder
 from idl_cli.sim.rescaling import rescale_statistics, state_scale, why_not_rescalable
-from idl_cli.sim.states import NetworkRecorder, state_recorder
 from idl_cli.sim.statistics import SufficientStatistics
 
 

@@ -10,8 +10,9 @@ from torch.nn import functional
 from idl_cli.errors import ArgumentError, NonFiniteError, ShapeError, UnsupportedModelError
 from idl_cli.models.explicit import CNN, MLP
 from idl_cli.models.implicit import ImplicitModel
-from idl_cli.sim import states as states_module
-from idl_cli.sim.states import batches_of_inputs, state_recorder
+from idl_cli.sim import recorders as recorders_module
+from idl_cli.sim.recorders import state_recorder
+from idl_cli.sim.states import batches_of_inputs
 
 
 def _inputs(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -196,7 +197,7 @@ def test_named_states_are_matched_approximately() -> None:
 
 
 def test_too_many_features_are_refused_with_what_to_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(states_module, "MAX_FEATURES", 11)
+    monkeypatch.setattr(recorders_module, "MAX_FEATURES", 11)
     network = MLP((5,), 2, hidden_dims=(4, 2))
     with pytest.raises(UnsupportedModelError, match=r"12 entries.*GB; name fewer.*\[layers\.4\]"):
         state_recorder(network, _inputs(3, 5))

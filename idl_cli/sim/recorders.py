@@ -1,0 +1,174 @@
+"""Recorders: one for networks with activation modules, one for implicit models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from idl_cli.equilibrium.activations import get_activation
+from idl_cli.equilibrium.implicit_gradient import equilibrium
+from idl_cli.errors import ArgumentError, IdlError, ShapeError, UnsupportedModelError
+from idl_cli.models.activation_modules import activation_name
+from idl_cli.models.implicit import ImplicitModel
+from idl_cli.sim.affine import check_affine, offsets
+from idl_cli.sim.hooks import Trace, activation_modules, left_as_found, trace
+from idl_cli.sim.states import StateLayout, StateRecorder, on_device_of, require_finite
+
+MAX_FEATURES = 20_000
+"""Largest D = n + p: the Gram matrix of 20,000 features takes 3.2 GB, its factorisation as much."""
+
+
+class NetworkRecorder(StateRecorder):
+    """Records a network whose hidden states pass through activation modules.
+
+    Args:
+        teacher: any module that maps one tensor (m, ...) to outputs (m, q).
+        inputs: a batch to look at the teacher with.
+        names: the activation modules whose states to record, None for all. With a choice the
+            network need not be affine between them: the states are matched approximately.
+
+    Raises:
+        UnsupportedModelError: the network cannot be expressed; the message names the module.
+        ShapeError: the network does not take such inputs.
+    """
+
+    def __init__(self, teacher: nn.Module, inputs: Tensor, names: Sequence[str] | None) -> None:
+        self.teacher = teacher
+        self.modules = activation_modules(teacher, names)
+        self.probe_inputs = on_device_of(teacher, inputs[:8])
+        self.is_exact = names is None
+        with left_as_found(teacher):
+            run = _first_forward(teacher, self.modules, self.probe_inputs)
+            for call in run.calls:
+                require_finite(f"the input of activation {call.name!r}", call.pre_activation)
+            if not run.calls:
+                raise UnsupportedModelError(
+                    f"the teacher never calls its activation modules ({', '.join(self.modules)})"
+                )
+            kind = activation_name(next(iter(self.modules.values())))
+            assert kind is not None
+            sizes = tuple(call.state.shape[1] for call in reversed(run.calls))
+            require_room(run, sum(sizes) + self.probe_inputs[0].numel() + 1)
+            if self.is_exact:
+                check_affine(teacher, self.modules, self.probe_inputs)
+                state_offsets, output_offset = offsets(teacher, self.modules, self.probe_inputs)
+                has_bias = any(bool((o != 0).any()) for o in (*state_offsets, output_offset))
+            else:
+                has_bias = True
+        self.layout = StateLayout(
+            names=tuple(call.name for call in reversed(run.calls)),
+            sizes=sizes,
+            input_dim=self.probe_inputs[0].numel(),
+            output_dim=run.outputs.shape[1],
+            has_bias=has_bias,
+            activation=get_activation(kind),
+        )
+
+    def _record(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        run = trace(self.teacher, self.modules, inputs)
+        calls = run.calls[::-1]
+        return (
+            torch.cat([call.pre_activation for call in calls], dim=1),
+            torch.cat([call.state for call in calls], dim=1),
+            run.outputs,
+        )
+
+
+class ImplicitRecorder(StateRecorder):
+    """Records the equilibria of an implicit model.
+
+    Args:
+        teacher: the model.
+        inputs: a batch of its inputs.
+    """
+
+    def __init__(self, teacher: ImplicitModel, inputs: Tensor) -> None:
+        self.teacher = self.model = teacher
+        if inputs[0].numel() != teacher.input_dim:
+            raise ShapeError(
+                f"inputs of shape {tuple(inputs.shape)} have {inputs[0].numel()} entries each, "
+                f"the teacher takes {teacher.input_dim}"
+            )
+        weights = teacher.effective_weights()
+        self.layout = StateLayout(
+            names=("equilibrium",),
+            sizes=(teacher.hidden_dim,),
+            input_dim=teacher.input_dim,
+            output_dim=teacher.output_dim,
+            has_bias=bool(weights.state_bias.any()) or bool(weights.output_bias.any()),
+            activation=teacher.activation,
+        )
+
+    def _record(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        weights = self.model.effective_weights()
+        flat = inputs.flatten(1)
+        # Solved beside the model, not by it, so that its counts of solves stay as they were.
+        equilibria = equilibrium(
+            self.model.operator(),
+            functional.linear(flat, weights.B, weights.state_bias),
+            self.layout.activation,
+            forward=self.model.forward_settings,
+            backward=self.model.backward_settings,
+        )
+        # The solver stops within its tolerance; one more step makes X = φ(Z) exact and leaves
+        # Z = AX + BU + b within that tolerance.
+        pre_activations = functional.linear(flat, weights.B, weights.state_bias)
+        pre_activations = pre_activations + functional.linear(equilibria, weights.A)
+        states = self.layout.activation.function(pre_activations)
+        outputs = functional.linear(states, weights.C, weights.output_bias)
+        return pre_activations, states, outputs + functional.linear(flat, weights.D)
+
+
+def state_recorder(
+    teacher: nn.Module, inputs: Tensor, *, names: Sequence[str] | None = None
+) -> StateRecorder:
+    """The recorder for ``teacher``.
+
+    Args:
+        teacher: an implicit model, or a network whose hidden states pass through activation
+            modules.
+        inputs: a first batch (m, ...); a few samples suffice.
+        names: activation modules to record, None for all; only for networks.
+
+    Raises:
+        ArgumentError: names were given for an implicit model, or the batch is empty.
+        UnsupportedModelError, ShapeError, NonFiniteError: see the recorders.
+    """
+    if len(inputs) == 0:
+        raise ArgumentError("the first batch of inputs is empty; states need at least one sample")
+    require_finite("the inputs", inputs)
+    if isinstance(teacher, ImplicitModel):
+        if names is not None:
+            raise ArgumentError(
+                f"states={list(names)} cannot be chosen for an implicit model; use states=null"
+            )
+        return ImplicitRecorder(teacher, inputs)
+    return NetworkRecorder(teacher, inputs, names)
+
+
+def require_room(run: Trace, feature_dim: int) -> None:
+    """Refuse a problem whose Gram matrix would not fit, naming the activations to choose from."""
+    if feature_dim <= MAX_FEATURES:
+        return
+    sizes = ", ".join(f"{call.name} ({call.state.shape[1]})" for call in run.calls)
+    smallest = min(run.calls, key=lambda call: call.state.shape[1]).name
+    raise UnsupportedModelError(
+        f"states and inputs together have {feature_dim:,} entries, more than {MAX_FEATURES:,}: "
+        f"their Gram matrix would take {8 * feature_dim**2 / 1e9:,.0f} GB; name fewer activations, "
+        f"e.g. teacher.states=[{smallest}]; there are {sizes}"
+    )
+
+
+def _first_forward(teacher: nn.Module, modules: dict[str, nn.Module], inputs: Tensor) -> Trace:
+    try:
+        return trace(teacher, modules, inputs)
+    except IdlError:
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ShapeError(
+            f"the teacher does not take inputs of shape {tuple(inputs.shape[1:])}: {reason}"
+        ) from error

@@ -144,6 +144,7 @@ def test_plug_ins_train(idl: Idl, tmp_path: Path) -> None:
         "model=linear",
         "optimizer=mine",
         "optimizer.lr=0.1",
+        "scheduler=constant",
         "trainer.epochs=2",
         "hydra.run.dir=run",
     )

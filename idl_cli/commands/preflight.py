@@ -133,6 +133,8 @@ def _sort_out(request: Request) -> tuple[list[Override], list[str]]:
                 f"{text}: several values are a sweep; add -m to run one job a value, or write "
                 f"{override.key_or_group}=[...] for one list"
             )
+        if override.input_line in request.command.granted:
+            continue
         found = list(_mistakes(override, request))
         problems += found
         if not found:
@@ -157,8 +159,7 @@ def _mistakes(override: Override, request: Request) -> Iterator[str]:
         return
     group = key.partition(".")[0]
     if group in command.elsewhere and group not in _groups(command):
-        if not (command.trainer == "sim" and override.input_line == "model=implicit"):
-            yield f"{override.input_line}: {command.elsewhere[group]}"
+        yield f"{override.input_line}: {command.elsewhere.get(key, command.elsewhere[group])}"
         return
     if key not in _groups(command):
         return

@@ -42,6 +42,7 @@ def run_checks() -> Iterator[Outcome]:
         ("the configuration of idl train composes", _composition),
         ("an equilibrium solves its equation", _equilibrium),
         ("the implicit gradient is that of finite differences", _gradient),
+        ("a sparse row regression is solved to its certificate", _row_regression),
         ("a model saved in a run is read back to the bit", _run_directory),
     ]
     for index in range(torch.cuda.device_count()):
@@ -58,9 +59,9 @@ def run_checks() -> Iterator[Outcome]:
 
 def _model() -> ImplicitModel:
     torch.manual_seed(0)
-    settings = {"tol": 1e-12, "max_iter": 1000}
+    solve = {"tol": 1e-12, "max_iter": 1000}
     model = ImplicitModel(
-        3, 2, 8, kappa=0.9, activation="tanh", forward=settings, backward=settings
+        3, 2, 8, kappa=0.9, bias=False, activation="tanh", forward=solve, backward=solve
     )
     return model.to(torch.float64)
 
@@ -88,6 +89,28 @@ def _gradient() -> None:
     model, inputs = _model(), _inputs().requires_grad_()
     if not torch.autograd.gradcheck(model, (inputs,), raise_exception=False):
         raise CheckError("the gradient of the prediction disagrees with finite differences")
+
+
+def _row_regression() -> None:
+    from idl_cli.sim.problem import RowBudget, RowRegression
+    from idl_cli.sim.solve import solve
+    from idl_cli.sim.solvers import ADMMSolver
+
+    random = torch.Generator().manual_seed(0)
+    features = torch.randn(40, 12, dtype=torch.float64, generator=random)
+    targets = torch.randn(40, 5, dtype=torch.float64, generator=random)
+    problem = RowRegression(
+        gram=features.T @ features,
+        cross=targets.T @ features,
+        target_square=targets.square().sum(dim=0),
+        l1=1.0,
+        budget=RowBudget(8, 0.2),  # small enough to bind
+    )
+    solution = solve(problem, ADMMSolver(), warn=False)
+    certificate = solution.certificate
+    gap = certificate.relative_gap
+    if gap is None or gap > 1e-6 or not certificate.feasible:
+        raise CheckError(f"relative gap {gap}, feasible {certificate.feasible}")
 
 
 def _run_directory() -> None:

@@ -21,6 +21,7 @@ class Command:
         target: ``"module:function"`` called with the checked settings.
         elsewhere: for keys that belong to another command, what to do instead.
         trainer: the one trainer it runs, None when it trains nothing.
+        granted: choices of groups it does not have that say what it does anyway.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Command:
     target: str
     elsewhere: Mapping[str, str]
     trainer: str | None = None
+    granted: tuple[str, ...] = ()
 
     @property
     def sections(self) -> tuple[str, ...]:
@@ -62,10 +64,12 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
             SimSettings,
             "idl_cli.commands.sim:run",
             trainer="sim",
+            granted=("model=implicit",),
             elsewhere=MappingProxyType(
                 {
                     "model": "`idl sim` always makes an implicit model, as large as the teacher's "
                     "states; other models are trained by `idl train`",
+                    "model.kappa": "κ of the model that `idl sim` makes is trainer.kappa",
                     "optimizer": "`idl sim` solves convex problems; use `idl train`",
                     "scheduler": "`idl sim` solves convex problems; use `idl train`",
                 }

@@ -94,6 +94,20 @@ def test_a_command_fixes_its_trainer() -> None:
     assert "idl sim" in sentence
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("model=rnn", "idl train"),
+        ("model.kappa=0.5", "trainer.kappa"),
+        ("optimizer=adam", "idl train"),
+        ("trainer=gradient", "idl train"),
+    ],
+)
+def test_sim_sends_to_train_what_belongs_there(override: str, said: str) -> None:
+    (sentence,) = [each for each in refuse(override, command="sim") if each.startswith(override)]
+    assert said in sentence
+
+
 def test_eval_needs_a_run_and_takes_a_dataset() -> None:
     assert refuse(command="eval") == ["run: missing; give run=VALUE, a text"]
     accepted = accept("run=there", command="eval")

@@ -115,12 +115,13 @@ class Preprocessing:
         """Return the map with its statistics already on a device: the form for many batches."""
         dtype = torch.get_default_dtype() if dtype is None else dtype
         shape, divisor, normalized = self.input_shape, self.divisor, self.normalize != "none"
-        mean, std = (
+        exact_mean, exact_std = (
             torch.tensor(entries, dtype=torch.float64)
             .reshape(self.statistics_shape if normalized else (0,))
-            .to(device=device, dtype=dtype)
+            .to(device=device)
             for entries in (self.mean, self.std)
         )
+        mean, std = exact_mean.to(dtype), exact_std.to(dtype)
 
         def apply(inputs: Tensor) -> Tensor:
             if tuple(inputs.shape[1:]) != shape:
@@ -128,7 +129,11 @@ class Preprocessing:
                     f"samples have shape {tuple(inputs.shape[1:])}, but the preprocessing was"
                     f" fitted on samples of shape {shape}"
                 )
-            values = inputs.to(device=device, non_blocking=True).to(dtype)
+            values = inputs.to(device=device, non_blocking=True)
+            if normalized and values.dtype == torch.float64:
+                # Rounding first would cost the digits of samples whose mean is large.
+                return ((values / divisor - exact_mean) / exact_std).to(dtype)
+            values = values.to(dtype)
             if divisor != 1.0:
                 values = values / divisor
             return (values - mean) / std if normalized else values

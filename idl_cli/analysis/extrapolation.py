@@ -66,6 +66,10 @@ def error_curves(
     axis.axvline(training, color="0.5", linewidth=0.9, label=f"training range (f = {training:g})")
     axis.set_xscale("log")
     axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    if high < 10 * low:  # a decade at least, so that a flat curve looks flat
+        middle = (low * high) ** 0.5
+        axis.set_ylim(middle / 10**0.5, middle * 10**0.5)
     if len(positive) < len(every):
         axis.set_ylim(bottom=floor)
         error_label += f" (zeros at {floor:.1g})"

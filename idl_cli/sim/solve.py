@@ -16,7 +16,15 @@ from idl_cli.errors import ArgumentError, ConvergenceWarning, IgnoredOptionWarni
 from idl_cli.sim.certificate import Certificate, certify, row_gaps
 from idl_cli.sim.problem import RowRegression
 from idl_cli.sim.rounding import round_feasible
-from idl_cli.sim.solvers.base import BUDGET, L1, L2, BaseSolver, Progress, SolverResult
+from idl_cli.sim.solvers.base import (
+    BUDGET,
+    L1,
+    L2,
+    BaseSolver,
+    LowRankFactors,
+    Progress,
+    SolverResult,
+)
 
 Status = Literal["optimal", "at_precision", "inexact", "stationary", "unconstrained", "failed"]
 
@@ -56,6 +64,7 @@ class Solution:
         history: one entry a call of the monitor.
         ignored: parts of the problem the solver did not honour, of l1, l2, budget.
         notes: what the solver wants the user to know.
+        factors: the budgeted part as L Rᵀ in float64, from a solver that restricts its rank.
     """
 
     weights: Tensor
@@ -68,6 +77,7 @@ class Solution:
     history: tuple[HistoryEntry, ...]
     ignored: tuple[str, ...]
     notes: tuple[str, ...]
+    factors: LowRankFactors | None = None
 
 
 def warn_ignored(solver: BaseSolver, *, l1: float, l2: float, budget: bool) -> tuple[str, ...]:
@@ -148,9 +158,14 @@ def solve(
         )
     weights, notes = judge.settle(result)
     certificate = certify(problem, weights, tol=tol)
-    status = _status(certificate, ignored)
+    status = _status(certificate, ignored, result.stationary)
     if status == "inexact" and warn:
-        warnings.warn(_inexact_message(solver, certificate, tol), ConvergenceWarning, stacklevel=2)
+        message = (
+            _inexact_message(solver, certificate, tol)
+            if result.stationary is None
+            else f"{type(solver).__name__} stopped before a stationary point: raise solver.max_iter"
+        )
+        warnings.warn(message, ConvergenceWarning, stacklevel=2)
     stored = round_feasible(weights, problem.budget, dtype)
     return Solution(
         weights=weights,
@@ -163,6 +178,7 @@ def solve(
         history=tuple(judge.history),
         ignored=ignored,
         notes=notes,
+        factors=result.factors,
     )
 
 
@@ -225,10 +241,14 @@ class _Judge:
         return self._best[1], (*result.notes, note)
 
 
-def _status(certificate: Certificate, ignored: tuple[str, ...]) -> Status:
+def _status(certificate: Certificate, ignored: tuple[str, ...], stationary: bool | None) -> Status:
     if certificate.status == "failed":
         return "failed"
-    return "unconstrained" if ignored else certificate.status
+    if ignored:
+        return "unconstrained"
+    if stationary is None:
+        return certificate.status
+    return "stationary" if stationary and certificate.feasible else "inexact"
 
 
 def _inexact_message(solver: BaseSolver, certificate: Certificate, tol: float) -> str:

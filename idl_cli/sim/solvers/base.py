@@ -50,8 +50,8 @@ class LowRankFactors:
     """A = left @ right.T, kept apart.
 
     Attributes:
-        left: L (rows, rank), rows in the l1 ball of the budget's radius.
-        right: R (count, rank), columns of Rᵀ... rows of Rᵀ in the unit l1 ball.
+        left: L (rows, rank), every row in the l1 ball of the budget's radius.
+        right: R (count, rank), every column in the unit l1 ball.
     """
 
     left: Tensor
@@ -67,12 +67,16 @@ class SolverResult:
         iterations: steps taken, in the solver's own unit (documented by its class).
         notes: sentences the user should see, e.g. that a fallback was used.
         factors: the low-rank form of the budgeted part, when the solver kept one.
+        stationary: None when the solver minimised the convex problem, which the certificate judges.
+            When it restricted the weights to a set that is not convex: whether it reached a
+            stationary point there, which is the most that can be claimed.
     """
 
     weights: Tensor
     iterations: int
     notes: tuple[str, ...] = ()
     factors: LowRankFactors | None = None
+    stationary: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

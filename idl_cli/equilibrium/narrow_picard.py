@@ -1,19 +1,20 @@
 """Picard iterations for many samples of few states, as the steps of a recurrence have them.
 
 For a few dozen states an iteration takes microseconds, and what stands around it decides the time.
-Two things differ from the general driver (``fixed_point``), its results do not: the same relative
-residual of each sample, the same freezing at the first check that a sample passes, the same checks
-whatever the batch.
+The stopping rule is that of the general driver (``fixed_point``): the relative residual of each
+sample. What differs:
 
 - Tensors are (m, n) with the states apart in memory and the samples of one state side by side
   (``state_major``): maxima over the states are then vector operations. For 10,000 samples of 20
-  states they take a twentieth of their time.
-- Finished samples are held with a mask while they are the minority, and left out once they are not:
-  gathering columns costs as much as an iteration.
+  states they take a twentieth of the time.
+- A sample that has converged is iterated on with the others, and only becomes more accurate, until
+  the unfinished ones are the minority and go on alone: setting samples aside costs about as much
+  as an iteration. So a sample's value depends on its batch, within the tolerance.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,7 @@ from idl_cli.equilibrium.fixed_point import (
     SampleMap,
     SolveStatus,
 )
+from idl_cli.equilibrium.operators import Operator
 
 # Unfinished samples go on alone once no more than this share of those iterated on is unfinished.
 _COMPACTION_SHARE = 0.5
@@ -35,14 +37,31 @@ def state_major(samples: int, states: int, like: Tensor) -> Tensor:
     return like.new_empty(states, samples).t()
 
 
-def as_state_major(x: Tensor) -> Tensor:
-    """Return x (m, n) in that layout, copied where it is not."""
-    return x.t().contiguous().t()
-
-
 def select(x: Tensor, samples: Tensor) -> Tensor:
-    """Return the rows of x (m, n) at these indices (k,), in the same layout."""
+    """Return the rows of x (m, n) at these indices (k,), state-major."""
     return x.t().index_select(1, samples).t()
+
+
+@torch.no_grad()
+def least_iterations(operator: Operator, tol: float) -> int:
+    """Estimate from A alone how many iterations a solve takes at least, to look no earlier.
+
+    If half of the states are active and A were a random matrix, an iteration would contract by
+    about ‖A‖_F / √(2n) (the circular law); trained matrices have directions that contract slower.
+
+    Args:
+        operator: A.
+        tol: the tolerance, in (0, 1).
+    """
+    if len(operator.factors) == 1:
+        norm = torch.linalg.matrix_norm(operator.factors[0])
+    else:
+        left, right = operator.factors
+        norm = ((left.t() @ left) * (right.t() @ right)).sum().clamp(min=0).sqrt()
+    rate = float(norm) / math.sqrt(2 * operator.size)
+    if not 0 < rate < 1 or not tol < 1:
+        return 2
+    return max(2, min(int(math.log(tol) / math.log(rate)), 20))
 
 
 @torch.no_grad()
@@ -63,31 +82,24 @@ def solve_narrow(
         scale: what each sample's ‖f(x) − x‖∞ is divided by (m,); 1 + ‖x‖∞ where it is None.
         first_check: the first iteration whose residual is looked at, >= 1.
     """
-    found = _iterate(function, start, settings, scale, 0, min(first_check, settings.max_iter))
-    converged = found.residuals <= settings.tol
-    if not found.unfinished:
-        status = SolveStatus.CONVERGED
-    elif bool(found.residuals.isfinite().all()):
-        status = SolveStatus.MAX_ITERATIONS
-    else:
-        status = SolveStatus.NON_FINITE
-    return FixedPointResult(found.value, found.iterations, found.residuals, converged, status)
+    found = _iterate(function, start, settings, scale, 0, first_check)
+    value, residuals, iterations = found.value, found.residuals, found.iterations
+    if found.converged:
+        every = torch.ones(len(value), dtype=torch.bool, device=value.device)
+        return FixedPointResult(value, iterations, residuals, every, SolveStatus.CONVERGED)
+    finite = bool(residuals.isfinite().all())
+    status = SolveStatus.MAX_ITERATIONS if finite else SolveStatus.NON_FINITE
+    return FixedPointResult(value, iterations, residuals, residuals <= settings.tol, status)
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Found:
-    """Values, residuals and iterations of a solve, and whether any sample missed the tolerance."""
+    """Values, residuals and iterations of a solve, and whether every sample converged."""
 
     value: Tensor
     residuals: Tensor
     iterations: Tensor
-    unfinished: bool
-
-    def overwrite(self, x: Tensor, residual: Tensor, iteration: int, pending: Tensor) -> None:
-        """Write down the present iterates of the samples that had not finished before."""
-        torch.where(pending[:, None], x, self.value, out=self.value)
-        torch.where(pending, residual, self.residuals, out=self.residuals)
-        self.iterations.masked_fill_(pending, iteration)
+    converged: bool
 
 
 def _iterate(
@@ -99,64 +111,42 @@ def _iterate(
     next_check: int,
 ) -> _Found:
     samples, states = x.shape
-    buffers = (state_major(samples, states, x), state_major(samples, states, x))
-    found: _Found | None = None
-    pending: Tensor | None = None  # samples not yet finished; None for all
+    image, spare = (state_major(samples, states, x) for _ in range(2))
+    limit, tol = settings.max_iter, settings.tol
     while True:
         iteration += 1
-        image = function(x, buffers[iteration % 2])
-        if iteration < next_check:
-            x = image
+        following = function(x, image)
+        if iteration < next_check and iteration < limit:
+            x, image, spare = following, spare, image
             continue
-        next_check = min(iteration + max(2, iteration // 5), settings.max_iter)
-        residual = _residual(x, image, scale)
-        missed = ~(residual <= settings.tol)  # a NaN misses it too, and is given up
-        running = missed & residual.isfinite() if iteration < settings.max_iter else None
-        count = 0
-        if running is not None:
-            if pending is not None:
-                running &= pending
-            count = int(running.sum())
-        if found is None or pending is None:
+        residual = _residual(x, following, scale)
+        running = residual > tol
+        count = int(torch.count_nonzero(running))
+        if count == 0 or iteration >= limit:
+            # A NaN residual is not above the tolerance: that sample is finished, and failed.
             iterations = torch.full((samples,), iteration, device=x.device)
-            found = _Found(x if count == 0 else x.clone(), residual, iterations, False)
-        else:
-            found.overwrite(x, residual, iteration, pending)
-        if running is None or count == 0:
-            found.unfinished = bool((~(found.residuals <= settings.tol)).any())
-            return found
-        pending = running
+            converged = count == 0 and bool(residual.amax() <= tol)
+            return _Found(x, residual, iterations, converged)
+        next_check = iteration + max(2, iteration // 5)
         if count <= _COMPACTION_SHARE * samples:
-            return _go_on_alone(
-                function, image, settings, scale, iteration, next_check, found, running
-            )
-        x = image
-
-
-def _go_on_alone(
-    function: SampleMap,
-    image: Tensor,
-    settings: FixedPointSettings,
-    scale: Tensor | None,
-    iteration: int,
-    next_check: int,
-    found: _Found,
-    running: Tensor,
-) -> _Found:
+            break
+        x, image, spare = following, spare, image
     kept = running.nonzero().squeeze(1)
     rest = _iterate(
         function.restrict(kept),
-        select(image, kept),
+        select(following, kept),
         settings,
         None if scale is None else scale[kept],
         iteration,
         next_check,
     )
-    found.value.index_copy_(0, kept, rest.value)
-    found.residuals.index_copy_(0, kept, rest.residuals)
-    found.iterations.index_copy_(0, kept, rest.iterations)
-    found.unfinished = bool((~(found.residuals <= settings.tol)).any())
-    return found
+    iterations = torch.full((samples,), iteration, device=x.device)
+    return _Found(
+        x.clone().index_copy_(0, kept, rest.value),
+        residual.index_copy_(0, kept, rest.residuals),
+        iterations.index_copy_(0, kept, rest.iterations),
+        rest.converged and bool(residual.isfinite().all()),
+    )
 
 
 def _residual(x: Tensor, image: Tensor, scale: Tensor | None) -> Tensor:

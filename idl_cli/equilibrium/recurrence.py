@@ -36,8 +36,13 @@ from idl_cli.equilibrium.implicit_gradient import (
     solve_adjoint,
     solve_state,
 )
-from idl_cli.equilibrium.narrow_picard import as_state_major, select, solve_narrow, state_major
-from idl_cli.equilibrium.operators import Operator
+from idl_cli.equilibrium.narrow_picard import (
+    least_iterations,
+    select,
+    solve_narrow,
+    state_major,
+)
+from idl_cli.equilibrium.operators import DenseOperator, Operator
 from idl_cli.errors import ArgumentError, ShapeError
 
 
@@ -172,24 +177,37 @@ class _AdjointMap(SampleMap):
 
 
 def _solve_step(
-    problem: EquilibriumProblem, operator: Operator, offset: Tensor, start: Tensor | None
+    problem: EquilibriumProblem,
+    operator: Operator,
+    offset: Tensor,
+    start: Tensor | None,
+    first_check: int,
 ) -> FixedPointResult:
     if operator.nilpotent or problem.forward.method != "picard":
         return solve_state(problem, operator, offset, start)
     if start is None:
         start = problem.activation.function(offset)
-    return solve_narrow(_StateMap(operator, offset, problem.activation), start, problem.forward)
+    function = _StateMap(operator, offset, problem.activation)
+    return solve_narrow(function, start, problem.forward, first_check=first_check)
 
 
 def _solve_adjoint_step(
-    problem: EquilibriumProblem, operator: Operator, slopes: Tensor, gradient: Tensor
+    problem: EquilibriumProblem,
+    operator: Operator,
+    slopes: Tensor,
+    gradient: Tensor,
+    first_check: int,
 ) -> FixedPointResult:
     if operator.nilpotent or problem.backward.method != "picard":
         return solve_adjoint(problem, operator, slopes, gradient)
     scale = gradient.abs().amax(dim=1).add_(torch.finfo(gradient.dtype).tiny)
-    settings = problem.backward.fixed_point_settings()
-    function = _AdjointMap(operator, slopes, gradient)
-    return solve_narrow(function, slopes * gradient, settings, scale=scale)
+    return solve_narrow(
+        _AdjointMap(operator, slopes, gradient),
+        slopes * gradient,
+        problem.backward.fixed_point_settings(),
+        scale=scale,
+        first_check=first_check,
+    )
 
 
 class _Recurrence(torch.autograd.Function):
@@ -207,115 +225,124 @@ class _Recurrence(torch.autograd.Function):
     ) -> Tensor:
         problem = recurrence.problem
         operator = problem.operator_type(*factors)
-        rows = len(state_offset)
-        offsets = state_major(rows, operator.size, state_offset)
-        x = state_major(rows, operator.size, state_offset)
-        outputs = state_major(rows, initial.shape[1], state_offset)
+        rows, size, width = len(state_offset), operator.size, initial.shape[1]
+        first_check = least_iterations(operator, problem.forward.tol)
+        offsets = state_major(rows, size, state_offset)
+        outputs = state_major(rows, width, state_offset)
+        # [x_t, h_{t-1}] side by side, so that both weights of h_t are one product.
+        pairs = state_major(rows, size + width, state_offset)
+        into_output = _both(readout, direct, dim=1).t()
+        into_state = feedback.t()
         h, start = initial, None
         solves: list[FixedPointResult] = []
         for first, last in recurrence.steps():
-            before, offset = h[: last - first], offsets[first:last]
-            torch.addmm(state_offset[first:last], before, feedback.t(), out=offset)
-            if start is not None:
-                start = start[: last - first]
-            solves.append(_solve_step(problem, operator, offset, start))
-            start = x[first:last].copy_(solves[-1].value)
+            samples = last - first
+            pair, offset = pairs[first:last], offsets[first:last]
+            before = pair[:, size:].copy_(h[:samples])
+            torch.addmm(state_offset[first:last], before, into_state, out=offset)
+            solve = _solve_step(
+                problem, operator, offset, None if start is None else start[:samples], first_check
+            )
+            solves.append(solve)
+            start = pair[:, :size].copy_(solve.value)
             h = outputs[first:last]
-            torch.addmm(output_offset[first:last], start, readout.t(), out=h)
-            if direct is not None:
-                h.addmm_(before, direct.t())
+            torch.addmm(output_offset[first:last], pair, into_output, out=h)
         if problem.statistics is not None:
-            problem.statistics.record_forward(_joined(solves, x))
+            problem.statistics.record_forward(_joined(solves, pairs[:, :size]))
         ctx.recurrence = recurrence
-        ctx.save_for_backward(offsets, x, outputs, initial, feedback, readout, direct, *factors)
+        ctx.save_for_backward(offsets, pairs, feedback, readout, direct, *factors)
         return outputs
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         recurrence: Recurrence = ctx.recurrence
         problem = recurrence.problem
-        offsets, x, outputs, initial, feedback, readout, direct, *factors = ctx.saved_tensors
-        _, for_state, for_output, for_initial, for_feedback, for_readout, for_direct, *for_a = (
-            ctx.needs_input_grad
-        )
+        offsets, pairs, feedback, readout, direct, *factors = ctx.saved_tensors
+        _, for_state, for_output, for_initial, *for_weights = ctx.needs_input_grad
+        size = offsets.shape[1]
         with torch.no_grad():
             operator = problem.operator_type(*factors)
+            x = pairs[:, :size]
             slopes = problem.activation.derivative(operator.apply(x, offsets))
-            total = as_state_major(gradients[0].clone())
-            v, carried = _adjoints(recurrence, operator, slopes, total, feedback, readout, direct)
-            previous = _previous(recurrence, outputs, initial)
-            pulled = operator.factor_gradients(v, x, for_a)
+            # [v_t, γ_t] side by side, like [x_t, h_{t-1}]: the gradients of E, C and F, and of a
+            # full A, are the four blocks of one product over the whole sequence.
+            adjoints = state_major(len(pairs), pairs.shape[1], pairs)
+            adjoints[:, size:] = gradients[0]
+            carried = _run_back(recurrence, operator, slopes, adjoints, feedback, readout, direct)
+            v, gamma = adjoints[:, :size], adjoints[:, size:]
+            blocks = adjoints.t() @ pairs if any(for_weights) else pairs.new_empty(0, 0)
+            weights = (blocks[:size, size:], blocks[size:, :size], blocks[size:, size:])
+            if isinstance(operator, DenseOperator):
+                pulled: tuple[Tensor | None, ...] = (blocks[:size, :size],)
+            else:
+                pulled = operator.factor_gradients(v, x, for_weights[3:])
+            needed = zip(for_weights, (*weights, *pulled), strict=True)
             results = (
                 v if for_state else None,
-                total if for_output else None,
+                gamma if for_output else None,
                 carried if for_initial else None,
-                v.t() @ previous if for_feedback else None,
-                total.t() @ x if for_readout else None,
-                total.t() @ previous if for_direct else None,
-                *pulled,
+                *(gradient if wanted else None for wanted, gradient in needed),
             )
         if torch.is_grad_enabled():
             results = refuse_second_derivative(results)
         return None, *results
 
 
-def _adjoints(
+def _run_back(
     recurrence: Recurrence,
     operator: Operator,
     slopes: Tensor,
-    total: Tensor,
+    adjoints: Tensor,
     feedback: Tensor,
     readout: Tensor,
     direct: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Run backwards through time.
+) -> Tensor:
+    """Run backwards through time, and fill in [v, γ] of every step.
 
     Args:
         recurrence: layout and settings.
         operator: A.
         slopes: φ′ at every step (rows, n).
-        total: ∂loss/∂h of every step's own (rows, h); what comes back through time is added to it.
+        adjoints: [v, γ] (rows, n + h), overwritten; γ holds ∂loss/∂h of every step's own, to which
+            is added what comes back through time.
         feedback: E.
         readout: C.
         direct: F.
 
     Returns:
-        v (rows, n) and ∂loss/∂h_0 (samples, h).
+        ∂loss/∂h_0 (samples, h).
     """
-    problem = recurrence.problem
+    problem, size = recurrence.problem, operator.size
     exact = operator.nilpotent or problem.backward.method != "jacobian_free"
+    first_check = least_iterations(operator, problem.backward.tol)
+    carried = state_major(recurrence.batch_sizes[0], readout.shape[0], slopes).zero_()
+    back = _both(feedback, direct, dim=0)
     solves: list[FixedPointResult] = []
-    adjoints = state_major(len(total), operator.size, total)
-    carried = state_major(recurrence.batch_sizes[0], total.shape[1], total).zero_()
     steps = recurrence.steps()
     for step in range(len(steps) - 1, -1, -1):
         first, last = steps[step]
-        gamma, v = total[first:last], adjoints[first:last]
-        pulled = torch.mm(gamma, readout, out=state_major(last - first, operator.size, total))
+        pair, slope = adjoints[first:last], slopes[first:last]
+        pulled = torch.mm(pair[:, size:], readout, out=state_major(last - first, size, slopes))
         if exact:
-            solves.append(_solve_adjoint_step(problem, operator, slopes[first:last], pulled))
-            v.copy_(solves[-1].value)
+            solve = _solve_adjoint_step(problem, operator, slope, pulled, first_check)
+            solves.append(solve)
+            pair[:, :size] = solve.value
         else:
-            torch.mul(pulled, slopes[first:last], out=v)
-        if not recurrence.passes_gradient(step):
-            continue
-        target = carried if step == 0 else total[slice(*steps[step - 1])]
-        target[: last - first].addmm_(v, feedback)
-        if direct is not None:
-            target[: last - first].addmm_(gamma, direct)
+            torch.mul(pulled, slope, out=pair[:, :size])
+        if recurrence.passes_gradient(step):
+            target = carried if step == 0 else adjoints[slice(*steps[step - 1]), size:]
+            target[: last - first].addmm_(pair, back)
     if solves and problem.statistics is not None:
-        problem.statistics.record_backward(_joined(solves[::-1], adjoints))
-    return adjoints, carried
+        problem.statistics.record_backward(_joined(solves[::-1], adjoints[:, :size]))
+    return carried
 
 
-def _previous(recurrence: Recurrence, outputs: Tensor, initial: Tensor) -> Tensor:
-    """Return h_{t-1} for every row (rows, h)."""
-    previous = state_major(len(outputs), outputs.shape[1], outputs)
-    previous[: len(initial)] = initial
-    steps = recurrence.steps()
-    for (before, _), (first, last) in pairwise(steps):
-        previous[first:last] = outputs[before : before + last - first]
-    return previous
+def _both(weight: Tensor, direct: Tensor | None, dim: int) -> Tensor:
+    """Return C or E with F beside or below it, zeros for an F that is not there."""
+    if direct is None:
+        width = weight.shape[1 - dim]
+        direct = weight.new_zeros(width, width)
+    return torch.cat((weight, direct), dim=dim)
 
 
 def _joined(solves: list[FixedPointResult], value: Tensor) -> FixedPointResult:

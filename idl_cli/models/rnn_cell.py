@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from idl_cli.equilibrium.conditions import WellPosedness
 from idl_cli.equilibrium.fixed_point import FixedPointSettings
@@ -110,18 +109,14 @@ class ImplicitRNNCell(nn.Module):
             truncate: steps that a gradient flows back at most; None for all.
             statistics: where the solves are counted; the model's own where it is None.
         """
-        model = self.model
-        p = self.input_dim
-        feedback = model.B[:, p:]
-        state_offset = functional.linear(rows, model.B[:, :p], model.state_bias)
-        direct: Tensor | None = None
+        model, p = self.model, self.input_dim
+        direct = None if model.D is None else model.D[:, p:]
         if model.D is None:
             output_offset = rows.new_zeros(len(rows), self.hidden_dim)
             if model.output_bias is not None:
                 output_offset = output_offset + model.output_bias
         else:
-            direct = model.D[:, p:]
-            output_offset = functional.linear(rows, model.D[:, :p], model.output_bias)
+            output_offset = _affine(rows, model.D[:, :p], model.output_bias)
         operator = model.operator()
         problem = EquilibriumProblem(
             type(operator),
@@ -132,11 +127,18 @@ class ImplicitRNNCell(nn.Module):
         )
         return implicit_recurrence(
             operator,
-            state_offset,
+            _affine(rows, model.B[:, :p], model.state_bias),
             output_offset,
             initial,
-            feedback,
+            model.B[:, p:],
             model.C,
             direct,
             Recurrence(problem, batch_sizes, truncate),
         )
+
+
+def _affine(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the images (rows, k) of rows, each of the k values of all rows side by side."""
+    if bias is None:
+        return torch.mm(weight, rows.t()).t()
+    return torch.addmm(bias[:, None], weight, rows.t()).t()

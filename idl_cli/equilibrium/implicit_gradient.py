@@ -23,6 +23,7 @@ from idl_cli.equilibrium.fixed_point import (
     solve_fixed_point,
 )
 from idl_cli.equilibrium.operators import Operator
+from idl_cli.equilibrium.precision import without_autocast
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ArgumentError, ShapeError
 
@@ -128,7 +129,8 @@ def equilibrium(
         backward or AdjointSettings(),
         statistics,
     )
-    x: Tensor = _Equilibrium.apply(offset, start, problem, *operator.factors)  # type: ignore[no-untyped-call]
+    with without_autocast(offset.device.type):
+        x: Tensor = _Equilibrium.apply(offset, start, problem, *operator.factors)  # type: ignore[no-untyped-call]
     return x
 
 
@@ -230,7 +232,7 @@ class _Equilibrium(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         problem: EquilibriumProblem = ctx.problem
         offset, x, *factors = ctx.saved_tensors
-        with torch.no_grad():
+        with torch.no_grad(), without_autocast(x.device.type):
             operator = problem.operator_type(*factors)
             slopes = problem.activation.derivative(operator.apply(x, offset))
             if problem.backward.method == "jacobian_free" and not operator.nilpotent:

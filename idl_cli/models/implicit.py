@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -24,6 +23,7 @@ from idl_cli.equilibrium.operators import (
     Operator,
     StrictlyUpperTriangularOperator,
 )
+from idl_cli.equilibrium.precision import without_autocast
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ArgumentError, ShapeError, WellPosednessWarning
 from idl_cli.models.base import JSONValue, TrainableModel
@@ -402,7 +402,7 @@ class ImplicitModel(TrainableModel):
         return self._equilibrium(u, start)
 
     def _equilibrium(self, u: Tensor, start: Tensor | None) -> Tensor:
-        with _without_autocast(u.device.type):
+        with without_autocast(u.device.type):
             offset = functional.linear(u.to(self.B.dtype), self.B, self.state_bias)
             return equilibrium(
                 self.operator(),
@@ -413,16 +413,6 @@ class ImplicitModel(TrainableModel):
                 start=start,
                 statistics=self._solve_statistics,
             )
-
-
-@contextmanager
-def _without_autocast(device_type: str) -> Iterator[None]:
-    """Keep the parameters' precision: an iteration rounded to bf16 cannot reach its tolerance."""
-    if not torch.is_autocast_enabled(device_type):
-        yield
-        return
-    with torch.autocast(device_type, enabled=False):
-        yield
 
 
 def _check_architecture(

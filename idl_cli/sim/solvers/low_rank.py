@@ -1,0 +1,212 @@
+"""Row regression with the budgeted weights of low rank, A = L Rᵀ, by accelerated block steps.
+
+What is minimised, over L (rows, rank), R (count, rank) and the other weights B:
+
+    F(L, R, B) = ½‖[L Rᵀ  B] S − Z‖²_F + λ(‖L‖₁ + ‖B‖₁)  (+ ½ l2 ‖[L Rᵀ  B]‖²_F)
+    subject to  ‖L_i‖₁ ≤ κ for every row i of L,  ‖R_k‖₁ ≤ 1 for every column k of R.
+
+Both constraints together give ‖A_i‖₁ ≤ Σ_k |L_ik| ‖R_k‖₁ ≤ κ. The penalty weighs a factor, as the
+published low-rank SIM does, because the l1 norm of a product has no prox; with ‖R_k‖₁ ≤ 1 it bounds
+that norm, ‖A‖₁ ≤ ‖L‖₁, so that F is never below the objective of the row problem and λ has the same
+unit. From A = B = 0, where the two agree, neither ends above its start.
+
+Each block has an exact prox; L, R, B take their steps in turn (Bolte, Sabach, Teboulle, "Proximal
+alternating linearized minimization", Math. Program. 146, 2014) from extrapolated points (Pock,
+Sabach, "Inertial proximal alternating linearized minimization", SIAM J. Imaging Sci. 9(4), 2016),
+and a step that raises F is taken again without extrapolation, which cannot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from idl_cli.sim.problem import RowBudget, RowRegression
+from idl_cli.sim.prox import prox_rows
+from idl_cli.sim.solvers.accelerated import largest_eigenvalue
+from idl_cli.sim.solvers.base import LowRankFactors
+from idl_cli.sim.solvers.scaling import ScaledProblem
+
+_RIDGE = 1e-8
+"""Of the least-squares fit that the first directions are taken from: they need no precision."""
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """A point, in coordinates where every feature has the same second moment.
+
+    Attributes:
+        left: L (rows, rank).
+        right: Rᵀ (rank, count).
+        rest: B (rows, D − count).
+    """
+
+    left: Tensor
+    right: Tensor
+    rest: Tensor
+
+    def extrapolated(self, previous: Blocks, inertia: float) -> Blocks:
+        """This point, moved on by ``inertia`` times the last step."""
+        return Blocks(
+            torch.lerp(previous.left, self.left, 1 + inertia),
+            torch.lerp(previous.right, self.right, 1 + inertia),
+            torch.lerp(previous.rest, self.rest, 1 + inertia),
+        )
+
+
+class LowRankRows:
+    """Block steps on F; deterministic.
+
+    Args:
+        problem: with a budget.
+        budget: the problem's.
+        rank: number of columns of L and R, at least 1.
+    """
+
+    def __init__(self, problem: RowRegression, budget: RowBudget, rank: int) -> None:
+        count = budget.count
+        scaled = ScaledProblem.of(problem)
+        self._scaled = scaled
+        self._l1 = problem.l1
+        self._left_budget = RowBudget(rank, budget.radius)
+        self._right_budget = RowBudget(count, 1.0)
+        self._offset = 0.5 * float(problem.target_square.sum())
+        self._gram, self._rest_gram = scaled.gram[:count, :count], scaled.gram[count:, count:]
+        self._mixed = scaled.gram[:count, count:]
+        self._cross, self._rest_cross = scaled.cross[:, :count], scaled.cross[:, count:]
+        self._cost, self._rest_cost = scaled.cost[:count], scaled.cost[count:]
+        self._lipschitz = largest_eigenvalue(self._gram)
+        self._rest_lipschitz = largest_eigenvalue(self._rest_gram)
+        self._current = Blocks(
+            left=self._cross.new_zeros(problem.rows, rank),
+            right=self._directions(rank),
+            rest=torch.zeros_like(self._rest_cross),
+        )
+        self._previous = self._current
+        self._momentum = 1.0
+        self._value = self._offset
+
+    @property
+    def weights(self) -> Tensor:
+        """[L Rᵀ  B] in the problem's own coordinates (rows, D) float64."""
+        point = self._current
+        return self._scaled.to_weights(torch.cat([point.left @ point.right, point.rest], dim=1))
+
+    @property
+    def factors(self) -> LowRankFactors:
+        """L and R in the problem's own coordinates."""
+        return LowRankFactors(self._current.left, (self._current.right * self._cost).T)
+
+    def step(self) -> bool:
+        """Move all blocks once.
+
+        Returns:
+            False when no step lowers F in floating point; the point is then left as it is.
+        """
+        following = 0.5 * (1 + (1 + 4 * self._momentum**2) ** 0.5)
+        inertia = (self._momentum - 1) / following
+        trial = self._sweep(self._current.extrapolated(self._previous, inertia))
+        value = self._objective(trial)
+        if value > self._value:
+            following = 1.0
+            trial = self._sweep(self._current)
+            value = self._objective(trial)
+            if not value < self._value:
+                self._momentum = 1.0
+                self._previous = self._current
+                return False
+        self._previous, self._current = self._current, trial
+        self._momentum, self._value = following, value
+        return True
+
+    def stationarity(self) -> float:
+        """How far from a stationary point of F: 0 exactly at one, free of units.
+
+        A block's prox-gradient mapping, relative to the larger of the two terms it is a difference
+        of: the pull on the block, and the block in the metric of its step; of the worst block.
+        """
+        point = self._current
+        steps = (
+            (point.left, self._left_step(point.left, point)),
+            (point.right, self._right_step(point.right, point)),
+            (point.rest, self._rest_step(point.rest, point)),
+        )
+        worst = 0.0
+        for block, step in steps:
+            if block.numel() == 0:
+                continue
+            mapping = float((step.metric * (block - step.block)).abs().max())
+            terms = torch.stack([step.pull.abs().max(), (step.metric * block).abs().max()])
+            worst = max(worst, mapping / float(terms.max()) if mapping > 0 else 0.0)
+        return worst
+
+    def _sweep(self, start: Blocks) -> Blocks:
+        left = self._left_step(start.left, start).block
+        point = Blocks(left, start.right, start.rest)
+        point = Blocks(left, start.right, self._rest_step(start.rest, point).block)
+        return Blocks(left, self._right_step(start.right, point).block, point.rest)
+
+    def _left_step(self, left: Tensor, point: Blocks) -> _Step:
+        curvature = point.right @ self._gram @ point.right.T
+        pull = (self._cross - point.rest @ self._mixed.T) @ point.right.T
+        metric = _dominating(curvature)
+        # Coordinates in which the metric is the identity, so that the prox stays exact.
+        unit = metric.sqrt()
+        moved = left * unit + (pull - left @ curvature) / unit
+        block = prox_rows(moved, self._l1, self._left_budget, 1.0 / unit) / unit
+        return _Step(block, metric, pull)
+
+    def _right_step(self, right: Tensor, point: Blocks) -> _Step:
+        curvature = point.left.T @ point.left
+        pull = point.left.T @ (self._cross - point.rest @ self._mixed.T)
+        metric = self._lipschitz * _dominating(curvature)[:, None]
+        moved = right + (pull - curvature @ right @ self._gram) / metric
+        return _Step(prox_rows(moved, 0.0, self._right_budget, self._cost), metric, pull)
+
+    def _rest_step(self, rest: Tensor, point: Blocks) -> _Step:
+        pull = self._rest_cross - point.left @ (point.right @ self._mixed)
+        metric = self._rest_cross.new_tensor(self._rest_lipschitz)
+        moved = rest + (pull - rest @ self._rest_gram) / metric
+        return _Step(prox_rows(moved, self._l1 / metric, None, self._rest_cost), metric, pull)
+
+    def _objective(self, point: Blocks) -> float:
+        product = point.left @ point.right
+        gradient = 0.5 * (product @ self._gram) + point.rest @ self._mixed.T - self._cross
+        value = self._offset + float((gradient * product).sum())
+        rest = 0.5 * (point.rest @ self._rest_gram) - self._rest_cross
+        value += float((rest * point.rest).sum())
+        norm = float(point.left.abs().sum()) + float(point.rest.abs().sum(dim=0) @ self._rest_cost)
+        return value + self._l1 * norm
+
+    def _directions(self, rank: int) -> Tensor:
+        """Rᵀ of the least-squares fit of this rank (reduced-rank regression), with unit norms."""
+        gram = self._scaled.gram.clone()
+        gram.diagonal().add_(_RIDGE * self._lipschitz)
+        fit = torch.linalg.solve(gram, self._scaled.cross.T).T[:, : self._gram.shape[0]]
+        _, vectors = torch.linalg.eigh(fit @ self._gram @ fit.T)
+        directions = vectors[:, -rank:].T @ fit
+        norms = directions.abs() @ self._cost
+        return directions / torch.where(norms > 0, norms, 1.0)[:, None]
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """A prox-gradient step of one block.
+
+    Attributes:
+        block: where it leads.
+        metric: diagonal that dominates the block's curvature, broadcast over the block.
+        pull: minus the gradient with the block at zero.
+    """
+
+    block: Tensor
+    metric: Tensor
+    pull: Tensor
+
+
+def _dominating(curvature: Tensor) -> Tensor:
+    """A diagonal matrix >= a positive semi-definite one (Gershgorin), positive throughout."""
+    bound = curvature.abs().sum(dim=1)
+    return torch.where(bound > 0, bound, 1.0)

@@ -186,7 +186,7 @@ class LowRankRows:
         gram.diagonal().add_(_RIDGE * self._lipschitz)
         fit = torch.linalg.solve(gram, self._scaled.cross.T).T[:, : self._gram.shape[0]]
         _, vectors = torch.linalg.eigh(fit @ self._gram @ fit.T)
-        directions = vectors[:, -rank:].T @ fit
+        directions: Tensor = vectors[:, -rank:].T @ fit
         norms = directions.abs() @ self._cost
         return directions / torch.where(norms > 0, norms, 1.0)[:, None]
 

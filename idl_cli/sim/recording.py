@@ -13,6 +13,7 @@ from torch import Tensor
 from idl_cli.errors import NonFiniteError, ShapeError
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.rescaling import rescale_statistics, state_scale
+from idl_cli.sim.shared_inputs import SharedInputStatistics
 from idl_cli.sim.states import StateRecorder, batches_of_inputs
 from idl_cli.sim.statistics import SufficientStatistics
 
@@ -162,29 +163,26 @@ def record_equilibria(
         NonFiniteError: an equilibrium diverged to infinity.
     """
     started = time.perf_counter()
-    layout = recording.recorder.layout
-    device = recording.statistics.gram.device
-    parameter = model.B
-    statistics = SufficientStatistics(
-        layout.state_dim,
-        layout.feature_dim - layout.state_dim,
-        {OUTPUTS: layout.output_dim},
-        device=device,
-    )
-    model.solve_statistics.reset()
-    with torch.no_grad():
-        for inputs in batches_of_inputs(loader, samples):
-            batch = recording.recorder.record(inputs)
-            flat = inputs.flatten(1).to(parameter.device, parameter.dtype)
-            equilibria = model.equilibrium(flat)
-            if not bool(equilibria.isfinite().all()):
-                raise NonFiniteError("an equilibrium of the trained (A, B) diverged to infinity")
-            statistics.update(
-                equilibria.to(device),
-                batch.inputs.to(device),
-                {OUTPUTS: batch.outputs.to(device)},
-            )
-            on_samples(statistics.count)
+    known = recording.raw
+    shared = SharedInputStatistics(known, OUTPUTS)
+    _pass(model, recording, loader, samples, shared.update, on_samples)
+    statistics = shared.result()
+    if statistics is None:  # the loader gave other samples than before: nothing can be shared
+        fresh = SufficientStatistics(
+            known.state_dim,
+            known.input_dim,
+            {OUTPUTS: len(known.cross[OUTPUTS])},
+            device=known.gram.device,
+        )
+        _pass(
+            model,
+            recording,
+            loader,
+            samples,
+            lambda x, u, y: fresh.update(x, u, {OUTPUTS: y}),
+            on_samples,
+        )
+        statistics = fresh
     solves = model.solve_statistics.summary()
     return Equilibria(
         statistics,
@@ -192,3 +190,27 @@ def record_equilibria(
         solves["residual_max"],
         time.perf_counter() - started,
     )
+
+
+def _pass(
+    model: ImplicitModel,
+    recording: Recording,
+    loader: Loader,
+    samples: int | None,
+    update: Callable[[Tensor, Tensor, Tensor], None],
+    on_samples: Callable[[int], None],
+) -> None:
+    """Hand equilibria, inputs and the teacher's outputs to ``update``, batch by batch."""
+    device, parameter = recording.raw.gram.device, model.B
+    model.solve_statistics.reset()
+    count = 0
+    with torch.no_grad():
+        for inputs in batches_of_inputs(loader, samples):
+            batch = recording.recorder.record(inputs)
+            flat = inputs.flatten(1).to(parameter.device, parameter.dtype)
+            equilibria = model.equilibrium(flat)
+            if not bool(equilibria.isfinite().all()):
+                raise NonFiniteError("an equilibrium of the trained (A, B) diverged to infinity")
+            update(equilibria.to(device), batch.inputs.to(device), batch.outputs.to(device))
+            count += len(inputs)
+            on_samples(count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -159,7 +159,7 @@ class SIM:
             UnsupportedModelError, ShapeError, NonFiniteError: as for ``train``.
         """
         listener = SimCallbacks() if callbacks is None else callbacks
-        if iter(dataloader) is dataloader:
+        if isinstance(dataloader, Iterator):
             raise ArgumentError(
                 "dataloader is an iterator, which gives its batches once; hand in what it was made "
                 "from (a DataLoader, a list), which can be gone through again"

@@ -1,6 +1,7 @@
 """SIM from Python: exact where it can be, honest where it cannot; the known faults of others."""
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -308,3 +309,24 @@ def test_dead_states_are_diagnosed() -> None:
     assert rows[1].nonzeros == 0
     assert rows[5].block == "1"
     assert all(row.relative_gap is not None and row.relative_gap <= 1e-6 for row in rows)
+
+
+def test_a_loader_that_draws_anew_is_followed() -> None:
+    """With augmentation the second pass sees other inputs than the first; C, D are fitted to it."""
+
+    class Redrawn:
+        def __init__(self) -> None:
+            self.passes = 0
+
+        def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+            self.passes += 1
+            return iter(_loader(_data(seed=self.passes)))
+
+    loader = Redrawn()
+    sim = SIM(lambda_z=1e-6, lambda_y=1e-6)
+    model = sim.train(model=_network(), dataloader=loader)
+    network = _network().requires_grad_(False)
+    fresh = _data(seed=100)
+    error = (model.requires_grad_(False)(fresh) - network(fresh)).square().mean()
+    assert float(error) < 1e-3 * float(network(fresh).var())
+    assert loader.passes == 4  # a look, the states, the equilibria, and these from scratch

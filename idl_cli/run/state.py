@@ -22,6 +22,7 @@ from idl_cli.errors import RunError
 from idl_cli.run.files import write_atomic
 
 FORMAT = "idl 1"
+_HEADER = "idl"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: object = None) -> str:
@@ -38,8 +39,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: object = 
     # Copies: safetensors refuses tensors that share memory, as tied weights do.
     stored = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     digest = _digest(stored)
-    header = {"format": FORMAT, "sha256": digest, "content": json.dumps(metadata, allow_nan=False)}
-    write_atomic(path, save(stored, metadata=header))
+    header = {"format": FORMAT, "sha256": digest, "content": metadata}
+    # One entry: safetensors writes several in any order, and equal content would differ in bytes.
+    write_atomic(path, save(stored, metadata={_HEADER: json.dumps(header, allow_nan=False)}))
     return digest
 
 
@@ -53,15 +55,15 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], object]:
         raise RunError(f"{path}: no such file")
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+            header = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise RunError(f"{path}: damaged, or not a safetensors file ({error})") from error
     if header.get("format") != FORMAT:
         raise RunError(f"{path}: not written by idl, or by a version with another format")
     if header.get("sha256") != _digest(tensors):
         raise RunError(f"{path}: damaged: its tensors do not match their checksum")
-    return tensors, json.loads(header["content"])
+    return tensors, header["content"]
 
 
 def write_state(path: Path, state: object) -> str:

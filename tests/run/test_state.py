@@ -58,6 +58,15 @@ def test_nested_state_comes_back_to_the_bit(tmp_path: Path) -> None:
     assert_same(read_state(tmp_path / "state.safetensors"), state)
 
 
+def test_equal_states_are_equal_files(tmp_path: Path) -> None:
+    state = {"weights": torch.arange(5.0), "step": 3, "names": ["a", "b"]}
+    contents = set()
+    for number in range(8):  # an order drawn at random would show with probability 1 - 1/6^7
+        write_state(tmp_path / f"{number}.safetensors", state)
+        contents.add((tmp_path / f"{number}.safetensors").read_bytes())
+    assert len(contents) == 1
+
+
 def test_generator_states_survive(tmp_path: Path) -> None:
     import random
 

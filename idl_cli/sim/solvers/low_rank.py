@@ -25,12 +25,14 @@ from torch import Tensor
 
 from idl_cli.sim.problem import RowBudget, RowRegression
 from idl_cli.sim.prox import prox_rows
-from idl_cli.sim.solvers.accelerated import largest_eigenvalue
+from idl_cli.sim.solvers.accelerated import AcceleratedRows, largest_eigenvalue
 from idl_cli.sim.solvers.base import LowRankFactors
 from idl_cli.sim.solvers.scaling import ScaledProblem
 
-_RIDGE = 1e-8
-"""Of the least-squares fit that the first directions are taken from: they need no precision."""
+_START = 100
+"""Steps of the dense problem that the first directions are taken from: they need no precision."""
+_NEGLIGIBLE = 1e-12
+"""Squared singular value of the first fit, relative to the largest, that is no direction of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,7 @@ class LowRankRows:
         self._rest_lipschitz = largest_eigenvalue(self._rest_gram)
         self._current = Blocks(
             left=self._cross.new_zeros(problem.rows, rank),
-            right=self._directions(rank),
+            right=self._directions(problem, rank),
             rest=torch.zeros_like(self._rest_cross),
         )
         self._previous = self._current
@@ -180,15 +182,23 @@ class LowRankRows:
         norm = float(point.left.abs().sum()) + float(point.rest.abs().sum(dim=0) @ self._rest_cost)
         return value + self._l1 * norm
 
-    def _directions(self, rank: int) -> Tensor:
-        """Rᵀ of the least-squares fit of this rank (reduced-rank regression), with unit norms."""
-        gram = self._scaled.gram.clone()
-        gram.diagonal().add_(_RIDGE * self._lipschitz)
-        fit = torch.linalg.solve(gram, self._scaled.cross.T).T[:, : self._gram.shape[0]]
-        _, vectors = torch.linalg.eigh(fit @ self._gram @ fit.T)
+    def _directions(self, problem: RowRegression, rank: int) -> Tensor:
+        """Rᵀ of the closest fit of this rank to what dense rows soon reach, with unit norms.
+
+        The leading directions of that fit, as in reduced-rank regression; where it has fewer, the
+        features that correlate most with a target.
+        """
+        dense = AcceleratedRows(problem)
+        for _ in range(_START):
+            dense.step()
+        fit = self._scaled.from_weights(dense.weights)[:, : self._gram.shape[0]]
+        values, vectors = torch.linalg.eigh(fit @ self._gram @ fit.T)
         directions: Tensor = vectors[:, -rank:].T @ fit
-        norms = directions.abs() @ self._cost
-        return directions / torch.where(norms > 0, norms, 1.0)[:, None]
+        absent = values[-rank:] <= _NEGLIGIBLE * values[-1]
+        strongest = (self._cross / self._cost).abs().amax(dim=0).argsort(descending=True)
+        directions[absent] = 0.0
+        directions[absent.nonzero().squeeze(1), strongest[: int(absent.sum())]] = 1.0
+        return directions / (directions.abs() @ self._cost)[:, None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -93,6 +93,6 @@ class ProjectedGDLowRankSolver(BaseSolver):
             weights=blocks.weights,
             iterations=iteration,
             factors=blocks.factors,
-            # Weights that are optimal without a bound on the rank are so with one.
-            stationary=stationary or bool(progress.solved.all()),
+            # Float64 sees no descent left, or the weights are optimal without a bound on the rank.
+            stationary=stationary or not moving or bool(progress.solved.all()),
         )

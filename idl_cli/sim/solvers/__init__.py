@@ -6,15 +6,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from idl_cli.sim.solvers.active_set import ActiveSetSolver as ActiveSetSolver
     from idl_cli.sim.solvers.admm import ADMMSolver as ADMMSolver
     from idl_cli.sim.solvers.base import BaseSolver as BaseSolver
+    from idl_cli.sim.solvers.cvx import CVXSolver as CVXSolver
+    from idl_cli.sim.solvers.least_squares import LeastSquareSolver as LeastSquareSolver
+    from idl_cli.sim.solvers.projected_gd import (
+        ProjectedGDLowRankSolver as ProjectedGDLowRankSolver,
+    )
 
 _HOMES: Final = {
     "ADMMSolver": "idl_cli.sim.solvers.admm",
+    "ActiveSetSolver": "idl_cli.sim.solvers.active_set",
     "BaseSolver": "idl_cli.sim.solvers.base",
+    "CVXSolver": "idl_cli.sim.solvers.cvx",
+    "LeastSquareSolver": "idl_cli.sim.solvers.least_squares",
+    "ProjectedGDLowRankSolver": "idl_cli.sim.solvers.projected_gd",
 }
 
-__all__ = ["ADMMSolver", "BaseSolver"]
+__all__ = [
+    "ADMMSolver",
+    "ActiveSetSolver",
+    "BaseSolver",
+    "CVXSolver",
+    "LeastSquareSolver",
+    "ProjectedGDLowRankSolver",
+]
 
 
 def __getattr__(name: str) -> object:

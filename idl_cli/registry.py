@@ -59,7 +59,15 @@ _BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
                 "sim": "idl_cli.sim.sim:SIM",
             }
         ),
-        "solver": MappingProxyType({}),
+        "solver": MappingProxyType(
+            {
+                "active_set": "idl_cli.sim.solvers.active_set:ActiveSetSolver",
+                "admm": "idl_cli.sim.solvers.admm:ADMMSolver",
+                "cvx": "idl_cli.sim.solvers.cvx:CVXSolver",
+                "least_squares": "idl_cli.sim.solvers.least_squares:LeastSquareSolver",
+                "projected_gd": "idl_cli.sim.solvers.projected_gd:ProjectedGDLowRankSolver",
+            }
+        ),
         "teacher": MappingProxyType(
             {
                 "mlp": "idl_cli.models.explicit:MLP",

@@ -1,0 +1,229 @@
+"""Every row by a general-purpose conic solver through CVXPY: slow, and independent of the rest."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import starmap
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from idl_cli.errors import ArgumentError, MissingExtraError
+from idl_cli.sim.problem import RowBudget, RowRegression
+from idl_cli.sim.prox import prox_rows
+from idl_cli.sim.solvers.base import BUDGET, L1, L2, BaseSolver, Monitor, SolverResult
+from idl_cli.sim.solvers.cvx_rows import CompiledRow, RowAnswer, RowShape, Vector
+from idl_cli.sim.solvers.scaling import ScaledProblem
+
+Backend = Literal["clarabel", "scs", "osqp", "highs", "mosek", "gurobi"]
+
+# Open, and robust on degenerate rows, where HiGHS and OSQP can stall; they take over in this order.
+_OPEN = ("CLARABEL", "SCS")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CVXSolver(BaseSolver):
+    """One quadratic program a row, from the statistics, by a solver that CVXPY knows.
+
+    The m samples are reduced to the D x D gram matrix in unit-diagonal coordinates; each row is
+    divided by ‖z‖, so that a tolerance means the same for all of them. A last prox-gradient step
+    gives exact zeros and a feasible row; it never raises the objective. Rows are the iterations.
+
+    Args:
+        backend: the solver. ``clarabel``, ``scs``, ``osqp`` and ``highs`` are open; where one
+            fails on a row another takes over, and a note says so. ``mosek`` and ``gurobi`` need
+            their package and a licence and are never used unless named.
+        accuracy: tolerance handed to the solver, relative to the row's objective at zero.
+        processes: worker processes, started afresh (spawn), each with its share of the threads;
+            1 for none, which is quicker below some hundred features. A script that uses more must
+            guard its main code with ``if __name__ == "__main__"``.
+    """
+
+    handles: ClassVar[frozenset[str]] = frozenset({L1, L2, BUDGET})
+
+    backend: Backend = "clarabel"
+    accuracy: float = 1e-9
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.accuracy < 1:
+            raise ArgumentError(f"CVXSolver: accuracy={self.accuracy} must lie in (0, 1)")
+        if self.processes < 1:
+            raise ArgumentError(f"CVXSolver: processes={self.processes} must be >= 1")
+
+    def solve(self, problem: RowRegression, monitor: Monitor) -> SolverResult:
+        """Solve row after row; see :class:`BaseSolver`."""
+        backends = _backends(self.backend)
+        scaled = ScaledProblem.of(problem)
+        count = 0 if problem.budget is None else problem.budget.count
+        processes = min(self.processes, problem.rows)
+        shape = RowShape(
+            gram=scaled.gram.numpy(force=True),
+            cost=scaled.cost.numpy(force=True),
+            penalised=problem.l1 > 0,
+            budget=count,
+            backends=backends,
+            accuracy=self.accuracy,
+            threads=max(1, (os.cpu_count() or 1) // processes),
+        )
+        clean = _Cleaner(problem, scaled)
+        weights = torch.zeros_like(problem.cross)
+        fell_back: list[str] = []
+        failed: list[int] = []
+        done = 0
+        with _answers(shape, _tasks(problem, scaled), processes) as answers:
+            for row, answer in enumerate(answers):
+                done += 1
+                if answer.value is None:
+                    failed.append(row)
+                else:
+                    weights[row] = clean(answer.value, row)
+                if len(answer.statuses) > 1:
+                    fell_back.append(f"row {row} ({'; '.join(answer.statuses)})")
+                last = done == problem.rows
+                if (last or done % max(1, problem.rows // 10) == 0) and (
+                    monitor(weights, iteration=done).should_stop
+                ):
+                    break
+        notes = _notes(self.backend, fell_back, failed, problem.rows - done)
+        return SolverResult(weights, iterations=done, notes=notes)
+
+
+def _backends(chosen: Backend) -> tuple[str, ...]:
+    """The chosen solver, then the open ones in its place."""
+    import cvxpy
+
+    name = chosen.upper()
+    installed = cvxpy.installed_solvers()
+    if name not in installed:
+        package = {"gurobi": "gurobipy", "highs": "highspy"}.get(chosen, chosen)
+        raise MissingExtraError(
+            f"solver.backend={chosen}: CVXPY does not find it; install it with "
+            f"`pip install {package}`, or choose one of "
+            f"{', '.join(each.lower() for each in _OPEN if each in installed)}"
+        )
+    return (name, *(each for each in _OPEN if each != name and each in installed))
+
+
+Row = tuple[Vector, float, float]
+
+
+def _tasks(problem: RowRegression, scaled: ScaledProblem) -> list[Row]:
+    """h, λ and radius of every row, divided by ‖z‖."""
+    radius = 0.0 if problem.budget is None else problem.budget.radius
+    unit = _units(problem)
+    linear = (scaled.cross / unit[:, None]).numpy(force=True)
+    return [
+        (linear[row], problem.l1 / unit[row].item(), radius / unit[row].item())
+        for row in range(problem.rows)
+    ]
+
+
+def _units(problem: RowRegression) -> Tensor:
+    norms = problem.target_square.clamp(min=0).sqrt()
+    return torch.where(norms > 0, norms, torch.ones_like(norms))
+
+
+class _Cleaner:
+    """Turns a row of an interior-point answer into weights with exact zeros, within the budget."""
+
+    def __init__(self, problem: RowRegression, scaled: ScaledProblem) -> None:
+        self._scaled = scaled
+        self._units = _units(problem)
+        self._l1 = problem.l1
+        self._budget: RowBudget | None = problem.budget
+        self._step = 1 / torch.linalg.eigvalsh(scaled.gram)[-1].clamp(min=1e-300)
+
+    def __call__(self, value: Vector, row: int) -> Tensor:
+        scaled = self._scaled
+        v = torch.from_numpy(np.ascontiguousarray(value)).to(scaled.cross) * self._units[row]
+        # Feasible first: only then does the step not raise the objective.
+        v = self._prox_step(self._prox(v, 0.0), row)
+        refined = self._prox_step(self._refined(v, row), row)
+        if self._distance(refined, row) < self._distance(v, row):
+            v = refined
+        return scaled.to_weights(v[None])[0]
+
+    def _prox(self, v: Tensor, threshold: float) -> Tensor:
+        return prox_rows(v[None], threshold, self._budget, self._scaled.cost)[0]
+
+    def _prox_step(self, v: Tensor, row: int) -> Tensor:
+        moved = v - self._step * (self._scaled.gram @ v - self._scaled.cross[row])
+        return self._prox(moved, float(self._l1 * self._step))
+
+    def _distance(self, v: Tensor, row: int) -> float:
+        """Length of the next prox-gradient step: zero at the optimum only."""
+        return float((self._prox_step(v, row) - v).norm())
+
+    def _refined(self, v: Tensor, row: int) -> Tensor:
+        """Solve the stationarity of the row on its support, the budget tight where it is spent.
+
+        An interior-point answer is near the optimum in objective; in a feature whose unit is a
+        million times larger its gradient can still be far from zero.
+        """
+        support = v.nonzero().squeeze(1)
+        if len(support) == 0:
+            return v
+        signs, cost = v[support].sign(), self._scaled.cost[support]
+        gram = self._scaled.gram[support][:, support]
+        right = self._scaled.cross[row, support] - gram @ v[support] - self._l1 * cost * signs
+        charge = torch.zeros_like(cost)
+        if self._budget is not None:
+            inside = support < self._budget.count
+            charge = torch.where(inside, cost * signs, charge)
+            spent = float((charge * v[support]).sum())
+            if spent < self._budget.radius * (1 - 1e-8):
+                charge = torch.zeros_like(cost)
+        if bool(charge.any()):
+            system = torch.zeros(len(support) + 1, len(support) + 1, dtype=gram.dtype)
+            system[:-1, :-1], system[:-1, -1], system[-1, :-1] = gram, charge, charge
+            right = torch.cat([right, right.new_zeros(1)])
+        else:
+            system = gram
+        change = torch.linalg.pinv(system, hermitian=True) @ right
+        refined = v.clone()
+        refined[support] += change[: len(support)]
+        return self._prox(refined, 0.0)
+
+
+# -- worker processes ------------------------------------------------------------------------------
+
+
+@contextmanager
+def _answers(shape: RowShape, rows: list[Row], processes: int) -> Iterator[Iterator[RowAnswer]]:
+    if processes == 1:
+        yield starmap(CompiledRow(shape).solve, rows)
+        return
+    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        chunk = max(1, len(rows) // (10 * processes))
+        shares = [rows[start : start + chunk] for start in range(0, len(rows), chunk)]
+        # A worker compiles once a share: CVXPY programs do not travel between processes.
+        futures = [pool.submit(_solve_share, shape, share) for share in shares]
+        yield (answer for future in futures for answer in future.result())
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _solve_share(shape: RowShape, rows: list[Row]) -> list[RowAnswer]:
+    compiled = CompiledRow(shape)
+    return list(starmap(compiled.solve, rows))
+
+
+def _notes(backend: str, fell_back: list[str], failed: list[int], unsolved: int) -> tuple[str, ...]:
+    notes = []
+    if fell_back:
+        shown = ", ".join(fell_back[:3]) + (", ..." if len(fell_back) > 3 else "")
+        notes.append(f"{backend} failed on {len(fell_back)} rows, others were tried: {shown}")
+    if failed:
+        notes.append(f"no solver succeeded on rows {failed}: their weights are zero")
+    if unsolved:
+        notes.append(f"stopped with {unsolved} rows not begun: their weights are zero")
+    return tuple(notes)

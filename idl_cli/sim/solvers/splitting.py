@@ -1,0 +1,136 @@
+"""The iteration of ADMM on a scaled row problem: what ``admm`` runs, and ``active_set`` starts from.
+
+Two blocks, a ridge-like solve with G + ρI and the exact prox of the whole penalty, in scaled form.
+The second block is feasible and sparse at every iteration, unlike an average of copies.
+Boyd, Parikh, Chu, Peleato, Eckstein, "Distributed Optimization and Statistical Learning via the
+Alternating Direction Method of Multipliers", 2011: §3.1.1 (scaled form), §3.4.1 (residual
+balancing), §3.4.3 (over-relaxation), §6.4 (lasso).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from idl_cli.sim.problem import RowRegression
+from idl_cli.sim.prox import prox_rows
+from idl_cli.sim.solvers.scaling import ScaledProblem
+
+_BALANCE = 1.5
+"""ρ changes only by a larger factor than this: each change costs a product of (D, D) matrices."""
+
+
+@dataclass(frozen=True, eq=False)
+class SplittingState:
+    """Iterates, (rows, D) each.
+
+    Attributes:
+        dense: minimiser of the quadratic block.
+        sparse: the prox block: feasible, with exact zeros.
+        previous: ``sparse`` one iteration earlier.
+        dual: scaled multiplier.
+        rho: the penalty ρ.
+    """
+
+    dense: Tensor
+    sparse: Tensor
+    previous: Tensor
+    dual: Tensor
+    rho: float
+
+    @classmethod
+    def zeros(cls, like: Tensor, rho: float) -> SplittingState:
+        """The start: all zero."""
+        zero = torch.zeros_like(like)
+        return cls(zero, zero, zero, zero, rho)
+
+    def select(self, rows: Tensor) -> SplittingState:
+        """The iterates of some rows (index or mask)."""
+        return SplittingState(
+            self.dense[rows], self.sparse[rows], self.previous[rows], self.dual[rows], self.rho
+        )
+
+    def to(self, dtype: torch.dtype) -> SplittingState:
+        """The iterates in another precision."""
+        return SplittingState(
+            self.dense.to(dtype),
+            self.sparse.to(dtype),
+            self.previous.to(dtype),
+            self.dual.to(dtype),
+            self.rho,
+        )
+
+    def balanced(self) -> SplittingState:
+        """Change ρ to bring the relative primal and dual residuals together."""
+        tiny = torch.finfo(self.sparse.dtype).tiny
+        primal = float((self.dense - self.sparse).norm())
+        primal /= max(float(self.dense.norm()), float(self.sparse.norm()), tiny)
+        dual = float((self.sparse - self.previous).norm()) / max(float(self.dual.norm()), tiny)
+        if primal <= 0 or dual <= 0:
+            return self
+        factor = min(max((primal / dual) ** 0.5, 0.2), 5.0)
+        if 1 / _BALANCE < factor < _BALANCE:
+            return self
+        return SplittingState(
+            self.dense, self.sparse, self.previous, self.dual / factor, self.rho * factor
+        )
+
+
+class Splitting:
+    """Performs iterations; caches one eigendecomposition, and (G + ρI)⁻¹ for the current ρ.
+
+    Args:
+        problem: gives penalty and budget.
+        scaled: the same problem in unit-diagonal coordinates.
+        relaxation: over-relaxation in [1, 2).
+    """
+
+    def __init__(self, problem: RowRegression, scaled: ScaledProblem, relaxation: float) -> None:
+        self._problem = problem
+        self._scaled = scaled
+        self._relaxation = relaxation
+        values, self._vectors = torch.linalg.eigh(scaled.gram)
+        self._values = values.clamp(min=0)
+        self._cross = scaled.cross
+        self._key: tuple[float, torch.dtype] | None = None
+        self._operator = scaled.gram
+        self._constant = scaled.cross
+        self._cost = scaled.cost
+
+    def restrict(self, rows: Tensor) -> None:
+        """Go on with some of all the problem's rows; states must be selected likewise."""
+        self._cross = self._scaled.cross[rows]
+        self._key = None
+
+    def run(self, state: SplittingState, iterations: int, adapt_every: int) -> SplittingState:
+        """Iterate in the precision of the state.
+
+        Args:
+            state: where to start.
+            iterations: how many.
+            adapt_every: iterations between adjustments of ρ, 0 for never.
+        """
+        for iteration in range(1, iterations + 1):
+            state = self._step(state)
+            if adapt_every and iteration % adapt_every == 0:
+                state = state.balanced()
+        return state
+
+    def _step(self, state: SplittingState) -> SplittingState:
+        self._prepare(state.rho, state.sparse.dtype)
+        dense = torch.addmm(self._constant, state.sparse - state.dual, self._operator)
+        moved = torch.lerp(state.sparse, dense, self._relaxation) + state.dual
+        threshold = self._problem.l1 / state.rho
+        sparse = prox_rows(moved, threshold, self._problem.budget, self._cost)
+        return SplittingState(dense, sparse, state.sparse, moved - sparse, state.rho)
+
+    def _prepare(self, rho: float, dtype: torch.dtype) -> None:
+        if self._key == (rho, dtype):
+            return
+        inverse = (self._vectors / (self._values + rho)) @ self._vectors.T
+        self._constant = (self._cross @ inverse).to(dtype)
+        self._operator = inverse.mul_(rho).to(dtype)
+        self._cost = self._scaled.cost.to(dtype)
+        self._key = (rho, dtype)

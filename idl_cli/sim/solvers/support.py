@@ -1,0 +1,60 @@
+"""Cholesky factor of the gram matrix on a support, from which features can leave cheaply."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class SupportFactor:
+    """Solves (G + ridge·I)_JJ x = b, with x zero at positions dropped since the factorisation.
+
+    Dropping k positions costs k triangular solves and a k x k system (a Schur complement of the
+    inverse) instead of a new factorisation.
+
+    Args:
+        gram: (D, D) float64.
+        support: J, indices (n,).
+        ridge: > 0; raised by powers of 100 where the block is not positive definite in floating
+            point. The value used is :attr:`ridge`.
+    """
+
+    def __init__(self, gram: Tensor, support: Tensor, ridge: float) -> None:
+        block = gram.index_select(0, support).index_select(1, support)
+        self.size = len(support)
+        self.ridge = ridge
+        while True:
+            shifted = block.clone()
+            shifted.diagonal().add_(self.ridge)
+            self._factor, info = torch.linalg.cholesky_ex(shifted)
+            if int(info) == 0:
+                break
+            self.ridge *= 100
+        self.dropped = torch.zeros(self.size, dtype=torch.bool)
+        self._columns = gram.new_zeros(self.size, 0)
+        self._positions = support.new_zeros(0)
+
+    def drop(self, mask: Tensor) -> None:
+        """Hold x at zero where ``mask`` (n,) is True, in addition to what was dropped before."""
+        new = (mask & ~self.dropped).nonzero().squeeze(1)
+        if len(new) == 0:
+            return
+        unit = self._columns.new_zeros(self.size, len(new))
+        unit[new, torch.arange(len(new))] = 1.0
+        self._columns = torch.cat([self._columns, torch.cholesky_solve(unit, self._factor)], dim=1)
+        self._positions = torch.cat([self._positions, new])
+        self.dropped[new] = True
+
+    def has_room(self, mask: Tensor) -> bool:
+        """Whether dropping ``mask`` too is cheaper than a new factorisation."""
+        return int((self.dropped | mask).sum()) <= max(16, self.size // 8)
+
+    def solve(self, right: Tensor) -> Tensor:
+        """X (n, k) for right-hand sides (n, k)."""
+        solution = torch.cholesky_solve(right, self._factor)
+        if len(self._positions):
+            small = self._columns[self._positions]
+            forces = torch.linalg.solve(small, solution[self._positions])
+            solution = solution - self._columns @ forces
+            solution[self._positions] = 0.0
+        return solution

@@ -25,7 +25,8 @@ from idl_cli.run import RunDirectory, collect_environment, read_metrics
 from idl_cli.training.callbacks import Callbacks, EpochRecord, StepReport
 from idl_cli.training.estimate import estimate
 from idl_cli.training.interruption import watch_signals
-from idl_cli.training.trainer import Trainer, TrainingResult
+from idl_cli.training.progress import TrainingResult
+from idl_cli.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

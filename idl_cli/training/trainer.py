@@ -8,97 +8,30 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from itertools import islice
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from idl_cli.data.loader import BatchLoader
 from idl_cli.data.task import Task
-from idl_cli.errors import ConvergenceWarning, UnsupportedModelError
 from idl_cli.evaluation import evaluate
 from idl_cli.evaluation.metrics import Metrics, make_metrics
 from idl_cli.models.base import TrainableModel
 from idl_cli.training.callbacks import Callbacks, EpochRecord, StepReport
+from idl_cli.training.convergence import single_warnings_off, warn_if_unconverged
 from idl_cli.training.early_stopping import EarlyStopping
 from idl_cli.training.interruption import TrainingInterrupted
 from idl_cli.training.losses import SummedLoss
+from idl_cli.training.progress import Clock, Progress, StopReason, TrainingResult
 from idl_cli.training.randomness import get_rng_state, set_rng_state
 from idl_cli.training.recovery import NonFiniteRecovery
 from idl_cli.training.schedulers import Scheduler
 from idl_cli.training.settings import TrainerSettings
-from idl_cli.training.sparsity import SparsityMask
-
-StopReason = Literal["epochs", "early_stopping", "max_time"]
-
-Batch = tuple[Tensor, Tensor]
-
-
-@dataclass
-class Progress:
-    """Where a training stands.
-
-    Attributes:
-        epoch: epochs completed.
-        batch: batches of the present epoch that have been used.
-        step: optimiser steps made.
-        epoch_seconds: wall-clock seconds spent in the present epoch's training pass.
-        seconds: wall-clock seconds spent in all passes so far, validation included.
-        lr: learning rate of the last step.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    epoch_seconds: float = 0.0
-    seconds: float = 0.0
-    lr: float = 0.0
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """How a training ended.
-
-    Attributes:
-        reason: what ended it.
-        epochs: epochs completed.
-        steps: optimiser steps made.
-        seconds: wall-clock seconds, those before a resume included.
-        skipped_steps: steps left out because of a non-finite loss or gradient.
-        best_epoch: the epoch that the validation metric chose; None without a validation part.
-        best_metric: that metric's value.
-        metric: that metric's name.
-    """
-
-    reason: StopReason
-    epochs: int
-    steps: int
-    seconds: float
-    skipped_steps: int
-    best_epoch: int | None
-    best_metric: float | None
-    metric: str
-
-
-@dataclass
-class _Clock:
-    """Adds the time between two readings to the progress."""
-
-    progress: Progress
-    last: float = field(default_factory=time.perf_counter)
-
-    def read(self, *, in_epoch: bool) -> None:
-        now = time.perf_counter()
-        self.progress.seconds += now - self.last
-        if in_epoch:
-            self.progress.epoch_seconds += now - self.last
-        self.last = now
+from idl_cli.training.stepping import Batch, Stepper
 
 
 class Trainer:
@@ -143,7 +76,7 @@ class Trainer:
         self.progress = Progress()
         self.early_stopping = EarlyStopping(settings.early_stopping, task)
         self.recovery = NonFiniteRecovery(settings.on_nonfinite, model, optimizer, scheduler)
-        self._loss = loss
+        self._stepper = Stepper(model, optimizer, scheduler, loss, settings, self.recovery)
         # The records' loss is the task's own, comparable between runs; what was minimised stands
         # beside it where it is something else.
         self._has_own_objective = bool(
@@ -152,13 +85,10 @@ class Trainer:
             or (settings.loss == "mse" and task.kind == "classification")
         )
         self.interrupted = interrupted or (lambda: None)
-        self._forward = torch.compile(model) if settings.compile else model
-        self._sparsity = SparsityMask(model) if settings.keep_sparsity else None
         self._statistics = model.solve_statistics if isinstance(model, TrainableModel) else None
         self._metrics: Metrics = make_metrics(task)
         self._objective = [0.0, 0.0]  # Σ loss and Σ weight over the epoch so far
-        self._gradients_checked = False
-        self._clock = _Clock(self.progress)
+        self._clock = Clock(self.progress)
         self._deadline = math.inf
 
     @property
@@ -176,10 +106,10 @@ class Trainer:
             TrainingInterrupted: a signal came; the last checkpoint was saved first.
             UnsupportedModelError: a parameter receives no gradient.
         """
-        self._clock = _Clock(self.progress)
+        self._clock = Clock(self.progress)
         if self.settings.max_time is not None:
             self._deadline = time.perf_counter() + self.settings.max_time
-        with self._unconverged_reported_here():
+        with single_warnings_off(self._statistics):
             reason = self._ended()
             while reason is None:
                 if self.progress.batch == 0:
@@ -237,77 +167,16 @@ class Trainer:
         return True
 
     def step(self, group: Sequence[Batch]) -> None:
-        """Make one optimiser step on the exact mean loss over all samples of the group."""
-        self.optimizer.zero_grad(set_to_none=True)
-        total, weight = 0.0, 0.0
-        outputs: list[tuple[Tensor, Tensor]] = []
-        for inputs, targets in group:
-            with self._autocast(inputs.device):
-                predicted = self._forward(inputs)
-            predicted = predicted.to(inputs.dtype)
-            batch_loss, batch_weight = self._loss(predicted, targets)
-            if not torch.isfinite(batch_loss):
-                self._nonfinite(f"loss is {batch_loss.item()}")
-                return
-            batch_loss.backward()  # type: ignore[no-untyped-call]
-            total += batch_loss.item()
-            weight += batch_weight.item()
-            outputs.append((predicted.detach(), targets))
-        self._check_gradients()
-        norm = self._finish_gradients(weight)
-        if not math.isfinite(norm):
-            self._nonfinite(f"gradient norm is {norm}")
-            return
-        self.progress.lr = self.scheduler.lr
-        self.optimizer.step()
-        self.scheduler.step()
-        self._constrain()
-        self.recovery.succeeded()
-        self._objective[0] += total
-        self._objective[1] += weight
-        for predicted, targets in outputs:
-            self._metrics.update(predicted, targets)
-
-    def _finish_gradients(self, weight: float) -> float:
-        """Turn the gradient of the sum into that of the mean, mask it, clip it; return its norm."""
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        # All weights zero: only samples of classes without weight, and a zero gradient.
-        torch._foreach_mul_(gradients, 1 / weight if weight else 0.0)
-        if self._sparsity is not None:
-            self._sparsity.apply_to_gradients()
-        limit = math.inf if self.settings.clip_norm is None else self.settings.clip_norm
-        return nn.utils.clip_grad_norm_(self.model.parameters(), limit).item()
-
-    @torch.no_grad()
-    def _constrain(self) -> None:
-        if isinstance(self.model, TrainableModel):
-            self.model.constrain_()
-        if self._sparsity is not None:
-            self._sparsity.apply_to_parameters()
-
-    def _nonfinite(self, what: str) -> None:
+        """Make one optimiser step on a group of batches and take its figures into the epoch's."""
         where = f"epoch {self.progress.epoch + 1}, step {self.progress.step + 1}"
-        self.optimizer.zero_grad(set_to_none=True)
-        self.recovery.failed(what, where)
-
-    def _check_gradients(self) -> None:
-        if self._gradients_checked:
+        result = self._stepper.step(group, where)
+        if result is None:
             return
-        without = [
-            name for name, p in self.model.named_parameters() if p.requires_grad and p.grad is None
-        ]
-        if without:
-            raise UnsupportedModelError(
-                f"no gradient reaches {', '.join(without)}: the model's output does not depend on"
-                " them, or a detach() or no_grad() cuts them off; freeze them with"
-                " requires_grad_(False) if that is meant"
-            )
-        self._gradients_checked = True
-
-    def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        if self.settings.precision == "bf16":
-            return torch.autocast(device.type, dtype=torch.bfloat16)
-        return nullcontext()
+        self.progress.lr = result.lr
+        self._objective[0] += result.loss
+        self._objective[1] += result.weight
+        for outputs, targets in result.outputs:
+            self._metrics.update(outputs, targets)
 
     # -- the end of an epoch -------------------------------------------------------------------
 
@@ -341,9 +210,7 @@ class Trainer:
         assert self.validation_loader is not None
         figures = evaluate(self.model, self.validation_loader, self.task)
         self._warn_if_unconverged("validation")
-        before = self.progress.seconds
-        self._clock.read(in_epoch=False)
-        return {**figures, "seconds": self.progress.seconds - before}
+        return {**figures, "seconds": self._clock.read(in_epoch=False)}
 
     def record(self, split: str, figures: Mapping[str, float]) -> EpochRecord:
         """Return a row of ``metrics.jsonl``: figures of a part, and where the training stands."""
@@ -359,33 +226,8 @@ class Trainer:
             record["inf_norm_A"] = norm
         return record
 
-    @contextmanager
-    def _unconverged_reported_here(self) -> Iterator[None]:
-        """Keep the statistics from warning of single solves: the trainer does once a pass."""
-        if self._statistics is None:
-            yield
-            return
-        before, self._statistics.warn = self._statistics.warn, False
-        try:
-            yield
-        finally:
-            self._statistics.warn = before
-
     def _warn_if_unconverged(self, part: str) -> None:
-        if self._statistics is None:
-            return
-        kinds = {"forward": "equilibria", "backward": "adjoint states (gradients)"}
-        for direction, counts in self._statistics.state_dict().items():
-            failed, samples = int(counts["unconverged"]), int(counts["samples"])
-            if failed:
-                warnings.warn(
-                    f"epoch {self.progress.epoch}, {part}: {failed} of {samples} {kinds[direction]}"
-                    f" did not converge ({failed / samples:.2%}; largest residual"
-                    f" {counts['residual_max']:.2g}); raise model.{direction}.max_iter, or lower"
-                    " model.kappa or optimizer.lr",
-                    ConvergenceWarning,
-                    stacklevel=2,
-                )
+        warn_if_unconverged(self._statistics, f"epoch {self.progress.epoch}, {part}")
 
     # -- state ---------------------------------------------------------------------------------
 

@@ -28,22 +28,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from idl_cli.equilibrium.activations import Activation
-from idl_cli.equilibrium.fixed_point import FixedPointResult, SampleMap, SolveStatus
-from idl_cli.equilibrium.implicit_gradient import (
-    EquilibriumProblem,
-    refuse_second_derivative,
-    solve_adjoint,
-    solve_state,
-)
-from idl_cli.equilibrium.narrow_picard import (
-    least_iterations,
-    select,
-    solve_narrow,
-    state_major,
-)
+from idl_cli.equilibrium.implicit_gradient import EquilibriumProblem, refuse_second_derivative
+from idl_cli.equilibrium.narrow_picard import state_major
 from idl_cli.equilibrium.operators import DenseOperator, Operator
+from idl_cli.equilibrium.step_solves import AdjointSolves, StateSolves
 from idl_cli.errors import ArgumentError, ShapeError
+
+# Values of the states of a chunk of samples: 80 kB in float32; an iteration moves five such arrays.
+_CHUNK_VALUES = 20_000
 
 
 @dataclass(frozen=True)
@@ -74,14 +66,28 @@ class Recurrence:
         if self.truncate is not None and self.truncate < 1:
             raise ArgumentError(f"truncate={self.truncate} must be at least 1, or null.")
 
-    def steps(self) -> list[tuple[int, int]]:
-        """Return the rows [start, stop) of every step."""
-        bounds = []
-        stop = 0
-        for size in self.batch_sizes:
-            bounds.append((stop, stop + size))
-            stop += size
-        return bounds
+    def chunks(self, states: int, device: torch.device) -> list[tuple[int, int]]:
+        """Return ranges [low, high) of samples that are run through time one after another.
+
+        On a processor as many as stay in its cache with all they need; the first is the largest.
+        """
+        samples = self.batch_sizes[0]
+        if device.type != "cpu":
+            return [(0, samples)]
+        most = max(1, _CHUNK_VALUES * torch.get_num_threads() // states)
+        most = -(-samples // -(-samples // most))  # equal parts
+        return [(low, min(low + most, samples)) for low in range(0, samples, most)]
+
+    def blocks(self, low: int, high: int) -> list[tuple[int, int, int]]:
+        """Return each step with the rows [first, last) of the samples [low, high) still running."""
+        found = []
+        start = 0
+        for step, size in enumerate(self.batch_sizes):
+            if size <= low:
+                break
+            found.append((step, start + low, start + min(size, high)))
+            start += size
+        return found
 
     def passes_gradient(self, step: int) -> bool:
         """Whether the gradient flows from this step into the one before it."""
@@ -144,72 +150,6 @@ def implicit_recurrence(
     return outputs
 
 
-class _StateMap(SampleMap):
-    """x ↦ φ(Ax + b)."""
-
-    def __init__(self, operator: Operator, offset: Tensor, activation: Activation) -> None:
-        self.operator = operator
-        self.offset = offset
-        self.activation = activation
-
-    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        return self.activation.in_place(self.operator.apply(x, self.offset, out))
-
-    def restrict(self, samples: Tensor) -> _StateMap:
-        return _StateMap(self.operator, select(self.offset, samples), self.activation)
-
-
-class _AdjointMap(SampleMap):
-    """v ↦ d ⊙ (g + Aᵀv)."""
-
-    def __init__(self, operator: Operator, slopes: Tensor, gradient: Tensor) -> None:
-        self.operator = operator
-        self.slopes = slopes
-        self.gradient = gradient
-
-    def __call__(self, v: Tensor, out: Tensor | None = None) -> Tensor:
-        return self.operator.apply_transpose(v, self.gradient, out).mul_(self.slopes)
-
-    def restrict(self, samples: Tensor) -> _AdjointMap:
-        return _AdjointMap(
-            self.operator, select(self.slopes, samples), select(self.gradient, samples)
-        )
-
-
-def _solve_step(
-    problem: EquilibriumProblem,
-    operator: Operator,
-    offset: Tensor,
-    start: Tensor | None,
-    first_check: int,
-) -> FixedPointResult:
-    if operator.nilpotent or problem.forward.method != "picard":
-        return solve_state(problem, operator, offset, start)
-    if start is None:
-        start = problem.activation.function(offset)
-    function = _StateMap(operator, offset, problem.activation)
-    return solve_narrow(function, start, problem.forward, first_check=first_check)
-
-
-def _solve_adjoint_step(
-    problem: EquilibriumProblem,
-    operator: Operator,
-    slopes: Tensor,
-    gradient: Tensor,
-    first_check: int,
-) -> FixedPointResult:
-    if operator.nilpotent or problem.backward.method != "picard":
-        return solve_adjoint(problem, operator, slopes, gradient)
-    scale = gradient.abs().amax(dim=1).add_(torch.finfo(gradient.dtype).tiny)
-    return solve_narrow(
-        _AdjointMap(operator, slopes, gradient),
-        slopes * gradient,
-        problem.backward.fixed_point_settings(),
-        scale=scale,
-        first_check=first_check,
-    )
-
-
 class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -226,29 +166,27 @@ class _Recurrence(torch.autograd.Function):
         problem = recurrence.problem
         operator = problem.operator_type(*factors)
         rows, size, width = len(state_offset), operator.size, initial.shape[1]
-        first_check = least_iterations(operator, problem.forward.tol)
         offsets = state_major(rows, size, state_offset)
         outputs = state_major(rows, width, state_offset)
         # [x_t, h_{t-1}] side by side, so that both weights of h_t are one product.
         pairs = state_major(rows, size + width, state_offset)
         into_output = _both(readout, direct, dim=1).t()
         into_state = feedback.t()
-        h, start = initial, None
-        solves: list[FixedPointResult] = []
-        for first, last in recurrence.steps():
-            samples = last - first
-            pair, offset = pairs[first:last], offsets[first:last]
-            before = pair[:, size:].copy_(h[:samples])
-            torch.addmm(state_offset[first:last], before, into_state, out=offset)
-            solve = _solve_step(
-                problem, operator, offset, None if start is None else start[:samples], first_check
-            )
-            solves.append(solve)
-            start = pair[:, :size].copy_(solve.value)
-            h = outputs[first:last]
-            torch.addmm(output_offset[first:last], pair, into_output, out=h)
-        if problem.statistics is not None:
-            problem.statistics.record_forward(_joined(solves, pairs[:, :size]))
+        chunks = recurrence.chunks(size, state_offset.device)
+        solves = StateSolves(problem, operator, chunks[0][1], state_offset)
+        for low, high in chunks:
+            h, start = initial[low:high], None
+            for _, first, last in recurrence.blocks(low, high):
+                samples = last - first
+                pair, offset = pairs[first:last], offsets[first:last]
+                before = pair[:, size:].copy_(h[:samples])
+                torch.addmm(state_offset[first:last], before, into_state, out=offset)
+                if start is not None:
+                    start = start[:samples]
+                start = pair[:, :size].copy_(solves.solve(offset, start))
+                h = outputs[first:last]
+                torch.addmm(output_offset[first:last], pair, into_output, out=h)
+        solves.record(pairs[:, :size])
         ctx.recurrence = recurrence
         ctx.save_for_backward(offsets, pairs, feedback, readout, direct, *factors)
         return outputs
@@ -263,7 +201,8 @@ class _Recurrence(torch.autograd.Function):
         with torch.no_grad():
             operator = problem.operator_type(*factors)
             x = pairs[:, :size]
-            slopes = problem.activation.derivative(operator.apply(x, offsets))
+            z = operator.apply(x, offsets, state_major(len(pairs), size, pairs))
+            slopes = problem.activation.derivative(z)
             # [v_t, γ_t] side by side, like [x_t, h_{t-1}]: the gradients of E, C and F, and of a
             # full A, are the four blocks of one product over the whole sequence.
             adjoints = state_major(len(pairs), pairs.shape[1], pairs)
@@ -312,28 +251,25 @@ def _run_back(
     Returns:
         ∂loss/∂h_0 (samples, h).
     """
-    problem, size = recurrence.problem, operator.size
-    exact = operator.nilpotent or problem.backward.method != "jacobian_free"
-    first_check = least_iterations(operator, problem.backward.tol)
-    carried = state_major(recurrence.batch_sizes[0], readout.shape[0], slopes).zero_()
+    size, samples = operator.size, recurrence.batch_sizes[0]
+    carried = state_major(samples, readout.shape[0], slopes).zero_()
     back = _both(feedback, direct, dim=0)
-    solves: list[FixedPointResult] = []
-    steps = recurrence.steps()
-    for step in range(len(steps) - 1, -1, -1):
-        first, last = steps[step]
-        pair, slope = adjoints[first:last], slopes[first:last]
-        pulled = torch.mm(pair[:, size:], readout, out=state_major(last - first, size, slopes))
-        if exact:
-            solve = _solve_adjoint_step(problem, operator, slope, pulled, first_check)
-            solves.append(solve)
-            pair[:, :size] = solve.value
-        else:
-            torch.mul(pulled, slope, out=pair[:, :size])
-        if recurrence.passes_gradient(step):
-            target = carried if step == 0 else adjoints[slice(*steps[step - 1]), size:]
+    chunks = recurrence.chunks(size, slopes.device)
+    pulled = state_major(chunks[0][1], size, slopes)
+    solves = AdjointSolves(recurrence.problem, operator, chunks[0][1], slopes)
+    for low, high in chunks:
+        blocks = recurrence.blocks(low, high)
+        for index in range(len(blocks) - 1, -1, -1):
+            step, first, last = blocks[index]
+            pair = adjoints[first:last]
+            gradient = torch.mm(pair[:, size:], readout, out=pulled[: last - first])
+            pair[:, :size] = solves.solve(slopes[first:last], gradient)
+            if not recurrence.passes_gradient(step):
+                continue
+            before = slice(blocks[index - 1][1], None)
+            target = carried[low:high] if index == 0 else adjoints[before, size:]
             target[: last - first].addmm_(pair, back)
-    if solves and problem.statistics is not None:
-        problem.statistics.record_backward(_joined(solves[::-1], adjoints[:, :size]))
+    solves.record(adjoints[:, :size])
     return carried
 
 
@@ -343,17 +279,3 @@ def _both(weight: Tensor, direct: Tensor | None, dim: int) -> Tensor:
         width = weight.shape[1 - dim]
         direct = weight.new_zeros(width, width)
     return torch.cat((weight, direct), dim=dim)
-
-
-def _joined(solves: list[FixedPointResult], value: Tensor) -> FixedPointResult:
-    """Return the solves of all steps as one of this value (rows, n)."""
-    return FixedPointResult(
-        value,
-        torch.cat([solve.iterations for solve in solves]),
-        torch.cat([solve.residuals for solve in solves]),
-        torch.cat([solve.converged for solve in solves]),
-        max((solve.status for solve in solves), key=_SEVERITY.index),
-    )
-
-
-_SEVERITY = (SolveStatus.CONVERGED, SolveStatus.MAX_ITERATIONS, SolveStatus.NON_FINITE)

@@ -207,6 +207,8 @@ class ImplicitRNN(TrainableModel):
                 f"the input is {rows.dtype}, the model {dtype}: convert one of them, for example "
                 f"with inputs.to({dtype})."
             )
+        if not autocast:
+            return self._run(sequences, rows, state, _steps(inputs))
         # An iteration rounded to bf16 cannot reach its tolerance: parameters keep their precision.
         with torch.autocast(rows.device.type, enabled=False):
             return self._run(sequences, rows.to(dtype), state, _steps(inputs))

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from idl_cli.commands.sweep import report_sweep
+from idl_cli.reporting import SilentReporter
+
+
+class _Listener(SilentReporter):
+    def __init__(self) -> None:
+        self.tables: dict[str, Sequence[Sequence[object]]] = {}
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        self.tables[title] = rows
+
+
+def _job(sweep: Path, number: int, overrides: list[str], summary: dict[str, object] | None) -> None:
+    hydra = sweep / str(number) / ".hydra"
+    hydra.mkdir(parents=True)
+    (hydra / "overrides.yaml").write_text("".join(f"- {line}\n" for line in overrides))
+    if summary is not None:
+        (sweep / str(number) / "summary.json").write_text(json.dumps(summary))
+
+
+def _rows(sweep: Path) -> list[dict[str, str]]:
+    with (sweep / "sweep.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_job_has_a_row_however_it_ended(tmp_path: Path) -> None:
+    done = {"status": "completed", "seconds": 1.5, "metrics": {"test_r2": 0.5}}
+    sim = {"sim": {"samples": 9, "ab": {"relative_gap": 1e-7, "status": "optimal"}}}
+    failed = {"status": "failed", "seconds": 0.1, "metrics": {}, "error": "no such file, sadly"}
+    _job(tmp_path, 10, ["model=rnn", "optimizer.lr=1e-3", "trainer.epochs=2"], {**done, **sim})
+    _job(tmp_path, 2, ["model=lstm", "optimizer.lr=1e-2", "trainer.epochs=2"], failed)
+    _job(tmp_path, 3, ["model=lstm", "optimizer.lr=1e-3", "trainer.epochs=2"], None)
+    (tmp_path / "notes").mkdir()
+    report_sweep(tmp_path, SilentReporter())
+    rows = _rows(tmp_path)
+    assert [row["job"] for row in rows] == ["2", "3", "10"], "in order of the number"
+    assert [row["status"] for row in rows] == ["failed", "killed", "completed"]
+    assert [row["model"] for row in rows] == ["lstm", "lstm", "rnn"]
+    assert [row["optimizer.lr"] for row in rows] == ["1e-2", "1e-3", "1e-3"]
+    assert "trainer.epochs" not in rows[0], "the same in all jobs"
+    assert rows[0]["error"] == "no such file, sadly"
+    assert [row["test_r2"] for row in rows] == ["", "", "0.5"]
+    assert rows[2]["sim.ab.relative_gap"] == "1e-07"
+    assert rows[2]["dir"] == "10"
+    assert json.loads((tmp_path / "sweep.json").read_text())[2]["seconds"] == 1.5
+    assert not (tmp_path / "extrapolation.csv").exists()
+
+
+def test_extrapolation_is_averaged_over_the_seeds_of_a_variant(tmp_path: Path) -> None:
+    for number, (model, seed, error) in enumerate(
+        [("rnn", 0, 0.1), ("rnn", 1, 0.3), ("lstm", 0, 0.5), ("lstm", 1, None)]
+    ):
+        shift = [{"shift": 1.0, "distance": 0.0, "error": error}]
+        summary = {"status": "completed", "metrics": {}, "shift": shift}
+        if model == "lstm" and seed == 1:
+            summary = {"status": "failed", "metrics": {}, "error": "stopped"}
+        _job(tmp_path, number, [f"model={model}", f"seed={seed}"], summary)
+        description = {"shift": "width f", "training_shift": 2.0, "error": "error rate"}
+        (tmp_path / str(number) / "shift.json").write_text(json.dumps(description))
+    listener = _Listener()
+    report_sweep(tmp_path, listener)
+    table = json.loads((tmp_path / "extrapolation.json").read_text())
+    assert (table["shift"], table["training_shift"]) == ("width f", 2.0)
+    assert [(row["variant"], row["runs"], row["error_mean"]) for row in table["rows"]] == [
+        ("rnn", 2, 0.2),
+        ("lstm", 1, 0.5),
+    ]
+    assert (tmp_path / "extrapolation.png").exists()
+    shown = listener.tables["error rate, mean ± deviation over runs"]
+    assert [row[3] for row in shown] == ["0.2 ± 0.1", "0.5"]
+
+
+def test_an_empty_sweep_leaves_nothing(tmp_path: Path) -> None:
+    report_sweep(tmp_path, SilentReporter())
+    assert list(tmp_path.iterdir()) == []

@@ -192,12 +192,16 @@ class _Solve:
         """Write down the samples that are finished and go on with the others."""
         self._write(x, residual, iteration)
         kept = running.nonzero().squeeze(1)
-        self.rows = kept if self.rows is None else self.rows[kept]
+        self.rows = kept if self.rows is None else self.rows.index_select(0, kept)
         self.function = self.function.restrict(kept)
         self.method.restrict(kept)
         if self.scale is not None:
-            self.scale = self.scale[kept]
-        return x[kept], image[kept], residual[kept]
+            self.scale = self.scale.index_select(0, kept)
+        return (
+            x.index_select(0, kept),
+            image.index_select(0, kept),
+            residual.index_select(0, kept),
+        )
 
     def _write(self, x: Tensor, residual: Tensor, iteration: int) -> None:
         # The rows still running are overwritten when they finish.

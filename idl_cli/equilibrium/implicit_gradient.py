@@ -146,7 +146,7 @@ class _StateMap(SampleMap):
         return self.activation.in_place(self.operator.apply(x, self.offset, out))
 
     def restrict(self, samples: Tensor) -> _StateMap:
-        return _StateMap(self.operator, self.offset[samples], self.activation)
+        return _StateMap(self.operator, self.offset.index_select(0, samples), self.activation)
 
 
 class _AdjointMap(SampleMap):
@@ -161,7 +161,11 @@ class _AdjointMap(SampleMap):
         return self.operator.apply_transpose(v, self.gradient, out).mul_(self.slopes)
 
     def restrict(self, samples: Tensor) -> _AdjointMap:
-        return _AdjointMap(self.operator, self.slopes[samples], self.gradient[samples])
+        return _AdjointMap(
+            self.operator,
+            self.slopes.index_select(0, samples),
+            self.gradient.index_select(0, samples),
+        )
 
 
 def solve_state(

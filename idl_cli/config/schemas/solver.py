@@ -40,7 +40,7 @@ class CVX:
 
     name: Literal["cvx"] = "cvx"
     backend: Literal["clarabel", "scs", "osqp", "highs", "mosek", "gurobi"] = "clarabel"
-    accuracy: Annotated[float, _UNIT] = 1e-9
+    accuracy: Annotated[float, _UNIT] = 1e-12
     processes: Annotated[int, AT_LEAST_ONE] = 1
 
 

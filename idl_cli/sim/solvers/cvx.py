@@ -27,6 +27,9 @@ Backend = Literal["clarabel", "scs", "osqp", "highs", "mosek", "gurobi"]
 # Open, and robust on degenerate rows, where HiGHS and OSQP can stall; they take over in this order.
 _OPEN = ("CLARABEL", "SCS")
 
+# Solves on the support after the interior point's; a handful settles a row.
+_REFINEMENTS = 10
+
 
 @dataclass(frozen=True, kw_only=True)
 class CVXSolver(BaseSolver):
@@ -49,7 +52,7 @@ class CVXSolver(BaseSolver):
     handles: ClassVar[frozenset[str]] = frozenset({L1, L2, BUDGET})
 
     backend: Backend = "clarabel"
-    accuracy: float = 1e-9
+    accuracy: float = 1e-12
     processes: int = 1
 
     def __post_init__(self) -> None:
@@ -146,10 +149,13 @@ class _Cleaner:
         v = torch.from_numpy(np.ascontiguousarray(value)).to(scaled.cross) * self._units[row]
         # Feasible first: only then does the step not raise the objective.
         v = self._prox_step(self._prox(v, 0.0), row)
-        refined = self._prox_step(self._refined(v, row), row)
-        if self._distance(refined, row) < self._distance(v, row):
-            v = refined
-        return scaled.to_weights(v[None])[0]
+        best, least = v, self._distance(v, row)
+        for _ in range(_REFINEMENTS):
+            v = self._prox_step(self._refined(v, row), row)
+            distance = self._distance(v, row)
+            if distance < least:
+                best, least = v, distance
+        return scaled.to_weights(best[None])[0]
 
     def _prox(self, v: Tensor, threshold: float) -> Tensor:
         return prox_rows(v[None], threshold, self._budget, self._scaled.cost)[0]
@@ -165,8 +171,9 @@ class _Cleaner:
     def _refined(self, v: Tensor, row: int) -> Tensor:
         """Solve the stationarity of the row on its support, the budget tight where it is spent.
 
-        An interior-point answer is near the optimum in objective; in a feature whose unit is a
-        million times larger its gradient can still be far from zero.
+        An interior-point answer is near the optimum in objective, but has no zeros, and its
+        gradient can be far from what a small λ or a feature in a large unit asks for. Entries that
+        change their sign do not belong to the support; the next step may bring in others.
         """
         support = v.nonzero().squeeze(1)
         if len(support) == 0:
@@ -189,7 +196,8 @@ class _Cleaner:
             system = gram
         change = torch.linalg.pinv(system, hermitian=True) @ right
         refined = v.clone()
-        refined[support] += change[: len(support)]
+        moved = v[support] + change[: len(support)]
+        refined[support] = torch.where(moved.sign() == signs, moved, torch.zeros_like(moved))
         return self._prox(refined, 0.0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ _FREE = (
     "trainer.early_stopping",
 )
 """Keys that may change when a run is resumed: they say where, how long and how often to save."""
+
+_LENGTH_FREE_SCHEDULES = ("constant", "step")
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,23 @@ def find_resumption(settings: TrainSettings, directory: RunDirectory) -> Resumpt
             f"{checkpoint}: no such file; resume={settings.resume} needs a run's directory"
         )
     state = cast(Mapping[str, Any], read_state(checkpoint))
-    problems = list(_differences(state["settings"], plain(asdict(settings))))
+    before, now = state["settings"], plain(asdict(settings))
+    problems = list(_differences(before, now))
     if problems:
         raise ConfigError(problems)
+    _warn_of_another_length(before, now)
     return Resumption(path, state)
+
+
+def _warn_of_another_length(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    epochs, schedule = before["trainer"]["epochs"], now["scheduler"]["name"]
+    if epochs != now["trainer"]["epochs"] and schedule not in _LENGTH_FREE_SCHEDULES:
+        warnings.warn(
+            f"trainer.epochs={now['trainer']['epochs']}: the run to resume was to have {epochs};"
+            f" scheduler={schedule} depends on the length, so from here on the learning rate is"
+            " that of the longer or shorter run, and the result not that of an uninterrupted one",
+            stacklevel=3,
+        )
 
 
 def _checkpoint(path: Path) -> Path:

@@ -153,6 +153,14 @@ def test_other_settings_are_refused_all_at_once(tmp_path: Path) -> None:
         train(tmp_path / "x", resume=str(tmp_path / "nowhere"))
 
 
+def test_another_length_is_warned_of_where_the_schedule_depends_on_it(tmp_path: Path) -> None:
+    cosine = {"name": "cosine"}
+    train(tmp_path, trainer={"epochs": 2}, scheduler=cosine)
+    with pytest.warns(UserWarning, match=r"was to have 2; scheduler=cosine depends on the length"):
+        train(tmp_path, trainer={"epochs": 3}, scheduler=cosine, resume="auto")
+    assert [row["epoch"] for row in read_metrics(tmp_path) if row["split"] == "train"] == [1, 2, 3]
+
+
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     train(tmp_path)
     file = tmp_path / "checkpoints" / "last.safetensors"

@@ -129,7 +129,7 @@ def _variant(job: Job, varying: Sequence[str]) -> str:
 def _show_jobs(
     rows: Sequence[Mapping[str, object]], varying: Sequence[str], console: Reporter
 ) -> None:
-    scores = ("test_accuracy", "test_r2", "test_mse", "test_persistence_r2")
+    scores = ("test_accuracy", "test_r2", "test_mse")
     columns = ["job", "status", *varying]
     columns += [name for name in (*scores, "seconds") if any(name in row for row in rows)]
     console.table("sweep", columns, [[row.get(name) for name in columns] for row in rows])

@@ -53,7 +53,7 @@ class Answer:
     def __init__(self, problem: RowRegression, scaled: ScaledProblem, start: Tensor) -> None:
         self._problem = problem
         self._scaled = scaled
-        self.points = start.to(scaled.cross).clone()
+        self.points = self._feasible(start)
         self._values = self._objective(self.points, slice(None))
         self.passes = torch.zeros(problem.rows, dtype=torch.long)
 
@@ -64,7 +64,7 @@ class Answer:
 
     def offer(self, points: Tensor, rows: Tensor) -> None:
         """Take over the rows (indices) whose offered points have a lower objective."""
-        points = points.to(self.points)
+        points = self._feasible(points)
         values = self._objective(points, rows)
         better = values < self._values[rows]
         self.points[rows[better]] = points[better]
@@ -102,6 +102,15 @@ class Answer:
                 if progress.should_stop:
                     break
         return progress
+
+    def _feasible(self, points: Tensor) -> Tensor:
+        """A float64 copy inside the ball: float32 overshoots it, and would look better for it."""
+        points = points.to(self._scaled.cross, copy=True)
+        budget = self._problem.budget
+        if budget is not None:
+            leading = self._scaled.cost[: budget.count]
+            project_rows_weighted_l1_(points[:, : budget.count], leading, budget.radius)
+        return points
 
     def _objective(self, points: Tensor, rows: Tensor | slice) -> Tensor:
         quadratic = 0.5 * (points @ self._scaled.gram) - self._scaled.cross[rows]

@@ -3,6 +3,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -289,3 +290,22 @@ def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
 def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"device=cuda:99: torch sees"):
         train(tmp_path, device="cuda:99")
+
+
+def test_a_regression_reports_its_own_metrics(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    inputs = generator.normal(size=(240, 3)).astype(np.float32)
+    targets = (inputs @ np.array([[2.0], [-1.0], [0.5]]) + 3).astype(np.float32)
+    np.savez(tmp_path / "data.npz", inputs=inputs, targets=targets)
+    result = train(
+        tmp_path / "run",
+        dataset={"name": "arrays", "file": str(tmp_path / "data.npz")},
+        trainer={"epochs": 30},
+        optimizer={"lr": 0.02},
+    )
+    metrics = result["metrics"]
+    assert {"test_r2", "test_mape", "test_mse", "test_loss", "validation_r2"} <= metrics.keys()
+    assert metrics["test_r2"] > 0.98  # the targets are an affine function of the inputs
+    assert result["training"]["metric"] == "loss"
+    assert all("r2" in row and "mse" in row for row in read_metrics(tmp_path / "run"))
+    assert (tmp_path / "run" / "learning_curves.png").stat().st_size > 0

@@ -1,5 +1,6 @@
 import copy
 import math
+import shutil
 import time
 import warnings
 from typing import Any
@@ -382,6 +383,23 @@ def test_mixed_precision_keeps_weights_and_equilibria_in_float32() -> None:
     # bfloat16 keeps 8 bits: an equilibrium iterated in it could not come below 1e-3.
     assert all(float(r["residual_max"]) <= 1e-5 for r in rows)
     assert float(listener.records[-1]["accuracy"]) > 0.85
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which("c++") is None, reason="torch.compile needs a C++ compiler on the CPU"
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch's own
+def test_a_compiled_model_trains_to_the_same_weights() -> None:
+    settings: dict[str, Any] = {"count": 40, "epochs": 3, "validation": False}
+    compiled, _ = make_trainer(compile=True, **settings)
+    eager, _ = make_trainer(**settings)
+    compiled.fit()
+    eager.fit()
+    # The same float32 operations, fused differently, over 15 steps.
+    torch.testing.assert_close(_weights(compiled.model), _weights(eager.model), rtol=0, atol=1e-4)
+    assert list(compiled.state_dict()["model"]) == list(eager.state_dict()["model"])
 
 
 def test_train_and_evaluation_modes() -> None:

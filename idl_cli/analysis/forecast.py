@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from idl_cli.analysis.styles import style, tidy
 
-_MOST_POINTS = 400  # of the enlarged panel: more would hide how a forecast lags
+_MOST_POINTS = 400  # of one panel: more would hide how a forecast lags
+_ENLARGED_POINTS = 200
 
 
 def forecast_curves(
@@ -22,7 +23,7 @@ def forecast_curves(
 ) -> Figure:
     """Draw the forecast of a fixed step ahead and the truth over the whole test part.
 
-    Where there are many samples a second panel enlarges the last ones.
+    Where there are many samples a second panel enlarges those where the truth varies most.
 
     Args:
         times: (m,), numbers or datetime64.
@@ -34,7 +35,7 @@ def forecast_curves(
     """
     enlarged = len(times) > _MOST_POINTS
     figure = Figure(figsize=(7.0, 5.6 if enlarged else 3.4), layout="constrained")
-    panels = [slice(None)] + ([slice(-_MOST_POINTS // 2, None)] if enlarged else [])
+    panels = [slice(None)] + ([_liveliest(truth)] if enlarged else [])
     for axis, part in zip(
         figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True
     ):
@@ -58,3 +59,10 @@ def forecast_curves(
     )
     figure.axes[0].legend(frameon=False)
     return figure
+
+
+def _liveliest(values: npt.NDArray[np.float64]) -> slice:
+    """Where the variance over ``_ENLARGED_POINTS`` values is largest."""
+    windows = np.lib.stride_tricks.sliding_window_view(values, _ENLARGED_POINTS)
+    first = int(windows.var(axis=1).argmax())
+    return slice(first, first + _ENLARGED_POINTS)

@@ -74,32 +74,31 @@ def project_rows_l1_(matrix: Tensor, radius: float) -> Tensor:
         return matrix
     indices = outside.nonzero().squeeze(1)
     rows = _project(matrix.index_select(0, indices), radius)
-    norms = row_l1_norms(rows)
-    slack = 1 - 2 * torch.finfo(rows.dtype).eps
-    scale = torch.where(norms > radius, radius * slack / norms, torch.ones_like(norms))
+    scale = (radius * (1 - 2 * torch.finfo(rows.dtype).eps) / row_l1_norms(rows)).clamp_(max=1)
     return matrix.index_copy_(0, indices, (rows * scale[:, None]).to(rows.dtype))
 
 
-def _project(matrix: Tensor, radius: float) -> Tensor:
+def _project(rows: Tensor, radius: float) -> Tensor:
+    """Project rows that lie beyond the ball."""
     # With d_j = max|a| − |a_j|, the projection is sign(a_j) max(t − d_j, 0), where the level t
     # solves t = (radius + Σ_S d) / |S| on its own support S = {d < t}. Shrinking a superset of S
     # by that formula ends at S (Michelot, JOTA 50, 1986); it takes a few passes where a sort takes
-    # as long as ten. Since t ≤ radius, {d < radius} is such a superset, and nothing in it is so
-    # large that the radius would be lost beside it.
-    magnitude = matrix.abs()
-    distance = magnitude.amax(dim=1, keepdim=True) - magnitude
-    support = (distance < radius).to(matrix.dtype)
+    # as long as ten. Since t ≤ radius, distances may be cut at the radius: nothing is then so large
+    # that the radius would be lost beside it.
+    magnitude = rows.abs()
+    distance = magnitude.amax(dim=1, keepdim=True).sub(magnitude)
     near = distance.clamp(max=radius)
+    level = near.mean(dim=1, keepdim=True).add_(radius / rows.shape[1])
+    support = torch.empty_like(near)
     total = math.inf
     while True:
+        torch.lt(near, level, out=support)
         sizes = support.sum(dim=1, keepdim=True)
-        level = (near * support).sum(dim=1, keepdim=True).add_(radius).div_(sizes)
         previous, total = total, float(sizes.sum())
         if not total < previous:
             break
-        support *= near < level
-    inside = (row_l1_norms(matrix) <= radius)[:, None]
-    return torch.where(inside, matrix, (level - distance).clamp_(min=0) * matrix.sign())
+        level = support.mul_(near).sum(dim=1, keepdim=True).add_(radius).div_(sizes)
+    return level.sub(distance).clamp_(min=0).copysign_(rows)
 
 
 class _RowProjection(torch.autograd.Function):
@@ -107,16 +106,15 @@ class _RowProjection(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, radius: float) -> Tensor:
-        projected = _project(matrix, radius)
-        ctx.save_for_backward(matrix, projected)
-        ctx.radius = radius
+        inside = (row_l1_norms(matrix) <= radius)[:, None]
+        projected = torch.where(inside, matrix, _project(matrix, radius))
+        ctx.save_for_backward(inside, projected)
         return projected
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         gradient = gradients[0]
-        matrix, projected = ctx.saved_tensors
-        inside = (row_l1_norms(matrix) <= ctx.radius)[:, None]
+        inside, projected = ctx.saved_tensors
         signs = projected.sign()
         support_size = signs.abs().sum(dim=1, keepdim=True).clamp(min=1)
         along = (signs * gradient).sum(dim=1, keepdim=True) / support_size

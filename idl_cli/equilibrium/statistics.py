@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from idl_cli.equilibrium.fixed_point import FixedPointResult, SolveStatus
@@ -95,6 +96,8 @@ class _Direction:
         self._residual_max = 0.0
 
     def add(self, result: FixedPointResult) -> None:
+        if self._results and self._results[0][0].device != result.iterations.device:
+            self._fold()
         self._results.append((result.iterations, result.residuals, result.converged))
         if len(self._results) >= _FOLD_EVERY:
             self._fold()
@@ -131,13 +134,17 @@ class _Direction:
         return direction
 
     def _fold(self) -> None:
-        for iterations, residuals, converged in self._results:
-            if not len(iterations):
-                continue
-            self._samples += len(iterations)
-            self._unconverged += int((~converged).sum())
-            self._iterations_sum += int(iterations.sum())
-            self._iterations_max = max(self._iterations_max, int(iterations.max()))
-            worst = float(residuals.nan_to_num(nan=float("inf")).max())
-            self._residual_max = max(self._residual_max, worst)
+        if not self._results:
+            return
+        iterations, residuals, converged = (
+            torch.cat(tensors) for tensors in zip(*self._results, strict=True)
+        )
         self._results.clear()
+        if not len(iterations):
+            return
+        self._samples += len(iterations)
+        self._unconverged += int((~converged).sum())
+        self._iterations_sum += int(iterations.sum())
+        self._iterations_max = max(self._iterations_max, int(iterations.max()))
+        worst = float(residuals.nan_to_num(nan=float("inf")).max())
+        self._residual_max = max(self._residual_max, worst)

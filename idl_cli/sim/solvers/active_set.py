@@ -21,7 +21,7 @@ _ADAPT_EVERY = 20
 
 @dataclass(frozen=True, kw_only=True)
 class ActiveSetSolver(BaseSolver):
-    """Rows by primal-dual active-set steps (see :mod:`idl_cli.sim.solvers.polish`).
+    """Rows by primal-dual active-set steps (see :mod:`idl_cli.sim.solvers.row_descent`).
 
     Where the support starts is found for all rows at once by a few float32 splitting iterations.
     A row that the steps do not finish is warmed up twice as long, in float64, and tried again: a

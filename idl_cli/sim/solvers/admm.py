@@ -1,4 +1,4 @@
-"""ADMM on the sufficient statistics: all rows at once, one cached eigendecomposition, then polish."""
+"""ADMM on the sufficient statistics: all rows at once, a cached eigendecomposition, polish."""
 
 from __future__ import annotations
 

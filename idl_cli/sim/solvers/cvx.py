@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from idl_cli.errors import ArgumentError, MissingExtraError
-from idl_cli.sim.problem import RowBudget, RowRegression
+from idl_cli.sim.problem import RowRegression
 from idl_cli.sim.prox import prox_rows
 from idl_cli.sim.solvers.base import BUDGET, L1, L2, BaseSolver, Monitor, SolverResult
 from idl_cli.sim.solvers.cvx_rows import CompiledRow, RowAnswer, RowShape, Vector
+from idl_cli.sim.solvers.row_descent import polish_row
 from idl_cli.sim.solvers.scaling import ScaledProblem
 
 Backend = Literal["clarabel", "scs", "osqp", "highs", "mosek", "gurobi"]
@@ -27,8 +28,9 @@ Backend = Literal["clarabel", "scs", "osqp", "highs", "mosek", "gurobi"]
 # Open, and robust on degenerate rows, where HiGHS and OSQP can stall; they take over in this order.
 _OPEN = ("CLARABEL", "SCS")
 
-# Solves on the support after the interior point's; a handful settles a row.
-_REFINEMENTS = 10
+_POLISH_PASSES = 10
+"""An interior-point answer is near the optimum in objective, but its gradient can be far from what
+a small λ or a feature in a large unit asks for; a handful of active-set passes settles it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,8 @@ class CVXSolver(BaseSolver):
 
     The m samples are reduced to the D x D gram matrix in unit-diagonal coordinates; each row is
     divided by ‖z‖, so that a tolerance means the same for all of them. A last prox-gradient step
-    gives exact zeros and a feasible row; it never raises the objective. Rows are the iterations.
+    and a few active-set passes give exact zeros, a feasible row and its last digits; they never
+    raise the objective. Rows are the iterations.
 
     Args:
         backend: the solver. ``clarabel``, ``scs``, ``osqp`` and ``highs`` are open; where one
@@ -138,67 +141,24 @@ class _Cleaner:
     """Turns a row of an interior-point answer into weights with exact zeros, within the budget."""
 
     def __init__(self, problem: RowRegression, scaled: ScaledProblem) -> None:
+        self._problem = problem
         self._scaled = scaled
         self._units = _units(problem)
         self._l1 = problem.l1
-        self._budget: RowBudget | None = problem.budget
         self._step = 1 / torch.linalg.eigvalsh(scaled.gram)[-1].clamp(min=1e-300)
 
     def __call__(self, value: Vector, row: int) -> Tensor:
         scaled = self._scaled
         v = torch.from_numpy(np.ascontiguousarray(value)).to(scaled.cross) * self._units[row]
         # Feasible first: only then does the step not raise the objective.
-        v = self._prox_step(self._prox(v, 0.0), row)
-        best, least = v, self._distance(v, row)
-        for _ in range(_REFINEMENTS):
-            v = self._prox_step(self._refined(v, row), row)
-            distance = self._distance(v, row)
-            if distance < least:
-                best, least = v, distance
-        return scaled.to_weights(best[None])[0]
+        v = self._prox(v, 0.0)
+        moved = v - self._step * (scaled.gram @ v - scaled.cross[row])
+        v = self._prox(moved, float(self._l1 * self._step))
+        v, _ = polish_row(self._problem, scaled, row, v, max_passes=_POLISH_PASSES)
+        return scaled.to_weights(v[None])[0]
 
     def _prox(self, v: Tensor, threshold: float) -> Tensor:
-        return prox_rows(v[None], threshold, self._budget, self._scaled.cost)[0]
-
-    def _prox_step(self, v: Tensor, row: int) -> Tensor:
-        moved = v - self._step * (self._scaled.gram @ v - self._scaled.cross[row])
-        return self._prox(moved, float(self._l1 * self._step))
-
-    def _distance(self, v: Tensor, row: int) -> float:
-        """Length of the next prox-gradient step: zero at the optimum only."""
-        return float((self._prox_step(v, row) - v).norm())
-
-    def _refined(self, v: Tensor, row: int) -> Tensor:
-        """Solve the stationarity of the row on its support, the budget tight where it is spent.
-
-        An interior-point answer is near the optimum in objective, but has no zeros, and its
-        gradient can be far from what a small λ or a feature in a large unit asks for. Entries that
-        change their sign do not belong to the support; the next step may bring in others.
-        """
-        support = v.nonzero().squeeze(1)
-        if len(support) == 0:
-            return v
-        signs, cost = v[support].sign(), self._scaled.cost[support]
-        gram = self._scaled.gram[support][:, support]
-        right = self._scaled.cross[row, support] - gram @ v[support] - self._l1 * cost * signs
-        charge = torch.zeros_like(cost)
-        if self._budget is not None:
-            inside = support < self._budget.count
-            charge = torch.where(inside, cost * signs, charge)
-            spent = float((charge * v[support]).sum())
-            if spent < self._budget.radius * (1 - 1e-8):
-                charge = torch.zeros_like(cost)
-        if bool(charge.any()):
-            system = torch.zeros(len(support) + 1, len(support) + 1, dtype=gram.dtype)
-            system[:-1, :-1], system[:-1, -1], system[-1, :-1] = gram, charge, charge
-            right = torch.cat([right, right.new_zeros(1)])
-        else:
-            system = gram
-        change = torch.linalg.pinv(system, hermitian=True) @ right
-        refined = v.clone()
-        moved = v[support] + change[: len(support)]
-        refined[support] = torch.where(moved.sign() == signs, moved, torch.zeros_like(moved))
-        return self._prox(refined, 0.0)
+        return prox_rows(v[None], threshold, self._problem.budget, self._scaled.cost)[0]
 
 
 # -- worker processes ------------------------------------------------------------------------------

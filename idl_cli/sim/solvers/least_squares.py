@@ -15,7 +15,7 @@ from idl_cli.sim.solvers.scaling import ScaledProblem
 
 @dataclass(frozen=True, kw_only=True)
 class LeastSquareSolver(BaseSolver):
-    """The least-squares solution of smallest norm; it honours neither the l1 penalty nor the budget.
+    """The least-squares solution of smallest norm; it ignores the l1 penalty and the budget.
 
     The rank is read off the eigenvalues of the unit-diagonal gram matrix, so that it does not
     depend on the units of the features; directions without data are then removed from the

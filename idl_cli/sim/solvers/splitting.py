@@ -1,4 +1,4 @@
-"""The iteration of ADMM on a scaled row problem: what ``admm`` runs, and ``active_set`` starts from.
+"""The iteration of ADMM on a scaled row problem: ``admm`` runs it, ``active_set`` starts with it.
 
 Two blocks, a ridge-like solve with G + ρI and the exact prox of the whole penalty, in scaled form.
 The second block is feasible and sparse at every iteration, unlike an average of copies.

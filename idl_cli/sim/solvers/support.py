@@ -30,7 +30,7 @@ class SupportFactor:
             if int(info) == 0:
                 break
             self.ridge *= 100
-        self.dropped = torch.zeros(self.size, dtype=torch.bool)
+        self.dropped = torch.zeros(self.size, dtype=torch.bool, device=gram.device)
         self._columns = gram.new_zeros(self.size, 0)
         self._positions = support.new_zeros(0)
 
@@ -40,7 +40,7 @@ class SupportFactor:
         if len(new) == 0:
             return
         unit = self._columns.new_zeros(self.size, len(new))
-        unit[new, torch.arange(len(new))] = 1.0
+        unit[new, torch.arange(len(new), device=new.device)] = 1.0
         self._columns = torch.cat([self._columns, torch.cholesky_solve(unit, self._factor)], dim=1)
         self._positions = torch.cat([self._positions, new])
         self.dropped[new] = True

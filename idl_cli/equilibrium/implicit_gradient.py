@@ -218,19 +218,21 @@ def _exact_result(value: Tensor, image: Tensor, scale: Tensor) -> FixedPointResu
 
 
 class _Equilibrium(torch.autograd.Function):
+    # A separate setup_context would have torch inspect the signature at every call.
     @staticmethod
     def forward(
-        offset: Tensor, start: Tensor | None, problem: EquilibriumProblem, *factors: Tensor
+        ctx: Any,
+        offset: Tensor,
+        start: Tensor | None,
+        problem: EquilibriumProblem,
+        *factors: Tensor,
     ) -> Tensor:
         result = solve_state(problem, problem.operator_type(*factors), offset, start)
         if problem.statistics is not None:
             problem.statistics.record_forward(result)
+        ctx.problem = problem
+        ctx.save_for_backward(offset, result.value, *factors)
         return result.value
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        offset, _, ctx.problem, *factors = inputs
-        ctx.save_for_backward(offset, output, *factors)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

@@ -162,7 +162,7 @@ class _RowDescent:
                 self.admitted = len(self.cross)
                 return "complete"
             if attempt == 0:
-                consistent, pressure = self._consistent(support, signs, wrong, point)
+                consistent, pressure = self._consistent(factor, support, signs, wrong, point)
                 leap = self._try(consistent, support, point, correlation)
             best = self._step(target, wrong, multiplier, support, point, correlation)
             if attempt == 0 and leap.change < min(best.change, 0.0):
@@ -205,9 +205,22 @@ class _RowDescent:
         return free - multiplier * response, multiplier
 
     def _consistent(
-        self, support: _Support, signs: Tensor, wrong: Tensor, point: Tensor
+        self,
+        factor: SupportFactor,
+        support: _Support,
+        signs: Tensor,
+        wrong: Tensor,
+        point: Tensor,
     ) -> tuple[Tensor, float]:
         """Leave out wrong signs and solve again until all come out as guessed."""
+        trial = factor.branch()
+        while trial.has_room(wrong):
+            trial.drop(wrong)
+            target, multiplier = self._target(trial, support, signs, point)
+            more = target * signs < 0
+            if not bool(more.any()):
+                return target, multiplier
+            wrong = wrong | more
         kept = (~wrong).nonzero().squeeze(1)
         while len(kept):
             part = support.select(kept)

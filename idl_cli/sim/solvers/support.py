@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import torch
 from torch import Tensor
 
@@ -33,6 +35,12 @@ class SupportFactor:
         self.dropped = torch.zeros(self.size, dtype=torch.bool, device=gram.device)
         self._columns = gram.new_zeros(self.size, 0)
         self._positions = support.new_zeros(0)
+
+    def branch(self) -> SupportFactor:
+        """The same system, to drop positions from without effect on this one."""
+        other = copy(self)
+        other.dropped = self.dropped.clone()
+        return other
 
     def drop(self, mask: Tensor) -> None:
         """Hold x at zero where ``mask`` (n,) is True, in addition to what was dropped before."""

@@ -18,7 +18,7 @@ and a step that raises F is taken again without extrapolation, which cannot.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -43,11 +43,16 @@ class Blocks:
         left: L (rows, rank).
         right: Rᵀ (rank, count).
         rest: B (rows, D − count).
+        curved: B Guu (rows, D − count). The large products are linear in B, so that extrapolating
+            them with it saves forming them again.
+        mixed: B Gux (rows, count).
     """
 
     left: Tensor
     right: Tensor
     rest: Tensor
+    curved: Tensor
+    mixed: Tensor
 
     def extrapolated(self, previous: Blocks, inertia: float) -> Blocks:
         """This point, moved on by ``inertia`` times the last step."""
@@ -55,6 +60,8 @@ class Blocks:
             torch.lerp(previous.left, self.left, 1 + inertia),
             torch.lerp(previous.right, self.right, 1 + inertia),
             torch.lerp(previous.rest, self.rest, 1 + inertia),
+            torch.lerp(previous.curved, self.curved, 1 + inertia),
+            torch.lerp(previous.mixed, self.mixed, 1 + inertia),
         )
 
 
@@ -85,6 +92,8 @@ class LowRankRows:
             left=self._cross.new_zeros(problem.rows, rank),
             right=self._directions(problem, rank),
             rest=torch.zeros_like(self._rest_cross),
+            curved=torch.zeros_like(self._rest_cross),
+            mixed=torch.zeros_like(self._cross),
         )
         self._previous = self._current
         self._momentum = 1.0
@@ -131,9 +140,9 @@ class LowRankRows:
         """
         point = self._current
         steps = (
-            (point.left, self._left_step(point.left, point)),
-            (point.right, self._right_step(point.right, point)),
-            (point.rest, self._rest_step(point.rest, point)),
+            (point.left, self._left_step(point)),
+            (point.right, self._right_step(point)),
+            (point.rest, self._rest_step(point)),
         )
         worst = 0.0
         for block, step in steps:
@@ -145,39 +154,39 @@ class LowRankRows:
         return worst
 
     def _sweep(self, start: Blocks) -> Blocks:
-        left = self._left_step(start.left, start).block
-        point = Blocks(left, start.right, start.rest)
-        point = Blocks(left, start.right, self._rest_step(start.rest, point).block)
-        return Blocks(left, self._right_step(start.right, point).block, point.rest)
+        point = replace(start, left=self._left_step(start).block)
+        rest = self._rest_step(point).block
+        point = replace(point, rest=rest, curved=rest @ self._rest_gram, mixed=rest @ self._mixed.T)
+        return replace(point, right=self._right_step(point).block)
 
-    def _left_step(self, left: Tensor, point: Blocks) -> _Step:
+    def _left_step(self, point: Blocks) -> _Step:
         curvature = point.right @ self._gram @ point.right.T
-        pull = (self._cross - point.rest @ self._mixed.T) @ point.right.T
+        pull = (self._cross - point.mixed) @ point.right.T
         metric = _dominating(curvature)
         # Coordinates in which the metric is the identity, so that the prox stays exact.
         unit = metric.sqrt()
-        moved = left * unit + (pull - left @ curvature) / unit
+        moved = point.left * unit + (pull - point.left @ curvature) / unit
         block = prox_rows(moved, self._l1, self._left_budget, 1.0 / unit) / unit
         return _Step(block, metric, pull)
 
-    def _right_step(self, right: Tensor, point: Blocks) -> _Step:
+    def _right_step(self, point: Blocks) -> _Step:
         curvature = point.left.T @ point.left
-        pull = point.left.T @ (self._cross - point.rest @ self._mixed.T)
+        pull = point.left.T @ (self._cross - point.mixed)
         metric = self._lipschitz * _dominating(curvature)[:, None]
-        moved = right + (pull - curvature @ right @ self._gram) / metric
+        moved = point.right + (pull - curvature @ point.right @ self._gram) / metric
         return _Step(prox_rows(moved, 0.0, self._right_budget, self._cost), metric, pull)
 
-    def _rest_step(self, rest: Tensor, point: Blocks) -> _Step:
+    def _rest_step(self, point: Blocks) -> _Step:
         pull = self._rest_cross - point.left @ (point.right @ self._mixed)
         metric = self._rest_cross.new_tensor(self._rest_lipschitz)
-        moved = rest + (pull - rest @ self._rest_gram) / metric
+        moved = point.rest + (pull - point.curved) / metric
         return _Step(prox_rows(moved, self._l1 / metric, None, self._rest_cost), metric, pull)
 
     def _objective(self, point: Blocks) -> float:
         product = point.left @ point.right
-        gradient = 0.5 * (product @ self._gram) + point.rest @ self._mixed.T - self._cross
+        gradient = 0.5 * (product @ self._gram) + point.mixed - self._cross
         value = self._offset + float((gradient * product).sum())
-        rest = 0.5 * (point.rest @ self._rest_gram) - self._rest_cross
+        rest = 0.5 * point.curved - self._rest_cross
         value += float((rest * point.rest).sum())
         norm = float(point.left.abs().sum()) + float(point.rest.abs().sum(dim=0) @ self._rest_cost)
         return value + self._l1 * norm

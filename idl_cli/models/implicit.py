@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, cast
@@ -13,23 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from idl_cli.equilibrium.activations import get_activation
-from idl_cli.equilibrium.conditions import WellPosedness, well_posedness_problems
-from idl_cli.equilibrium.constraints import project_rows_l1, project_rows_l1_, row_l1_norms
+from idl_cli.equilibrium.conditions import WellPosedness
+from idl_cli.equilibrium.constraints import row_l1_norms
 from idl_cli.equilibrium.fixed_point import FixedPointSettings
 from idl_cli.equilibrium.implicit_gradient import AdjointSettings, equilibrium
-from idl_cli.equilibrium.operators import (
-    DenseOperator,
-    LowRankOperator,
-    Operator,
-    StrictlyUpperTriangularOperator,
-)
 from idl_cli.equilibrium.precision import without_autocast
 from idl_cli.equilibrium.statistics import SolveStatistics
-from idl_cli.errors import ArgumentError, ShapeError, WellPosednessWarning
-from idl_cli.models.base import JSONValue, TrainableModel
-
-# Rows of A = L Rᵀ formed at a time where its norm is asked for.
-_NORM_BLOCK = 256
+from idl_cli.errors import ArgumentError, ShapeError
+from idl_cli.models.base import JSONValue
+from idl_cli.models.feedback import FeedbackModel, check_architecture
 
 
 @dataclass(frozen=True)
@@ -53,7 +44,7 @@ class ImplicitWeights:
     output_bias: Tensor
 
 
-class ImplicitModel(TrainableModel):
+class ImplicitModel(FeedbackModel):
     """Implicit model of El Ghaoui et al. (SIAM J. Math. Data Sci. 3(3), 2021, arXiv 1908.06315).
 
     For an input u in R^p the state x in R^n solves x = φ(Ax + Bu + b) and the prediction is
@@ -101,37 +92,20 @@ class ImplicitModel(TrainableModel):
         forward: FixedPointSettings | Mapping[str, Any] | None = None,
         backward: AdjointSettings | Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
-        _check_architecture(
+        check_architecture(
             {"input_dim": input_dim, "output_dim": output_dim, "hidden_dim": hidden_dim},
             rank=rank,
             kappa=kappa,
             activation=activation,
             well_posedness=well_posedness,
         )
+        super().__init__(hidden_dim, rank=rank, kappa=kappa, well_posedness=well_posedness)
         self.input_dim = input_dim
         self.output_dim = output_dim
-        self.hidden_dim = hidden_dim
-        self.rank = rank
-        self.kappa = kappa
         self.activation = get_activation(activation)
-        self.well_posedness = well_posedness
         self.forward_settings = _settings(FixedPointSettings, forward, "forward")
         self.backward_settings = _settings(AdjointSettings, backward, "backward")
         self._solve_statistics = SolveStatistics()
-        if well_posedness == "none":
-            warnings.warn(
-                "well_posedness=none: nothing keeps x = φ(Ax + Bu) well-posed. The equilibrium may "
-                "not exist or not be unique, solves may not converge, and no certificate holds. "
-                "Choose linf or triangular to keep these.",
-                WellPosednessWarning,
-                stacklevel=2,
-            )
-        if rank is None:
-            self.A = nn.Parameter(torch.empty(hidden_dim, hidden_dim))
-        else:
-            self.L = nn.Parameter(torch.empty(hidden_dim, rank))
-            self.R = nn.Parameter(torch.empty(hidden_dim, rank))
         self.B = nn.Parameter(torch.empty(hidden_dim, input_dim))
         self.C = nn.Parameter(torch.empty(output_dim, hidden_dim))
         self.D = None if no_D else nn.Parameter(torch.empty(output_dim, input_dim))
@@ -226,17 +200,8 @@ class ImplicitModel(TrainableModel):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw the parameters anew from torch's global generator; see the class for how."""
-        n = self.hidden_dim
-        if self.rank is None:
-            self.A.uniform_(-self.kappa / n, self.kappa / n)
-            if self.well_posedness == "triangular":
-                self.A.triu_(1)
-        else:
-            root = math.sqrt(self.kappa)
-            self.L.uniform_(-root / self.rank, root / self.rank)
-            self.R.uniform_(-root / n, root / n)
-        self.constrain_()
-        input_bound, state_bound = 1 / math.sqrt(self.input_dim), 1 / math.sqrt(n)
+        self.reset_feedback()
+        input_bound, state_bound = 1 / math.sqrt(self.input_dim), 1 / math.sqrt(self.hidden_dim)
         self.B.uniform_(-input_bound, input_bound)
         self.C.uniform_(-state_bound, state_bound)
         if self.D is not None:
@@ -277,37 +242,6 @@ class ImplicitModel(TrainableModel):
         return self._equilibrium_eager(self._flatten(inputs), start)
 
     @torch.no_grad()
-    def constrain_(self) -> None:
-        """Project the parameters on the constraint set; call after each optimiser step.
-
-        Afterwards every stored row, summed in float64, obeys the bound.
-        """
-        if self.well_posedness == "triangular":
-            self.A.triu_(1)
-        elif self.well_posedness == "linf" and self.rank is None:
-            project_rows_l1_(self.A, self.kappa)
-        elif self.well_posedness == "linf":
-            root = math.sqrt(self.kappa)
-            project_rows_l1_(self.L, root)
-            project_rows_l1_(self.R.t(), root)
-
-    def operator(self) -> Operator:
-        """Return A as the operator in use: with its constraint, in the graph of the parameters.
-
-        In training the stored parameters obey the constraint already (``constrain_``), and the
-        projection is the identity; rows beyond the ball are projected, and gradients go through it.
-        """
-        if self.well_posedness == "triangular":
-            return StrictlyUpperTriangularOperator(self.A.triu(1))
-        if self.rank is None:
-            linf = self.well_posedness == "linf"
-            return DenseOperator(project_rows_l1(self.A, self.kappa) if linf else self.A)
-        if self.well_posedness == "none":
-            return LowRankOperator(self.L, self.R)
-        root = math.sqrt(self.kappa)
-        return LowRankOperator(project_rows_l1(self.L, root), project_rows_l1(self.R.t(), root).t())
-
-    @torch.no_grad()
     def effective_weights(self) -> ImplicitWeights:
         """Return the matrices in use: A with its constraint applied (and its product formed)."""
         factors = self.operator().factors
@@ -330,17 +264,6 @@ class ImplicitModel(TrainableModel):
     def solve_statistics(self) -> SolveStatistics:
         """The counts of this model's solves since their last reset."""
         return self._solve_statistics
-
-    @torch.no_grad()
-    def inf_norm_A(self) -> float:
-        """Return ‖A‖∞ of the matrix in use, summed in float64; of L Rᵀ without forming it."""
-        factors = self.operator().factors
-        if self.rank is None:
-            return float(row_l1_norms(factors[0]).max())
-        left, right = (factor.double() for factor in factors)
-        return max(
-            float(row_l1_norms(rows @ right.t()).max()) for rows in torch.split(left, _NORM_BLOCK)
-        )
 
     def constructor_arguments(self) -> dict[str, JSONValue]:
         """Return the keyword arguments that make a model of this architecture again."""
@@ -366,17 +289,6 @@ class ImplicitModel(TrainableModel):
             f"hidden_dim={self.hidden_dim}{rank}, activation={self.activation.name}, "
             f"well_posedness={self.well_posedness}, kappa={self.kappa:g}"
         )
-
-    def __getattr__(self, name: str) -> Any:
-        # A low-rank model has no parameter A; whoever asks for the matrix gets the product.
-        if name == "A" and self.__dict__.get("rank") is not None:
-            return self.L @ self.R.t()
-        return super().__getattr__(name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "A" and self.__dict__.get("rank") is not None:
-            raise AttributeError("A = L Rᵀ is read-only in a low-rank model: set L and R.")
-        super().__setattr__(name, value)
 
     def _flatten(self, inputs: Tensor) -> Tensor:
         expected = f"expected (samples, ...) with {self.input_dim} values a sample"
@@ -413,26 +325,6 @@ class ImplicitModel(TrainableModel):
                 start=start,
                 statistics=self._solve_statistics,
             )
-
-
-def _check_architecture(
-    sizes: Mapping[str, int],
-    *,
-    rank: int | None,
-    kappa: float,
-    activation: str,
-    well_posedness: str,
-) -> None:
-    problems = [f"{name}={size} must be at least 1." for name, size in sizes.items() if size < 1]
-    problems += well_posedness_problems(
-        hidden_dim=sizes["hidden_dim"],
-        rank=rank,
-        kappa=kappa,
-        activation=activation,
-        well_posedness=well_posedness,
-    )
-    if problems:
-        raise ArgumentError(" ".join(problems))
 
 
 def _settings(settings_type: type[Any], given: object, name: str) -> Any:

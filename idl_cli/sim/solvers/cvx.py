@@ -83,7 +83,7 @@ class CVXSolver(BaseSolver):
         weights = torch.zeros_like(problem.cross)
         fell_back: list[str] = []
         failed: list[int] = []
-        done = 0
+        done = unsolved = 0
         with _answers(shape, _tasks(problem, scaled), processes) as answers:
             for row, answer in enumerate(answers):
                 done += 1
@@ -93,12 +93,13 @@ class CVXSolver(BaseSolver):
                     weights[row] = clean(answer.value, row)
                 if len(answer.statuses) > 1:
                     fell_back.append(f"row {row} ({'; '.join(answer.statuses)})")
-                last = done == problem.rows
-                if (last or done % max(1, problem.rows // 10) == 0) and (
-                    monitor(weights, iteration=done).should_stop
-                ):
-                    break
-        notes = _notes(self.backend, fell_back, failed, problem.rows - done)
+                if done == problem.rows or done % max(1, problem.rows // 10) == 0:
+                    progress = monitor(weights, iteration=done)
+                    # All-zero rows may be solved before they are begun.
+                    unsolved = int((~progress.solved[done:]).sum())
+                    if progress.should_stop:
+                        break
+        notes = _notes(self.backend, fell_back, failed, unsolved)
         return SolverResult(weights, iterations=done, notes=notes)
 
 

@@ -16,7 +16,7 @@ matrix product over the whole sequence.
 Layout: the rows of all steps stand below each other, step after step. Samples are sorted by length,
 longest first, so that those still running at a step are the first ``batch_sizes[t]`` (the layout of
 ``torch.nn.utils.rnn.PackedSequence``). In memory the tensors inside are state-major, see
-``narrow_picard``.
+``narrow_driver``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from idl_cli.equilibrium.implicit_gradient import EquilibriumProblem, refuse_second_derivative
-from idl_cli.equilibrium.narrow_picard import state_major
+from idl_cli.equilibrium.narrow_driver import state_major
 from idl_cli.equilibrium.operators import DenseOperator, Operator
 from idl_cli.equilibrium.step_solves import AdjointSolves, StateSolves
 from idl_cli.errors import ArgumentError, ShapeError

@@ -2,14 +2,63 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from idl_cli.equilibrium.activations import Activation
-from idl_cli.equilibrium.fixed_point import FixedPointResult, SampleMap, SolveStatus
+from idl_cli.equilibrium.fixed_point import FixedPointResult, SolveStatus
 from idl_cli.equilibrium.implicit_gradient import EquilibriumProblem, solve_adjoint, solve_state
-from idl_cli.equilibrium.narrow_picard import NarrowPicard, NarrowResult, select
-from idl_cli.equilibrium.operators import Operator
+from idl_cli.equilibrium.narrow_driver import NarrowDriver, NarrowResult, state_major
+from idl_cli.equilibrium.operators import DenseOperator, Operator
+from idl_cli.equilibrium.step_iterations import (
+    Modulus,
+    ModulusAdjoints,
+    ModulusStates,
+    PlainAdjoints,
+    PlainStates,
+)
+
+# Below this contraction a solve takes fewer than ten iterations, too few to save any.
+_MODULUS_RATE = 0.2
+
+
+@dataclass(frozen=True)
+class _Feedback:
+    """What A alone tells of its solves.
+
+    Attributes:
+        rate: an estimate of the contraction of one iteration.
+        contracts: whether ‖A‖∞ < 1.
+    """
+
+    rate: float
+    contracts: bool
+
+    @classmethod
+    def of(cls, operator: Operator) -> _Feedback:
+        """Estimate by ‖A‖_F / √(2n).
+
+        An iteration would contract by it if A were a random matrix and half of the states were
+        active (circular law); trained matrices have directions that contract slower.
+        """
+        if len(operator.factors) == 1:
+            matrix = operator.factors[0]
+            norm, largest = torch.stack(
+                (torch.linalg.vector_norm(matrix), matrix.abs().sum(dim=1).amax())
+            ).tolist()
+        else:
+            left, right = operator.factors
+            squares = ((left.t() @ left) * (right.t() @ right)).sum()
+            norm, largest = math.sqrt(max(0.0, float(squares))), math.inf
+        return cls(norm / math.sqrt(2 * operator.size), largest < 1)
+
+    def least_iterations(self, tol: float) -> int:
+        """Return how many iterations a solve takes at least, as far as can be told."""
+        if not 0 < self.rate < 1 or not tol < 1:
+            return 2
+        return max(2, min(int(math.log(tol) / math.log(self.rate)), 20))
 
 
 class StateSolves:
@@ -27,29 +76,41 @@ class StateSolves:
     ) -> None:
         self._problem = problem
         self._operator = operator
-        self._picard: NarrowPicard | None = None
         self._results: list[NarrowResult] = []
         self._sizes: list[int] = []
         settings = problem.forward
-        if settings.method == "picard" and not operator.nilpotent:
-            self._picard = NarrowPicard(
-                operator, samples, like, max_iter=settings.max_iter, tol=settings.tol
+        self._iterative = settings.method == "picard" and not operator.nilpotent
+        # Mean iterations of the last solve from φ(b), and of the last from the step before.
+        self._cold_cost, self._warm_cost = math.inf, 0.0
+        if self._iterative:
+            feedback = _Feedback.of(operator)
+            self._modulus = _modulus(problem, operator, samples, feedback)
+            self._buffers = _buffers(operator, samples, like)
+            self._driver = NarrowDriver(
+                max_iter=settings.max_iter,
+                tol=settings.tol,
+                first_check=feedback.least_iterations(settings.tol),
             )
 
-    def solve(self, offset: Tensor, start: Tensor | None) -> Tensor:
+    def solve(self, offset: Tensor, before: Tensor | None) -> Tensor:
         """Return x (m, n), valid until the next solve.
+
+        The solve starts from the state of the step before. Where inputs jump from step to step that
+        is a worse start than φ(b); a sequence whose second step took longer than its first did from
+        there goes on from φ(b).
 
         Args:
             offset: b (m, n), state-major.
-            start: first iterates (m, n), state-major; φ(b) where it is None.
+            before: x of the step before (m, n), state-major; None for the first step.
         """
-        if self._picard is None:
-            result = _as_narrow(solve_state(self._problem, self._operator, offset, start))
+        warm = before is not None and self._warm_cost <= self._cold_cost
+        result = self._solve(offset, before if warm else None)
+        cost = result.iterations
+        mean = float(cost) if isinstance(cost, int) else float(cost.sum()) / len(offset)
+        if warm:
+            self._warm_cost = mean
         else:
-            if start is None:
-                start = self._problem.activation.function(offset)
-            function = _StateMap(self._operator, offset, self._problem.activation)
-            result = self._picard.solve(function, start)
+            self._cold_cost = mean
         self._results.append(result)
         self._sizes.append(len(offset))
         return result.value
@@ -61,6 +122,19 @@ class StateSolves:
             tol = _threshold(self._operator, self._problem.forward.tol, value)
             statistics.record_forward(_joined(self._results, self._sizes, value, tol))
 
+    def _solve(self, offset: Tensor, start: Tensor | None) -> NarrowResult:
+        if not self._iterative:
+            return _as_narrow(solve_state(self._problem, self._operator, offset, start))
+        if self._modulus is not None:
+            return self._driver.solve(ModulusStates(self._modulus, offset, start))
+        activation = self._problem.activation
+        if start is None:
+            start = activation.function(offset)
+        first, second = (buffer[: len(offset)] for buffer in self._buffers)
+        return self._driver.solve(
+            PlainStates(self._operator, activation, offset, start, (first, second))
+        )
+
 
 class AdjointSolves:
     """Solves v = d ⊙ (g + Aᵀv) for step after step; arguments as of ``StateSolves``."""
@@ -70,13 +144,18 @@ class AdjointSolves:
     ) -> None:
         self._problem = problem
         self._operator = operator
-        self._picard: NarrowPicard | None = None
         self._results: list[NarrowResult] = []
         self._sizes: list[int] = []
         settings = problem.backward
-        if settings.method == "picard" and not operator.nilpotent:
-            self._picard = NarrowPicard(
-                operator, samples, like, max_iter=settings.max_iter, tol=settings.tol
+        self._iterative = settings.method == "picard" and not operator.nilpotent
+        if self._iterative:
+            feedback = _Feedback.of(operator)
+            self._modulus = _modulus(problem, operator, samples, feedback)
+            self._buffers = _buffers(operator, samples, like)
+            self._driver = NarrowDriver(
+                max_iter=settings.max_iter,
+                tol=settings.tol,
+                first_check=feedback.least_iterations(settings.tol),
             )
 
     def solve(self, slopes: Tensor, gradient: Tensor) -> Tensor:
@@ -86,15 +165,9 @@ class AdjointSolves:
             slopes: d (m, n), state-major.
             gradient: g (m, n), state-major.
         """
-        problem = self._problem
-        if problem.backward.method == "jacobian_free" and not self._operator.nilpotent:
+        if self._problem.backward.method == "jacobian_free" and not self._operator.nilpotent:
             return slopes * gradient
-        if self._picard is None:
-            result = _as_narrow(solve_adjoint(problem, self._operator, slopes, gradient))
-        else:
-            scale = gradient.abs().amax(dim=1).add_(torch.finfo(gradient.dtype).tiny)
-            function = _AdjointMap(self._operator, slopes, gradient)
-            result = self._picard.solve(function, slopes * gradient, scale)
+        result = self._solve(slopes, gradient)
         self._results.append(result)
         self._sizes.append(len(gradient))
         return result.value
@@ -106,37 +179,32 @@ class AdjointSolves:
             tol = _threshold(self._operator, self._problem.backward.tol, value)
             statistics.record_backward(_joined(self._results, self._sizes, value, tol))
 
-
-class _StateMap(SampleMap):
-    """x ↦ φ(Ax + b)."""
-
-    def __init__(self, operator: Operator, offset: Tensor, activation: Activation) -> None:
-        self.operator = operator
-        self.offset = offset
-        self.activation = activation
-
-    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        return self.activation.in_place(self.operator.apply(x, self.offset, out))
-
-    def restrict(self, samples: Tensor) -> _StateMap:
-        return _StateMap(self.operator, select(self.offset, samples), self.activation)
-
-
-class _AdjointMap(SampleMap):
-    """v ↦ d ⊙ (g + Aᵀv)."""
-
-    def __init__(self, operator: Operator, slopes: Tensor, gradient: Tensor) -> None:
-        self.operator = operator
-        self.slopes = slopes
-        self.gradient = gradient
-
-    def __call__(self, v: Tensor, out: Tensor | None = None) -> Tensor:
-        return self.operator.apply_transpose(v, self.gradient, out).mul_(self.slopes)
-
-    def restrict(self, samples: Tensor) -> _AdjointMap:
-        return _AdjointMap(
-            self.operator, select(self.slopes, samples), select(self.gradient, samples)
+    def _solve(self, slopes: Tensor, gradient: Tensor) -> NarrowResult:
+        if not self._iterative:
+            return _as_narrow(solve_adjoint(self._problem, self._operator, slopes, gradient))
+        scale = gradient.abs().amax(dim=1).add_(torch.finfo(gradient.dtype).tiny)
+        if self._modulus is not None:
+            return self._driver.solve(ModulusAdjoints(self._modulus, slopes, gradient), scale)
+        first, second = (buffer[: len(gradient)] for buffer in self._buffers)
+        return self._driver.solve(
+            PlainAdjoints(self._operator, slopes, gradient, (first, second)), scale
         )
+
+
+def _buffers(operator: Operator, samples: int, like: Tensor) -> list[Tensor]:
+    return [state_major(samples, operator.size, like) for _ in range(2)]
+
+
+def _modulus(
+    problem: EquilibriumProblem, operator: Operator, samples: int, feedback: _Feedback
+) -> Modulus | None:
+    """Return K of the modulus iteration where that converges and saves more than it costs."""
+    matrix = operator.factors[0]
+    if problem.activation.name != "relu" or not isinstance(operator, DenseOperator):
+        return None
+    if not feedback.contracts or feedback.rate < _MODULUS_RATE:
+        return None
+    return Modulus(matrix, samples)
 
 
 def _as_narrow(result: FixedPointResult) -> NarrowResult:

@@ -154,14 +154,13 @@ def _write_extrapolation(
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=_FIGURE_DPI)
     write_atomic(directory / f"{_EXTRAPOLATION}.png", buffer.getvalue())
-    columns = ["variant", "shift f", "runs", "error", "iterations", "unconverged, worst"]
+    columns = ["variant", "shift f", "runs", "error", "unconverged"]
     shown = [
         [
             row["variant"],
             row["shift"],
             row["runs"],
             _mean_and_deviation(row, "error"),
-            _mean_and_deviation(row, "iterations_mean"),
             row.get("unconverged_share_max"),
         ]
         for row in table

@@ -124,7 +124,14 @@ def fit(
     equilibria, seconds = None, 0.0
     if options.regenerate_states:
         started = time.perf_counter()
-        half_made = assemble(ab.solution.stored, None, layout, kappa=options.kappa, device=device)
+        half_made = assemble(
+            ab.solution.stored,
+            None,
+            layout,
+            kappa=options.kappa,
+            device=device,
+            factors=ab.solution.factors,
+        )
         equilibria = _equilibria(half_made, recording, loader, options, callbacks)
         seconds = time.perf_counter() - started
     statistics = recording.statistics if equilibria is None else equilibria.statistics
@@ -132,7 +139,12 @@ def fit(
     return Fit(
         options=options,
         model=assemble(
-            ab.solution.stored, cd.solution.stored, layout, kappa=options.kappa, device=device
+            ab.solution.stored,
+            cd.solution.stored,
+            layout,
+            kappa=options.kappa,
+            device=device,
+            factors=ab.solution.factors,
         ),
         ab=ab,
         cd=cd,

@@ -21,7 +21,7 @@ from idl_cli.sim.recording import Loader, Recording, load_recording, record_stat
 from idl_cli.sim.report import report_of
 from idl_cli.sim.rescaling import why_not_rescalable
 from idl_cli.sim.solve import warn_ignored
-from idl_cli.sim.solvers import ADMMSolver as ActiveSetSolver
+from idl_cli.sim.solvers import ActiveSetSolver
 from idl_cli.sim.solvers.base import BaseSolver
 from idl_cli.sim.states import batches_of_inputs
 from idl_cli.sim.statistics import SufficientStatistics

@@ -15,11 +15,12 @@ from idl_cli.errors import (
     NonFiniteError,
     ShapeError,
     UnsupportedModelError,
+    WellPosednessWarning,
 )
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.diagnosis import diagnose
 from idl_cli.sim.sim import SIM
-from idl_cli.sim.solvers import ADMMSolver
+from idl_cli.sim.solvers import ADMMSolver, LeastSquareSolver, ProjectedGDLowRankSolver
 from idl_cli.sim.statistics import SufficientStatistics
 
 CONTRACT = {
@@ -109,7 +110,7 @@ def test_the_report_keeps_its_contract() -> None:
 
 def test_the_stored_model_obeys_kappa_where_the_budget_binds() -> None:
     network = _network()
-    sim = SIM(kappa=0.3, lambda_z=1e-4, rescale=False)
+    sim = SIM(kappa=0.3, lambda_z=1e-3, lambda_y=1e-3, rescale=False)
     model = sim.train(model=network, dataloader=_loader(_data()))
     norms = model.A.detach().double().abs().sum(dim=1)
     assert sim.report["ab"]["budget_bound_rows"] > 0
@@ -330,3 +331,43 @@ def test_a_loader_that_draws_anew_is_followed() -> None:
     error = (model.requires_grad_(False)(fresh) - network(fresh)).square().mean()
     assert float(error) < 1e-3 * float(network(fresh).var())
     assert loader.passes == 4  # a look, the states, the equilibria, and these from scratch
+
+
+def test_a_low_rank_answer_keeps_its_factors() -> None:
+    sim = SIM(kappa=0.5, lambda_z=1e-2, lambda_y=1e-2, rescale=False)
+    model = sim.train(
+        model=_network(),
+        dataloader=_loader(_data()),
+        solver=ProjectedGDLowRankSolver(rank=2),
+    )
+    assert model.rank == 2
+    assert torch.linalg.matrix_rank(model.A.detach(), rtol=1e-4) == 2
+    assert model.inf_norm_A() <= 0.5
+    assert sim.report["ab"]["status"] == "stationary"
+    solved = sim._fit.ab.solution.weights[:, :13]
+    # The product of factors that are stored in float32.
+    torch.testing.assert_close(model.A.detach().double(), solved, rtol=0, atol=1e-6)
+
+
+def test_what_least_squares_ignores_is_said_and_tested_on_the_data() -> None:
+    sim = SIM(kappa=0.3, rescale=False)
+    with pytest.warns(IgnoredOptionWarning, match="ignores"), pytest.warns(WellPosednessWarning):
+        model = sim.train(model=_network(), dataloader=_loader(_data()), solver=LeastSquareSolver())
+    report = sim.report
+    assert report["ab"]["status"] == "unconstrained"
+    assert report["inf_norm_A"] == pytest.approx(model.inf_norm_A())
+    assert model.inf_norm_A() >= 1
+    # The network's own weights, strictly triangular: not a contraction, yet every solve ends.
+    assert report["unconverged"] == 0
+    assert model.well_posedness == "none"
+
+
+@pytest.mark.parametrize("scale", ["absolute", "per_sample", "relative"])
+def test_penalties_have_the_unit_asked_for(scale: str) -> None:
+    network, loader = _network(), _loader(_data())
+    sim = SIM(lambda_z=1e-3, lambda_scale=scale)  # type: ignore[arg-type]
+    recording = sim.record(model=network, dataloader=loader)
+    found = sim.fit(recording, dataloader=loader, solver=ADMMSolver())
+    largest = float(recording.statistics.cross["Z"].abs().max())
+    unit = {"absolute": 1.0, "per_sample": 300.0, "relative": largest}[scale]
+    assert found.ab.problem.l1 == pytest.approx(1e-3 * unit, rel=1e-12)

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from idl_cli.models.conversion import from_feedforward as from_feedforward
     from idl_cli.models.implicit import ImplicitModel as ImplicitModel
     from idl_cli.models.rnn import ImplicitRNN as ImplicitRNN
     from idl_cli.run import load_model as load_model
@@ -21,10 +22,11 @@ _HOMES: Final = {
     "ImplicitModel": "idl_cli.models.implicit",
     "ImplicitRNN": "idl_cli.models.rnn",
     "SIM": "idl_cli.sim.sim",
+    "from_feedforward": "idl_cli.models.conversion",
     "load_model": "idl_cli.run",
 }
 
-__all__ = ["SIM", "ImplicitModel", "ImplicitRNN", "__version__", "load_model"]
+__all__ = ["SIM", "ImplicitModel", "ImplicitRNN", "__version__", "from_feedforward", "load_model"]
 
 
 def __getattr__(name: str) -> object:

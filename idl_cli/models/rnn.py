@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -19,6 +20,9 @@ from idl_cli.models.base import JSONValue, TrainableModel
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.rnn_cell import ImplicitRNNCell
 from idl_cli.models.sequences import SequenceOutput, SequenceRows, check_output
+
+# States of a chunk of samples: 80 kB in float32, of which an iteration moves five times as much.
+_CHUNK_VALUES = 20_000
 
 
 @dataclass(frozen=True)
@@ -208,31 +212,48 @@ class ImplicitRNN(TrainableModel):
                 f"with inputs.to({dtype})."
             )
         if not autocast:
-            return self._run(sequences, rows, state, _steps(inputs))
+            return self._run(sequences, state, _steps(inputs))
         # An iteration rounded to bf16 cannot reach its tolerance: parameters keep their precision.
         with torch.autocast(rows.device.type, enabled=False):
-            return self._run(sequences, rows.to(dtype), state, _steps(inputs))
+            exact = replace(sequences, rows=rows.to(dtype))
+            return self._run(exact, state, _steps(inputs))
 
-    def _run(
-        self, sequences: SequenceRows, rows: Tensor, state: Tensor | None, steps: int | None
-    ) -> Unrolled:
-        final = []
-        for cell, initial in zip(self.cells, self._initial(sequences, rows, state), strict=True):
-            rows = cast(ImplicitRNNCell, cell).unroll(
-                rows,
-                sequences.batch_sizes,
-                sequences.sort(initial),
-                truncate=self.truncate,
-                statistics=self._solve_statistics,
-            )
-            final.append(sequences.unsort(sequences.last(rows)))
+    def _run(self, sequences: SequenceRows, state: Tensor | None, steps: int | None) -> Unrolled:
+        cells = [cast(ImplicitRNNCell, cell) for cell in self.cells]
+        weights = [cell.weights() for cell in cells]
+        initial = [sequences.sort(h) for h in self._initial(sequences, state)]
+        most = self._samples_at_once(sequences.rows.device)
+        finals: list[list[Tensor]] = [[] for _ in cells]
+        outputs = []
+        for samples, chunk in sequences.chunks(most):
+            rows = chunk.rows
+            for layer, cell in enumerate(cells):
+                rows, final = cell.unroll(
+                    weights[layer],
+                    rows,
+                    chunk.batch_sizes,
+                    initial[layer][samples],
+                    truncate=self.truncate,
+                    statistics=self._solve_statistics,
+                )
+                finals[layer].append(final)
+            outputs.append(rows)
+        found = [sequences.unsort(torch.cat(parts)) for parts in finals]
         if self.output == "last":
-            prediction = self.readout(final[-1])
+            prediction = self.readout(found[-1])
         else:
-            prediction = sequences.restore(self.readout(rows), steps)
-        return Unrolled(prediction, torch.stack(final))
+            together = sequences.together(outputs, most)
+            prediction = sequences.restore(self.readout(together), steps)
+        return Unrolled(prediction, torch.stack(found))
 
-    def _initial(self, sequences: SequenceRows, rows: Tensor, state: Tensor | None) -> list[Tensor]:
+    def _samples_at_once(self, device: torch.device) -> int:
+        # On a processor as many samples as stay in its cache, through all steps and layers.
+        if device.type != "cpu":
+            return sys.maxsize
+        return max(1, _CHUNK_VALUES * torch.get_num_threads() // self.implicit_hidden_dim)
+
+    def _initial(self, sequences: SequenceRows, state: Tensor | None) -> list[Tensor]:
+        rows = sequences.rows
         shape = (len(self.cells), sequences.samples, self.hidden_dim)
         if state is None:
             return list(rows.new_zeros(shape))

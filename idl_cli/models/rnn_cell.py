@@ -11,7 +11,11 @@ from torch import Tensor, nn
 from idl_cli.equilibrium.conditions import WellPosedness
 from idl_cli.equilibrium.fixed_point import FixedPointSettings
 from idl_cli.equilibrium.implicit_gradient import AdjointSettings, EquilibriumProblem
-from idl_cli.equilibrium.recurrence import Recurrence, implicit_recurrence
+from idl_cli.equilibrium.recurrence import (
+    Recurrence,
+    RecurrenceWeights,
+    implicit_recurrence,
+)
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.models.implicit import ImplicitModel
 
@@ -88,57 +92,40 @@ class ImplicitRNNCell(nn.Module):
         output: Tensor = self.model(torch.cat((inputs, state), dim=1))
         return output
 
+    def weights(self) -> RecurrenceWeights:
+        """Return the weights as a recurrence takes them: A with its constraint, projected once."""
+        model = self.model
+        return RecurrenceWeights(
+            model.operator(), model.B, model.C, model.D, model.state_bias, model.output_bias
+        )
+
     def unroll(
         self,
+        weights: RecurrenceWeights,
         rows: Tensor,
         batch_sizes: tuple[int, ...],
         initial: Tensor,
         *,
         truncate: int | None = None,
         statistics: SolveStatistics | None = None,
-    ) -> Tensor:
-        """Return h of every step (rows, h) for whole sequences.
-
-        The input's part of all offsets is one matrix product, A is projected once, and each
-        equilibrium starts from that of the step before.
+    ) -> tuple[Tensor, Tensor]:
+        """Return h of every step (rows, h) and of every sample's last step (samples, h).
 
         Args:
+            weights: of this cell.
             rows: u (rows, p), the steps below each other.
             batch_sizes: samples still running at each step.
             initial: h_0 (samples, h).
             truncate: steps that a gradient flows back at most; None for all.
             statistics: where the solves are counted; the model's own where it is None.
         """
-        model, p = self.model, self.input_dim
-        direct = None if model.D is None else model.D[:, p:]
-        if model.D is None:
-            output_offset = rows.new_zeros(len(rows), self.hidden_dim)
-            if model.output_bias is not None:
-                output_offset = output_offset + model.output_bias
-        else:
-            output_offset = _affine(rows, model.D[:, :p], model.output_bias)
-        operator = model.operator()
+        model = self.model
         problem = EquilibriumProblem(
-            type(operator),
+            type(weights.operator),
             model.activation,
             model.forward_settings,
             model.backward_settings,
             model.solve_statistics if statistics is None else statistics,
         )
-        return implicit_recurrence(
-            operator,
-            _affine(rows, model.B[:, :p], model.state_bias),
-            output_offset,
-            initial,
-            model.B[:, p:],
-            model.C,
-            direct,
-            Recurrence(problem, batch_sizes, truncate),
-        )
-
-
-def _affine(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return the images (rows, k) of rows, each of the k values of all rows side by side."""
-    if bias is None:
-        return torch.mm(weight, rows.t()).t()
-    return torch.addmm(bias[:, None], weight, rows.t()).t()
+        recurrence = Recurrence(problem, batch_sizes, truncate)
+        return implicit_recurrence(weights, rows, initial, recurrence)

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from idl_cli import registry
-from idl_cli.equilibrium import recurrence as recurrence_module
 from idl_cli.errors import ArgumentError, ConvergenceWarning, ShapeError, WellPosednessWarning
+from idl_cli.models import rnn
 from idl_cli.models.rnn import ImplicitRNN
 
 # Solved to rounding, so that what is compared differs by rounding alone.
@@ -221,13 +221,16 @@ def test_a_nan_in_one_sequence_leaves_the_others_alone() -> None:
     torch.testing.assert_close(spoiled[[0, 2]], clean[[0, 2]], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("output", ["last", "every"])
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
-def test_chunks_of_samples_do_not_show(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_of_samples_do_not_show(
+    chunk: int, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inputs, lengths = normal(20, 5, FEATURES, seed=5), torch.arange(20) % 5 + 1
     results = []
     for values in (10**9, chunk * STATES):
-        monkeypatch.setattr(recurrence_module, "_CHUNK_VALUES", values)
-        model = make()
+        monkeypatch.setattr(rnn, "_CHUNK_VALUES", values)
+        model = make(output=output)
         prediction = model(inputs, lengths)
         prediction.square().sum().backward()
         results.append([prediction, *(p.grad for p in model.parameters())])

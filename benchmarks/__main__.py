@@ -15,7 +15,14 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-BENCHMARKS = ("startup", "epoch_time", "sim_solvers", "sim_accuracy")
+BENCHMARKS = (
+    "startup",
+    "epoch_time",
+    "sim_solvers",
+    "sim_accuracy",
+    "rnn_epoch_time",
+    "extrapolation",
+)
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "numpy", "cvxpy", "clarabel", "hydra-core", "torchidl", "torchdeq")
 

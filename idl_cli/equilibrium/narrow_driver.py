@@ -28,8 +28,10 @@ from idl_cli.equilibrium.step_iterations import StepIterations
 
 # Unfinished samples go on alone once no more than this share of those iterated on is unfinished,
 _COMPACTION_SHARE = 0.5
-# and those have so many values: below, an iteration takes no longer than its overhead.
+# those have so many values (below, an iteration takes no longer than its overhead),
 _COMPACTION_SIZE = 8192
+# and the worst residual is so many tolerances (below, a few iterations settle it).
+_COMPACTION_DISTANCE = 10
 
 
 def state_major(samples: int, states: int, like: Tensor) -> Tensor:
@@ -96,18 +98,19 @@ class NarrowDriver:
             if worst <= self._tol or (last and not failed):
                 expected[level] = max(2, done - (worst < 0.6 * self._tol))
                 return NarrowResult(x, residual, done, self._status(worst))
-            if failed or x.numel() >= _COMPACTION_SIZE:
+            near = worst < _COMPACTION_DISTANCE * self._tol
+            if failed or (x.numel() >= _COMPACTION_SIZE and not near):
                 running = residual > self._tol
                 count = int(torch.count_nonzero(running))
                 if failed and (last or count == 0):
                     return NarrowResult(x, residual, done, SolveStatus.NON_FINITE)
-                if failed or count <= _COMPACTION_SHARE * len(x):
+                if failed or count <= _COMPACTION_SHARE * x.shape[0]:
                     break
                 check = done + max(2, done // 6)
             else:
                 check = done + (1 if worst < 3 * self._tol else max(2, done // 6))
             check = min(check, self._max_iter)
-        expected[level] = max(2, done - (count < 0.7 * _COMPACTION_SHARE * len(x)))
+        expected[level] = max(2, done - (count < 0.7 * _COMPACTION_SHARE * x.shape[0]))
         kept = running.nonzero().squeeze(1)
         value = x.clone()
         iterations.restrict(kept)
@@ -126,7 +129,7 @@ def _merged(
     value: Tensor, residuals: Tensor, done: int, rest: NarrowResult, kept: Tensor
 ) -> NarrowResult:
     """Put the samples that went on alone back in their places."""
-    iterations = torch.full((len(value),), done, device=value.device)
+    iterations = torch.full((value.shape[0],), done, device=value.device)
     if isinstance(rest.iterations, int):
         iterations.index_fill_(0, kept, rest.iterations)
     else:

@@ -94,7 +94,7 @@ class PlainStates(StepIterations):
     def restrict(self, samples: Tensor) -> None:
         """Go on with these samples alone."""
         self._offset, self._x = select(self._offset, samples), select(self._x, samples)
-        self._next, self._spare = self._next[: len(samples)], self._spare[: len(samples)]
+        self._next, self._spare = self._next[: samples.shape[0]], self._spare[: samples.shape[0]]
 
 
 class PlainAdjoints(StepIterations):
@@ -135,7 +135,7 @@ class PlainAdjoints(StepIterations):
         self._slopes = select(self._slopes, samples)
         self._gradient = select(self._gradient, samples)
         self._v = select(self._v, samples)
-        self._next, self._spare = self._next[: len(samples)], self._spare[: len(samples)]
+        self._next, self._spare = self._next[: samples.shape[0]], self._spare[: samples.shape[0]]
 
 
 class Modulus:
@@ -173,7 +173,7 @@ class ModulusStates(StepIterations):
     def __init__(self, modulus: Modulus, offset: Tensor, start: Tensor | None) -> None:
         self._modulus = modulus
         self._offset = offset
-        self._z, self._shifted, self._x, self._image = modulus.buffers(len(offset))
+        self._z, self._shifted, self._x, self._image = modulus.buffers(offset.shape[0])
         torch.addmm(offset, offset, modulus.kernel_transpose, out=self._shifted)
         if start is None:
             self._z.copy_(offset)
@@ -196,7 +196,7 @@ class ModulusStates(StepIterations):
 
     def restrict(self, samples: Tensor) -> None:
         """Go on with these samples alone."""
-        count = len(samples)
+        count = samples.shape[0]
         self._offset = select(self._offset, samples)
         self._shifted, self._z = select(self._shifted, samples), select(self._z, samples)
         self._x, self._image = self._x[:count], self._image[:count]
@@ -216,7 +216,7 @@ class ModulusAdjoints(StepIterations):
         self._slopes = slopes
         self._signs = slopes * 2 - 1
         self._gradient = gradient
-        self._w, self._shifted, self._v, self._image = modulus.buffers(len(gradient))
+        self._w, self._shifted, self._v, self._image = modulus.buffers(gradient.shape[0])
         torch.addmm(gradient, gradient, modulus.kernel, out=self._shifted)
         self._w.copy_(self._shifted)
 
@@ -236,7 +236,7 @@ class ModulusAdjoints(StepIterations):
 
     def restrict(self, samples: Tensor) -> None:
         """Go on with these samples alone."""
-        count = len(samples)
+        count = samples.shape[0]
         self._slopes, self._signs = select(self._slopes, samples), select(self._signs, samples)
         self._gradient = select(self._gradient, samples)
         self._shifted, self._w = select(self._shifted, samples), select(self._w, samples)

@@ -106,13 +106,13 @@ class StateSolves:
         warm = before is not None and self._warm_cost <= self._cold_cost
         result = self._solve(offset, before if warm else None)
         cost = result.iterations
-        mean = float(cost) if isinstance(cost, int) else float(cost.sum()) / len(offset)
+        mean = float(cost) if isinstance(cost, int) else float(cost.sum()) / offset.shape[0]
         if warm:
             self._warm_cost = mean
         else:
             self._cold_cost = mean
         self._results.append(result)
-        self._sizes.append(len(offset))
+        self._sizes.append(offset.shape[0])
         return result.value
 
     def record(self, value: Tensor) -> None:
@@ -130,7 +130,7 @@ class StateSolves:
         activation = self._problem.activation
         if start is None:
             start = activation.function(offset)
-        first, second = (buffer[: len(offset)] for buffer in self._buffers)
+        first, second = (buffer[: offset.shape[0]] for buffer in self._buffers)
         return self._driver.solve(
             PlainStates(self._operator, activation, offset, start, (first, second))
         )
@@ -169,7 +169,7 @@ class AdjointSolves:
             return slopes * gradient
         result = self._solve(slopes, gradient)
         self._results.append(result)
-        self._sizes.append(len(gradient))
+        self._sizes.append(gradient.shape[0])
         return result.value
 
     def record(self, value: Tensor) -> None:
@@ -185,7 +185,7 @@ class AdjointSolves:
         scale = gradient.abs().amax(dim=1).add_(torch.finfo(gradient.dtype).tiny)
         if self._modulus is not None:
             return self._driver.solve(ModulusAdjoints(self._modulus, slopes, gradient), scale)
-        first, second = (buffer[: len(gradient)] for buffer in self._buffers)
+        first, second = (buffer[: gradient.shape[0]] for buffer in self._buffers)
         return self._driver.solve(
             PlainAdjoints(self._operator, slopes, gradient, (first, second)), scale
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
@@ -20,9 +19,6 @@ from idl_cli.models.base import JSONValue, TrainableModel
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.rnn_cell import ImplicitRNNCell
 from idl_cli.models.sequences import SequenceOutput, SequenceRows, check_output
-
-# States of a chunk of samples: 80 kB in float32, of which an iteration moves five times as much.
-_CHUNK_VALUES = 20_000
 
 
 @dataclass(frozen=True)
@@ -219,38 +215,22 @@ class ImplicitRNN(TrainableModel):
             return self._run(exact, state, _steps(inputs))
 
     def _run(self, sequences: SequenceRows, state: Tensor | None, steps: int | None) -> Unrolled:
-        cells = [cast(ImplicitRNNCell, cell) for cell in self.cells]
-        weights = [cell.weights() for cell in cells]
-        initial = [sequences.sort(h) for h in self._initial(sequences, state)]
-        most = self._samples_at_once(sequences.rows.device)
-        finals: list[list[Tensor]] = [[] for _ in cells]
-        outputs = []
-        for samples, chunk in sequences.chunks(most):
-            rows = chunk.rows
-            for layer, cell in enumerate(cells):
-                rows, final = cell.unroll(
-                    weights[layer],
-                    rows,
-                    chunk.batch_sizes,
-                    initial[layer][samples],
-                    truncate=self.truncate,
-                    statistics=self._solve_statistics,
-                )
-                finals[layer].append(final)
-            outputs.append(rows)
-        found = [sequences.unsort(torch.cat(parts)) for parts in finals]
+        rows = sequences.rows
+        finals = []
+        for module, initial in zip(self.cells, self._initial(sequences, state), strict=True):
+            rows, final = cast(ImplicitRNNCell, module).unroll(
+                rows,
+                sequences.batch_sizes,
+                sequences.sort(initial),
+                truncate=self.truncate,
+                statistics=self._solve_statistics,
+            )
+            finals.append(sequences.unsort(final))
         if self.output == "last":
-            prediction = self.readout(found[-1])
+            prediction = self.readout(finals[-1])
         else:
-            together = sequences.together(outputs, most)
-            prediction = sequences.restore(self.readout(together), steps)
-        return Unrolled(prediction, torch.stack(found))
-
-    def _samples_at_once(self, device: torch.device) -> int:
-        # On a processor as many samples as stay in its cache, through all steps and layers.
-        if device.type != "cpu":
-            return sys.maxsize
-        return max(1, _CHUNK_VALUES * torch.get_num_threads() // self.implicit_hidden_dim)
+            prediction = sequences.restore(self.readout(rows), steps)
+        return Unrolled(prediction, torch.stack(finals))
 
     def _initial(self, sequences: SequenceRows, state: Tensor | None) -> list[Tensor]:
         rows = sequences.rows

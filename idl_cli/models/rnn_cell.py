@@ -92,16 +92,8 @@ class ImplicitRNNCell(nn.Module):
         output: Tensor = self.model(torch.cat((inputs, state), dim=1))
         return output
 
-    def weights(self) -> RecurrenceWeights:
-        """Return the weights as a recurrence takes them: A with its constraint, projected once."""
-        model = self.model
-        return RecurrenceWeights(
-            model.operator(), model.B, model.C, model.D, model.state_bias, model.output_bias
-        )
-
     def unroll(
         self,
-        weights: RecurrenceWeights,
         rows: Tensor,
         batch_sizes: tuple[int, ...],
         initial: Tensor,
@@ -111,8 +103,9 @@ class ImplicitRNNCell(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return h of every step (rows, h) and of every sample's last step (samples, h).
 
+        A is projected once, and the input's part of all steps is one matrix product.
+
         Args:
-            weights: of this cell.
             rows: u (rows, p), the steps below each other.
             batch_sizes: samples still running at each step.
             initial: h_0 (samples, h).
@@ -120,8 +113,12 @@ class ImplicitRNNCell(nn.Module):
             statistics: where the solves are counted; the model's own where it is None.
         """
         model = self.model
+        operator = model.operator()
+        weights = RecurrenceWeights(
+            operator, model.B, model.C, model.D, model.state_bias, model.output_bias
+        )
         problem = EquilibriumProblem(
-            type(weights.operator),
+            type(operator),
             model.activation,
             model.forward_settings,
             model.backward_settings,

@@ -6,8 +6,7 @@ length, longest first, and the rows of all steps below each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -87,37 +86,6 @@ class SequenceRows:
     def unsort(self, samples: Tensor) -> Tensor:
         """Bring one row a sample (m, k) from the sorted order back into the batch's."""
         return samples if self.inverse is None else samples.index_select(0, self.inverse)
-
-    def chunks(self, most: int) -> Iterator[tuple[slice, SequenceRows]]:
-        """Yield parts of the batch with at most so many of its sorted samples, and which they are.
-
-        The parts are in the sorted order, equally large but for rounding.
-        """
-        parts = -(-self.samples // most)
-        if parts == 1:
-            yield slice(None), self
-            return
-        size = -(-self.samples // parts)
-        for low in range(0, self.samples, size):
-            high = min(low + size, self.samples)
-            pieces, sizes, start = [], [], 0
-            for running in self.batch_sizes:
-                if running <= low:
-                    break
-                sizes.append(min(running, high) - low)
-                pieces.append(self.rows[start + low : start + low + sizes[-1]])
-                start += running
-            yield slice(low, high), replace(self, rows=torch.cat(pieces), batch_sizes=tuple(sizes))
-
-    def together(self, parts: Sequence[Tensor], most: int) -> Tensor:
-        """Put the rows (rows, k) that belong to each of the ``chunks`` in the batch's order."""
-        if len(parts) == 1:
-            return parts[0]
-        by_step: list[list[Tensor]] = [[] for _ in self.batch_sizes]
-        for (_, chunk), part in zip(self.chunks(most), parts, strict=True):
-            for step, rows in enumerate(part.split(list(chunk.batch_sizes))):  # type: ignore[no-untyped-call]
-                by_step[step].append(rows)
-        return torch.cat([rows for step in by_step for rows in step])
 
     def restore(self, rows: Tensor, steps: int | None) -> Tensor | PackedSequence:
         """Return rows (rows, k) in the form the batch was given in.

@@ -8,7 +8,6 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from idl_cli import registry
 from idl_cli.errors import ArgumentError, ConvergenceWarning, ShapeError, WellPosednessWarning
-from idl_cli.models import rnn
 from idl_cli.models.rnn import ImplicitRNN
 
 # Solved to rounding, so that what is compared differs by rounding alone.
@@ -219,23 +218,6 @@ def test_a_nan_in_one_sequence_leaves_the_others_alone() -> None:
     spoiled = model(inputs)
     assert spoiled[1].isnan().all()
     torch.testing.assert_close(spoiled[[0, 2]], clean[[0, 2]], rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("output", ["last", "every"])
-@pytest.mark.parametrize("chunk", [1, 7, 1000])
-def test_chunks_of_samples_do_not_show(
-    chunk: int, output: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    inputs, lengths = normal(20, 5, FEATURES, seed=5), torch.arange(20) % 5 + 1
-    results = []
-    for values in (10**9, chunk * STATES):
-        monkeypatch.setattr(rnn, "_CHUNK_VALUES", values)
-        model = make(output=output)
-        prediction = model(inputs, lengths)
-        prediction.square().sum().backward()
-        results.append([prediction, *(p.grad for p in model.parameters())])
-    for whole, chunked in zip(*results, strict=True):
-        torch.testing.assert_close(chunked, whole, rtol=1e-11, atol=1e-12)
 
 
 def test_the_start_of_a_solve_does_not_change_its_result() -> None:

@@ -33,7 +33,7 @@ from idl_cli.sim.solvers import ActiveSetSolver
 SEEDS = (0, 1, 2)
 FEW = 2000
 HIDDEN_DIMS = (64, 32, 16)
-GRID = (1e-4, 5e-5, 2e-5, 1e-5, 3e-6, 1e-6)
+GRID = (3e-4, 2e-4, 1.5e-4, 1.2e-4, 1e-4, 5e-5, 2e-5, 1e-5, 3e-6, 1e-6)
 SPARSE = 0.25
 VANISHING = 1e-7
 TARGETS = {

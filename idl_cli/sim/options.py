@@ -30,7 +30,7 @@ class SimOptions:
 
     kappa: float = 0.95
     lambda_z: float = 1e-5
-    lambda_y: float = 1e-5
+    lambda_y: float = 1e-6
     lambda_scale: LambdaScale = "relative"
     l2: float = 0.0
     rescale: bool = True

@@ -67,7 +67,7 @@ class Sim:
     name: Literal["sim"] = "sim"
     kappa: Annotated[float, Range(0, 1, low_open=True, high_open=True)] = 0.95
     lambda_z: Annotated[float, NON_NEGATIVE] = 1e-5
-    lambda_y: Annotated[float, NON_NEGATIVE] = 1e-5
+    lambda_y: Annotated[float, NON_NEGATIVE] = 1e-6
     lambda_scale: Literal["absolute", "per_sample", "relative"] = "relative"
     l2: Annotated[float, NON_NEGATIVE] = 0.0
     tol: Annotated[float, Range(0, 1, low_open=True, high_open=True)] = 1e-6
@@ -78,7 +78,7 @@ class Sim:
     max_time: Annotated[float, POSITIVE] | None = None
     select_lambda: Literal["validation"] | None = field(default=None, metadata=COMMAND_ONLY)
     lambda_grid: tuple[Annotated[float, POSITIVE], ...] = field(
-        default=(1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6), metadata=COMMAND_ONLY
+        default=(1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5, 3e-6, 1e-6), metadata=COMMAND_ONLY
     )
     max_nonzero_fraction: Annotated[float, Range(0, 1, low_open=True)] | None = field(
         default=None, metadata=COMMAND_ONLY

@@ -41,6 +41,8 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
         threads=settings.threads,
         deterministic=settings.deterministic,
     )
+    if settings.resume is not None:  # the convex problems are solved anew, from the teacher kept
+        directory.truncate_metrics(0)
     directory.write_json("environment.json", collect_environment(compute.device))
     solver: BaseSolver = registry.build("solver", settings.solver)
     sim: SIM = registry.build(

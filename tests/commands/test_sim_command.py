@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -138,6 +139,20 @@ def test_an_implicit_model_can_teach_and_be_trained_on(
     start = _summary(run)["metrics"]["test_accuracy"]
     # One epoch of small steps neither forgets nor learns much: 359 test samples, some change sides.
     assert _summary(tuned)["metrics"]["test_accuracy"] >= start - 0.03
+
+
+def test_a_resumed_run_keeps_its_teacher(finished: tuple[Path, str], idl: Idl) -> None:
+    run, _ = finished
+    copy = run.parent / "copy"
+    shutil.copytree(run, copy)
+    (copy / "summary.json").unlink()  # as if the run had been killed
+    done = idl("sim", *QUICK, "resume=auto", f"hydra.run.dir={copy}", "threads=1")
+    assert done.returncode == 0, done.stderr
+    assert "epoch" not in done.stdout
+    assert _summary(copy)["metrics"] == _summary(run)["metrics"]
+    assert [row["split"] for row in read_metrics(copy)] == [
+        row["split"] for row in read_metrics(run)
+    ]
 
 
 def test_lambda_is_chosen_on_the_validation_part(idl: Idl, tmp_path: Path) -> None:

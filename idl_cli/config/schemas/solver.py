@@ -16,7 +16,7 @@ class ActiveSet:
 
     name: Literal["active_set"] = "active_set"
     max_iter: Annotated[int, AT_LEAST_ONE] = 40
-    warm_iterations: Annotated[int, NON_NEGATIVE] = 200
+    warm_iterations: Annotated[int, NON_NEGATIVE] = 800
     attempts: Annotated[int, AT_LEAST_ONE] = 5
 
 
@@ -29,7 +29,7 @@ class ADMM:
     rho: Annotated[float, POSITIVE] = 0.1
     relaxation: Annotated[float, Range(1, 2, high_open=True)] = 1.6
     adapt_every: Annotated[int, NON_NEGATIVE] = 20
-    warm_iterations: Annotated[int, NON_NEGATIVE] = 200
+    warm_iterations: Annotated[int, NON_NEGATIVE] = 800
     check_every: Annotated[int, AT_LEAST_ONE] = 50
     polish_passes: Annotated[int, NON_NEGATIVE] = 12
 

@@ -31,14 +31,16 @@ class ActiveSetSolver(BaseSolver):
 
     Args:
         max_iter: factorisations of one row at most, in each attempt.
-        warm_iterations: splitting iterations before the first attempt.
+        warm_iterations: splitting iterations before the first attempt. For all rows together one
+            costs less than one factorisation of one row; 800 find most of the support at small λ
+            too, where 200 leave three times the work to the factorisations.
         attempts: how often a row is tried.
     """
 
     handles: ClassVar[frozenset[str]] = frozenset({L1, L2, BUDGET})
 
     max_iter: int = 40
-    warm_iterations: int = 200
+    warm_iterations: int = 800
     attempts: int = 5
 
     def __post_init__(self) -> None:

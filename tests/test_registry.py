@@ -32,6 +32,9 @@ mine = "idl_mine:Mine"
 broken = "idl_mine.nowhere:Nothing"
 adam = "idl_mine:Mine"
 
+[project.entry-points."idl_cli.solvers"]
+mine = "idl_mine.solver:Proximal"
+
 [project.entry-points."idl_cli.models"]
 linear = "idl_mine.linear:Linear"
 
@@ -69,6 +72,34 @@ class Linear(torch.nn.Module):
     def forward(self, inputs):
         return self.layer(inputs.flatten(1))
 '''
+SOLVER = '''\
+"""A plug-in's solver: proximal gradient in its plainest form."""
+from dataclasses import dataclass
+
+import torch
+
+from idl_cli.sim.prox import prox_rows
+from idl_cli.sim.solvers import BaseSolver
+from idl_cli.sim.solvers.base import SolverResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proximal(BaseSolver):
+    """Proximal gradient of my own."""
+
+    handles = frozenset({"l1", "l2", "budget"})
+    max_iter: int = 20000
+
+    def solve(self, problem, monitor):
+        weights = torch.zeros_like(problem.cross)
+        step = 1 / torch.linalg.eigvalsh(problem.hessian)[-1]
+        for iteration in range(1, self.max_iter + 1):
+            moved = weights - step * (weights @ problem.hessian - problem.cross)
+            weights = prox_rows(moved, float(step * problem.l1), problem.budget)
+            if iteration % 100 == 0 and monitor(weights, iteration=iteration).should_stop:
+                break
+        return SolverResult(weights, iteration)
+'''
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +110,7 @@ def plug_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (source / "idl_mine").mkdir()
     (source / "idl_mine" / "__init__.py").write_text(OPTIMIZER)
     (source / "idl_mine" / "linear.py").write_text(MODEL)
+    (source / "idl_mine" / "solver.py").write_text(SOLVER)
     target = tmp_path_factory.mktemp("site")
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
     install += ["--no-build-isolation", "--disable-pip-version-check", "--target", str(target)]
@@ -155,6 +187,29 @@ def test_plug_ins_train(idl: Idl, tmp_path: Path) -> None:
 
 
 # -- the table -------------------------------------------------------------------------------------
+
+
+def test_a_plug_in_solver_is_judged_like_any_other(idl: Idl, tmp_path: Path) -> None:
+    # A large penalty on few states: plain proximal gradient reaches the certificate soon.
+    request = (
+        *("sim", "dataset.train_samples=200", "teacher.hidden_dims=[8]", "teacher.epochs=2"),
+        *("trainer.lambda_z=0.3", "trainer.lambda_y=0.3", "trainer.tol=1e-3"),
+    )
+    mine = idl(*request, "solver=mine", "solver.max_iter=30000", "hydra.run.dir=mine")
+    assert mine.returncode == 0, mine.stderr
+    built_in = idl(*request, "solver=active_set", "hydra.run.dir=built_in")
+    assert built_in.returncode == 0, built_in.stderr
+    reports = [
+        json.loads((tmp_path / run / "summary.json").read_text())["sim"]
+        for run in ("mine", "built_in")
+    ]
+    assert reports[0]["solver"] == "mine"
+    for stage in ("ab", "cd"):
+        assert reports[0][stage]["status"] == "optimal"
+    # The first stage sees the same teacher, so both stop within a gap of 1e-3 of one optimum.
+    first, second = (report["ab"]["objective"] for report in reports)
+    assert first == pytest.approx(second, rel=1e-3)
+    assert idl(*request, "solver=mine", "solver.max_itr=3").returncode == 2
 
 
 def test_every_target_can_be_imported_and_called() -> None:

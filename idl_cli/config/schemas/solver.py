@@ -31,7 +31,7 @@ class ADMM:
     adapt_every: Annotated[int, NON_NEGATIVE] = 20
     warm_iterations: Annotated[int, NON_NEGATIVE] = 800
     check_every: Annotated[int, AT_LEAST_ONE] = 50
-    polish_passes: Annotated[int, NON_NEGATIVE] = 12
+    polish_passes: Annotated[int, NON_NEGATIVE] = 40
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class ADMMSolver(BaseSolver):
     adapt_every: int = 20
     warm_iterations: int = 800
     check_every: int = 50
-    polish_passes: int = 12
+    polish_passes: int = 40
 
     def __post_init__(self) -> None:
         if not self.rho > 0:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from idl_cli import registry
@@ -20,6 +21,7 @@ from idl_cli.evaluation import evaluate
 from idl_cli.reporting import Reporter, TrainingReporter
 from idl_cli.run import LoadedRun, RunDirectory, load_run
 from idl_cli.run.directory import MODEL
+from idl_cli.sim.recorders import state_recorder
 from idl_cli.training.callbacks import Callbacks, EpochRecord, StepReport
 from idl_cli.training.interruption import watch_signals
 from idl_cli.training.losses import make_loss
@@ -70,6 +72,7 @@ def prepare_teacher(
     found = find_teacher(settings, directory)
     if found is not None:
         return taken_from(load_run(found), dataset, compute)
+    check_states(settings, dataset, compute)
     started = time.perf_counter()
     model = new_teacher(settings, dataset, compute)
     with RunDirectory(
@@ -148,6 +151,28 @@ def new_teacher(settings: SimSettings, dataset: Dataset, compute: Compute) -> nn
         output_dim=dataset.task.output_dim,
     )
     return made.to(device=compute.device, dtype=compute.dtype)
+
+
+def check_states(settings: SimSettings, dataset: Dataset, compute: Compute) -> None:
+    """Find out before the training whether the states asked for can be recorded.
+
+    Raises:
+        ArgumentError, UnsupportedModelError: as recording would, after the teacher's training.
+    """
+    with torch.random.fork_rng(devices=[]):  # the teacher's weights do not depend on this look
+        model = new_teacher(settings, dataset, compute)
+    few = dataset.train.subset(torch.arange(min(2, len(dataset.train))))
+    loader = BatchLoader(
+        few,
+        2,
+        preprocessing=dataset.preprocessing,
+        shuffle=False,
+        seed=settings.seed,
+        device=compute.device,
+        dtype=compute.dtype,
+    )
+    inputs, _ = next(iter(loader))
+    state_recorder(model, inputs, names=settings.teacher["states"])
 
 
 def load_teacher(*, run: str) -> nn.Module:

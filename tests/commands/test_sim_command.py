@@ -268,6 +268,14 @@ def test_what_only_the_data_show_is_told_in_a_sentence(
     assert _summary(tmp_path / "wrong")["status"] == "failed"
 
 
+def test_unknown_states_are_refused_before_the_teacher_is_trained(idl: Idl, tmp_path: Path) -> None:
+    done = idl("sim", *QUICK, "teacher.states=[layers.99]", "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "layers.99" in done.stderr
+    assert "epoch" not in done.stdout
+    assert not (tmp_path / "run" / "teacher").exists()
+
+
 def test_nan_states_fail_in_a_sentence(
     finished: tuple[Path, str], idl: Idl, tmp_path: Path
 ) -> None:

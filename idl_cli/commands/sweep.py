@@ -2,137 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from idl_cli.analysis.extrapolation import error_curves
 from idl_cli.analysis.over_seeds import ShiftedRun, curves_over_seeds, table_over_seeds
 from idl_cli.commands.sequences import SHIFT
-from idl_cli.errors import RunError
+from idl_cli.commands.sweep_jobs import (
+    Job,
+    Row,
+    collect_jobs,
+    job_rows,
+    ranked,
+    ranking_metric,
+    variant,
+    varying_keys,
+)
 from idl_cli.reporting import Reporter
-from idl_cli.run import run_status
 from idl_cli.run.files import csv_bytes, json_bytes, read_json, write_atomic
 
 _FIGURE_DPI: Final = 150
 _EXTRAPOLATION: Final = "extrapolation"
+_SHOWN: Final = ("test_accuracy", "test_r2", "test_mse", "sim.nonzero_fraction", "seconds")
+"""Figures that the terminal's table shows; ``sweep.csv`` has all."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """One job of a sweep, as it stands in its directory.
-
-    Attributes:
-        number: its number.
-        path: its run directory.
-        status: how it ended, or that it did not.
-        overrides: the keys it was given, with their values as text.
-        summary: its ``summary.json``; empty where there is none.
-    """
-
-    number: int
-    path: Path
-    status: str
-    overrides: Mapping[str, str]
-    summary: Mapping[str, Any]
-
-
-def report_sweep(directory: Path, console: Reporter) -> None:
+def report_sweep(directory: Path, console: Reporter, metric: str | None = None) -> None:
     """Write ``sweep.csv`` and ``sweep.json``; where jobs have shifts, ``extrapolation.*`` too.
 
     Args:
         directory: of the sweep.
         console: shown the tables.
+        metric: the figure to rank the jobs by; None for the validation or test score.
     """
-    jobs = list(_jobs(directory))
+    jobs = collect_jobs(directory)
     if not jobs:
         return
     varying = varying_keys(jobs)
-    rows = [_row(job, varying, directory) for job in jobs]
+    rows = job_rows(jobs, directory)
     write_atomic(directory / "sweep.csv", csv_bytes(rows))
     write_atomic(directory / "sweep.json", json_bytes(rows))
-    _show_jobs(rows, varying, console)
+    _show_jobs(rows, varying, ranking_metric(rows, metric), console)
+    _report_extrapolation(directory, jobs, varying, console)
+    console.message(f"sweep: {directory}")
+
+
+def _show_jobs(
+    rows: Sequence[Row], varying: Sequence[str], metric: str | None, console: Reporter
+) -> None:
+    """Show the jobs, the best first, those that did not complete last with their error."""
+    figures = dict.fromkeys([*([metric] if metric else []), *_SHOWN])
+    present = [name for name in figures if any(row.get(name) is not None for row in rows)]
+    columns = ["job", "status", *varying, *present]
+    if any(row["error"] for row in rows):
+        columns.append("error")
+    title = "sweep" if metric is None else f"sweep, best {metric} first"
+    shown = [[row.get(name) for name in columns] for row in ranked(rows, metric)]
+    console.table(title, columns, shown)
+
+
+def _report_extrapolation(
+    directory: Path, jobs: Sequence[Job], varying: Sequence[str], console: Reporter
+) -> None:
     runs = [
-        ShiftedRun(_variant(job, varying), job.summary[SHIFT])
+        ShiftedRun(variant(job, varying), job.summary[SHIFT])
         for job in jobs
         if job.status == "completed" and job.summary.get(SHIFT)
     ]
     if runs:
         example = next(job.path for job in jobs if job.summary.get(SHIFT))
         _write_extrapolation(directory, runs, read_json(example / f"{SHIFT}.json"), console)
-    console.message(f"sweep: {directory}")
-
-
-def varying_keys(jobs: Sequence[Job]) -> list[str]:
-    """Keys whose value is not the same in all jobs, in the order they were given."""
-    keys = dict.fromkeys(key for job in jobs for key in job.overrides)
-    return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1]
-
-
-def _jobs(directory: Path) -> Iterator[Job]:
-    numbered = (path for path in directory.iterdir() if path.is_dir() and path.name.isdigit())
-    for path in sorted(numbered, key=lambda path: int(path.name)):
-        try:
-            summary = read_json(path / "summary.json")
-        except RunError:
-            summary = {}
-        yield Job(int(path.name), path, str(run_status(path)), _overrides(path), summary)
-
-
-def _overrides(path: Path) -> dict[str, str]:
-    file = path / ".hydra" / "overrides.yaml"
-    try:
-        lines = OmegaConf.to_container(OmegaConf.load(file)) if file.exists() else []
-    except (OSError, YAMLError, OmegaConfBaseException) as error:
-        raise RunError(f"{file}: cannot be read ({error})") from error
-    assert isinstance(lines, list)
-    pairs = (str(line).lstrip("+~").partition("=") for line in lines)
-    return {key: value for key, _, value in pairs}
-
-
-def _row(job: Job, varying: Sequence[str], directory: Path) -> dict[str, object]:
-    row: dict[str, object] = {"job": job.number, "status": job.status}
-    row.update({key: job.overrides.get(key) for key in varying})
-    row.update(_numbers(job.summary.get("metrics", {})))
-    row.update(_numbers(job.summary.get("sim", {}), "sim."))
-    row["seconds"] = job.summary.get("seconds")
-    row["error"] = job.summary.get("error")
-    row["dir"] = str(job.path.relative_to(directory))
-    return row
-
-
-def _numbers(values: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
-    """All numbers of a nested section, their keys joined by dots."""
-    found: dict[str, object] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found.update(_numbers(value, f"{prefix}{key}."))
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[f"{prefix}{key}"] = value
-    return found
-
-
-def _variant(job: Job, varying: Sequence[str]) -> str:
-    """What a job is among those of its seed: the values that vary, the seed aside."""
-    chosen = [(key, job.overrides.get(key, "")) for key in varying if key != "seed"]
-    if len(chosen) == 1:
-        return chosen[0][1]
-    return ", ".join(f"{key}={value}" for key, value in chosen) or "all runs"
-
-
-def _show_jobs(
-    rows: Sequence[Mapping[str, object]], varying: Sequence[str], console: Reporter
-) -> None:
-    scores = ("test_accuracy", "test_r2", "test_mse")
-    columns = ["job", "status", *varying]
-    columns += [name for name in (*scores, "seconds") if any(name in row for row in rows)]
-    console.table("sweep", columns, [[row.get(name) for name in columns] for row in rows])
 
 
 def _write_extrapolation(

@@ -1,0 +1,185 @@
+"""The jobs of a sweep as they stand in their directories, and the rows of its table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from idl_cli.config.metrics import is_higher_better
+from idl_cli.errors import RunError
+from idl_cli.run import run_status
+from idl_cli.run.files import read_json
+
+Row = dict[str, object]
+
+FIXED_COLUMNS: Final = ("job", "status", "seconds", "error", "dir")
+"""Columns of ``sweep.csv`` that are neither a key that varies nor a figure."""
+
+_RANKED_BY: Final = (
+    "validation_accuracy",
+    "validation_r2",
+    "validation_loss",
+    "test_accuracy",
+    "test_r2",
+    "test_mse",
+)
+"""Figures to rank jobs by where the user names none, the first that a job has."""
+
+_KILLED: Final = "killed: it ended without a word (kill -9, or out of memory)"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep, as it stands in its directory.
+
+    Attributes:
+        number: its number.
+        path: its run directory.
+        status: how it ended, or that it did not.
+        overrides: the keys it was given, with their values as text.
+        summary: its ``summary.json``; empty where there is none.
+    """
+
+    number: int
+    path: Path
+    status: str
+    overrides: Mapping[str, str]
+    summary: Mapping[str, Any]
+
+    @property
+    def error(self) -> str | None:
+        """Why it did not complete, None where it did or still runs."""
+        if self.status == "killed":
+            return _KILLED
+        error = self.summary.get("error")
+        return self.status if error is None and self.status == "interrupted" else error
+
+
+def collect_jobs(directory: Path) -> list[Job]:
+    """Return the jobs found in a sweep's directory, in order of their numbers.
+
+    Raises:
+        RunError: a job's record of what it was given cannot be read.
+    """
+    numbered = (path for path in directory.iterdir() if path.is_dir() and path.name.isdigit())
+    return [_job(path) for path in sorted(numbered, key=lambda path: int(path.name))]
+
+
+def _job(path: Path) -> Job:
+    try:
+        summary = read_json(path / "summary.json")
+    except RunError:
+        summary = {}
+    return Job(int(path.name), path, str(run_status(path)), read_overrides(path), summary)
+
+
+def read_overrides(path: Path) -> dict[str, str]:
+    """Return the keys that a run was given on the command line, with their values as text.
+
+    Raises:
+        RunError: the file that holds them cannot be read.
+    """
+    file = path / ".hydra" / "overrides.yaml"
+    try:
+        lines = OmegaConf.to_container(OmegaConf.load(file)) if file.exists() else []
+    except (OSError, YAMLError, OmegaConfBaseException) as error:
+        raise RunError(f"{file}: cannot be read ({error})") from error
+    assert isinstance(lines, list)
+    pairs = (str(line).lstrip("+~").partition("=") for line in lines)
+    return {key: value for key, _, value in pairs}
+
+
+def varying_keys(jobs: Sequence[Job]) -> list[str]:
+    """Keys whose value is not the same in all jobs, in the order they were given."""
+    keys = dict.fromkeys(key for job in jobs for key in job.overrides)
+    return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1]
+
+
+def variant(job: Job, varying: Sequence[str]) -> str:
+    """What a job is among those of its seed: the values that vary, the seed aside."""
+    chosen = [(key, job.overrides.get(key, "")) for key in varying if key != "seed"]
+    if len(chosen) == 1:
+        return chosen[0][1]
+    return ", ".join(f"{key}={value}" for key, value in chosen) or "all runs"
+
+
+# -- rows ------------------------------------------------------------------------------------------
+
+
+def job_rows(jobs: Sequence[Job], directory: Path) -> list[Row]:
+    """Return the rows of ``sweep.csv``: what varies, every number of a job's summary, its error.
+
+    Args:
+        jobs: of one sweep.
+        directory: of the sweep; ``dir`` is relative to it.
+    """
+    varying = varying_keys(jobs)
+    return [_row(job, varying, directory) for job in jobs]
+
+
+def _row(job: Job, varying: Sequence[str], directory: Path) -> Row:
+    row: Row = {"job": job.number, "status": job.status}
+    row.update({key: job.overrides.get(key) for key in varying})
+    row.update(numbers(job.summary.get("metrics", {})))
+    row.update(numbers(job.summary.get("sim", {}), "sim."))
+    row["seconds"] = job.summary.get("seconds")
+    row["error"] = job.error
+    row["dir"] = str(job.path.relative_to(directory))
+    return row
+
+
+def numbers(values: Mapping[str, Any], prefix: str = "") -> Row:
+    """Return all numbers of a nested section, their keys joined by dots."""
+    found: Row = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found.update(numbers(value, f"{prefix}{key}."))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+# -- ranking ---------------------------------------------------------------------------------------
+
+
+def ranking_metric(rows: Sequence[Row], wanted: str | None = None) -> str | None:
+    """Return the column to rank jobs by: the one wanted, else the first known one there is."""
+    names = (wanted,) if wanted is not None else _RANKED_BY
+    return next((name for name in names if any(_is_finite(row.get(name)) for row in rows)), None)
+
+
+def ranked(rows: Sequence[Row], metric: str | None) -> list[Row]:
+    """Return the rows with the best first by ``metric``; those that did not complete come last.
+
+    Rows without a finite figure follow those with one; equals keep their order.
+    """
+    return sorted(rows, key=lambda row: _rank(row, metric))
+
+
+def _rank(row: Row, metric: str | None) -> tuple[bool, bool, float]:
+    value = None if metric is None else row.get(metric)
+    finite = _is_finite(value)
+    score = float(str(value)) if finite else 0.0
+    if metric is not None and is_higher_better(metric):
+        score = -score
+    return row["status"] != "completed", not finite, score
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def best_row(rows: Sequence[Row], metric: str | None) -> Row | None:
+    """Return the best completed row by ``metric``, None where there is none to compare."""
+    first: Iterator[Row] = iter(ranked(rows, metric))
+    best = next(first, None)
+    if metric is None or best is None or best["status"] != "completed":
+        return None
+    return best if _is_finite(best.get(metric)) else None

@@ -26,20 +26,23 @@ class ShiftedRun:
     Args:
         variant: what distinguishes it from the others but the seed, such as ``model=rnn``.
         rows: the rows of its ``shift.json``.
+        parameters: trainable values of its model, where that is known.
     """
 
     variant: str
     rows: Sequence[Mapping[str, object]]
+    parameters: int | None = None
 
 
 def table_over_seeds(runs: Sequence[ShiftedRun]) -> list[Row]:
     """Combine runs that differ in their seed alone.
 
     Returns:
-        One row for each variant and shift: ``variant``, ``shift``, ``distance``, ``runs``, then
-        ``<figure>_mean`` and ``<figure>_std`` for each of ``AVERAGED`` (the deviation of a sample,
-        with runs - 1 in the denominator; None for a single run) and ``<figure>_max`` for ``WORST``.
-        A figure that one of the runs lacks, because it was no finite number, is None.
+        One row for each variant and shift: ``variant``, ``parameters`` of the model (None where
+        they are unknown or differ), ``shift``, ``distance``, ``runs``, then ``<figure>_mean`` and
+        ``<figure>_std`` for each of ``AVERAGED`` (the deviation of a sample, with runs - 1 in the
+        denominator; None for a single run) and ``<figure>_max`` for ``WORST``. A figure that one
+        of the runs lacks, because it was no finite number, is None.
     """
     table: list[Row] = []
     for variant, members in _by_variant(runs).items():
@@ -47,6 +50,7 @@ def table_over_seeds(runs: Sequence[ShiftedRun]) -> list[Row]:
             rows = [row for run in members for row in run.rows if row["shift"] == shift]
             combined: Row = {
                 "variant": variant,
+                "parameters": _parameters(members),
                 "shift": shift,
                 "distance": rows[0]["distance"],
                 "runs": len(rows),
@@ -79,8 +83,15 @@ def curves_over_seeds(runs: Sequence[ShiftedRun]) -> list[ErrorCurve]:
             ]
             for run in members
         ]
-        curves.append(ErrorCurve(variant, shifts, errors))
+        parameters = _parameters(members)
+        label = variant if parameters is None else f"{variant} ({parameters:,} parameters)"
+        curves.append(ErrorCurve(label, shifts, errors))
     return curves
+
+
+def _parameters(runs: Sequence[ShiftedRun]) -> int | None:
+    counts = {run.parameters for run in runs}
+    return counts.pop() if len(counts) == 1 else None
 
 
 def _by_variant(runs: Sequence[ShiftedRun]) -> dict[str, list[ShiftedRun]]:

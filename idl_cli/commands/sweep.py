@@ -67,7 +67,11 @@ def _report_extrapolation(
     directory: Path, jobs: Sequence[Job], varying: Sequence[str], console: Reporter
 ) -> None:
     runs = [
-        ShiftedRun(variant(job, varying), job.summary[SHIFT])
+        ShiftedRun(
+            variant(job, varying),
+            job.summary[SHIFT],
+            job.summary.get("training", {}).get("parameters"),
+        )
         for job in jobs
         if job.status == "completed" and job.summary.get(SHIFT)
     ]
@@ -95,10 +99,11 @@ def _write_extrapolation(
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=_FIGURE_DPI)
     write_atomic(directory / f"{_EXTRAPOLATION}.png", buffer.getvalue())
-    columns = ["variant", "shift f", "runs", "error", "unconverged"]
+    columns = ["variant", "parameters", "shift f", "runs", "error", "unconverged"]
     shown = [
         [
             row["variant"],
+            row["parameters"],
             row["shift"],
             row["runs"],
             _mean_and_deviation(row, "error"),

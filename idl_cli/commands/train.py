@@ -20,6 +20,7 @@ from idl_cli.config.schemas.root import TrainSettings
 from idl_cli.data.dataset import Dataset
 from idl_cli.loggers import MetricLogger
 from idl_cli.models.implicit import ImplicitModel
+from idl_cli.models.parameter_count import parameter_count
 from idl_cli.reporting import Reporter, TrainingReporter
 from idl_cli.run import RunDirectory, collect_environment, read_metrics
 from idl_cli.training.callbacks import Callbacks, EpochRecord, StepReport
@@ -193,7 +194,12 @@ def _report(
     console.message(f"run: {directory.path}")
     solves = {key: value for key, value in figures["test"].items() if key not in METRIC_NAMES}
     norm = getattr(model, "inf_norm_A", lambda: None)()
-    training = {**asdict(result), "inf_norm_A": norm, "test_solves": solves}
+    training = {
+        **asdict(result),
+        "parameters": parameter_count(model),
+        "inf_norm_A": norm,
+        "test_solves": solves,
+    }
     metrics = {**metrics_of(figures), **extra.metrics}
     return {"metrics": metrics, "training": training, **extra.sections}
 
@@ -214,7 +220,6 @@ def _plan(
     trainer: Trainer,
     compute: Compute,
 ) -> dict[str, object]:
-    parameters = sum(p.numel() for p in model.parameters())
     sizes = {
         "train": len(dataset.train),
         "validation": 0 if dataset.validation is None else len(dataset.validation),
@@ -225,7 +230,7 @@ def _plan(
         "parameters": ", ".join(
             f"{name} {'×'.join(map(str, p.shape))}" for name, p in model.named_parameters()
         ),
-        "parameter count": f"{parameters:,}",
+        "parameter count": f"{parameter_count(model):,}",
         "data": f"{dataset.name}: " + ", ".join(f"{n} {part}" for part, n in sizes.items()),
         "steps": (
             f"{trainer.settings.epochs} epochs of {trainer.steps_per_epoch}, batches of"

@@ -31,6 +31,7 @@ from torch import Tensor
 from idl_cli.equilibrium.implicit_gradient import EquilibriumProblem, refuse_second_derivative
 from idl_cli.equilibrium.narrow_driver import state_major
 from idl_cli.equilibrium.operators import DenseOperator, Operator
+from idl_cli.equilibrium.precision import without_autocast
 from idl_cli.equilibrium.step_solves import AdjointSolves, StateSolves
 from idl_cli.errors import ArgumentError, ShapeError
 
@@ -207,7 +208,7 @@ class _Recurrence(torch.autograd.Function):
         offsets, pairs, inputs, B, C, D, *factors = ctx.saved_tensors
         _, for_inputs, for_initial, for_B, for_C, for_D, *for_rest = ctx.needs_input_grad
         size, features = offsets.shape[1], inputs.shape[1]
-        with torch.no_grad():
+        with torch.no_grad(), without_autocast(inputs.device.type):
             operator = problem.operator_type(*factors)
             # [v_t, γ_t] side by side, like [x_t, h_{t-1}]: the gradients of the weights are blocks
             # of one product over the whole sequence.

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from idl_cli.equilibrium.conditions import WellPosedness
 from idl_cli.equilibrium.fixed_point import FixedPointSettings
 from idl_cli.equilibrium.implicit_gradient import AdjointSettings
+from idl_cli.equilibrium.precision import without_autocast
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ArgumentError, ShapeError
 from idl_cli.models.base import JSONValue, TrainableModel
@@ -207,12 +208,8 @@ class ImplicitRNN(TrainableModel):
                 f"the input is {rows.dtype}, the model {dtype}: convert one of them, for example "
                 f"with inputs.to({dtype})."
             )
-        if not autocast:
-            return self._run(sequences, state, _steps(inputs))
-        # An iteration rounded to bf16 cannot reach its tolerance: parameters keep their precision.
-        with torch.autocast(rows.device.type, enabled=False):
-            exact = replace(sequences, rows=rows.to(dtype))
-            return self._run(exact, state, _steps(inputs))
+        with without_autocast(rows.device.type):
+            return self._run(replace(sequences, rows=rows.to(dtype)), state, _steps(inputs))
 
     def _run(self, sequences: SequenceRows, state: Tensor | None, steps: int | None) -> Unrolled:
         rows = sequences.rows

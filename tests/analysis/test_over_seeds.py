@@ -35,6 +35,13 @@ def test_a_figure_that_is_no_number_in_one_run_has_no_mean() -> None:
     assert (row["error_mean"], row["error_std"], row["runs"]) == (None, None, 2)
 
 
+def test_the_size_of_a_model_stands_beside_its_errors() -> None:
+    runs = [ShiftedRun(name, [_row(1, 0.1)], size) for name, size in [("a", 1850), ("a", 1850)]]
+    runs += [ShiftedRun("b", [_row(1, 0.1)], size) for size in (7, 9)]
+    assert [row["parameters"] for row in table_over_seeds(runs)] == [1850, None]
+    assert [curve.label for curve in curves_over_seeds(runs)] == ["a (1,850 parameters)", "b"]
+
+
 def test_only_shifts_of_all_runs_are_combined() -> None:
     runs = [ShiftedRun("rnn", [_row(1, 0.1), _row(5, 0.2)]), ShiftedRun("rnn", [_row(5, 0.4)])]
     assert [row["shift"] for row in table_over_seeds(runs)] == [5.0]

@@ -277,6 +277,28 @@ def test_autocast_keeps_the_precision_of_the_solves() -> None:
     torch.testing.assert_close(found.state, model.unroll(inputs.bfloat16().float()).state)
 
 
+@pytest.mark.parametrize("kind", ["relu", "tanh with offsets", "low rank", "triangular"])
+@pytest.mark.parametrize("feedback", [0.9, 1.5])  # inside the constraint set, and projected onto it
+def test_a_backward_under_autocast_is_solved_in_float32(kind: str, feedback: float) -> None:
+    settings = {"tol": 1e-6, "max_iter": 500}
+    model = make(kind, feedback=feedback, forward=settings, backward=settings).float()
+    inputs = sequences().bfloat16()
+    model.unroll(inputs.float()).state.square().sum().backward()
+    expected = [parameter.grad for parameter in model.parameters()]
+    model.zero_grad()
+    model.solve_statistics.reset()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model.unroll(inputs).state.square().sum().backward()
+    counted = model.solve_statistics.summary()
+    assert counted["unconverged_share"] == counted["backward_unconverged_share"] == 0
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        if gradient is None:
+            assert parameter.grad is None
+        else:
+            assert parameter.grad is not None
+            assert torch.equal(parameter.grad, gradient)
+
+
 def test_what_does_not_fit_is_refused_with_what_would() -> None:
     model = make()
     with pytest.raises(ShapeError, match=r"\(samples, steps, 2\)"):

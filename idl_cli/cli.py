@@ -38,6 +38,7 @@ SUB_COMMANDS: Final[Mapping[str, SubCommand]] = MappingProxyType(
         "train": SubCommand("train a model by gradient", _HYDRA),
         "sim": SubCommand("train from a network's states by convex optimisation", _HYDRA),
         "eval": SubCommand("evaluate a run, on its own or another data set", _HYDRA),
+        "compare": SubCommand("one table over runs and sweeps", "idl_cli.commands.compare"),
         "list": SubCommand("what can be chosen in each group", "idl_cli.commands.list"),
         "env": SubCommand("versions, devices, threads; --check: self-test", "idl_cli.commands.env"),
     }
@@ -57,6 +58,7 @@ examples:
   idl train -m optimizer.lr=1e-3,5e-3                 one run a value
   idl sim -m solver=admm,cvx,active_set               an implicit model of a teacher's states
   idl eval run=outputs/train/<date>_<time>            the model of a run
+  idl compare outputs/multirun/sim/<date>_<time>      a sweep's jobs in one table
   idl list dataset                                    the options of a group
 
 `idl COMMAND --help` shows a command's groups, keys and flags.

@@ -40,6 +40,17 @@ _HYDRA_FLAGS: Final = (
     "--hydra-help ",
 )
 _OWN_FLAGS: Final = ("--help ", "--version ")
+_COMPARE_FLAGS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "--sort": (),
+        "--columns": (),
+        "--over": ("seed ",),
+        "--format": ("csv ", "json ", "latex ", "markdown ", "table "),
+        "--output": (),
+        "--plots": (),
+    }
+)
+"""Flags of ``idl compare`` that take a value, and what is offered for it."""
 _PATH_KEYS: Final = ("run", "resume", "root", "file", "target", "init_run", "dir")
 """Last parts of keys whose value is a path."""
 
@@ -110,8 +121,20 @@ def _offers(first: str, rest: Sequence[str], current: str) -> Iterator[str]:
         yield "--config-dir "
     elif first == "env":
         yield "--check "
+    elif first == "compare":
+        yield from _compare_offers(rest, current)
     elif first in COMMANDS:
         yield from _hydra_offers(COMMANDS[first], rest, current)
+
+
+def _compare_offers(words: Sequence[str], current: str) -> Iterator[str]:
+    before = words[-1] if words else ""
+    if current.startswith("-"):
+        yield from (f"{flag} " for flag in (*_COMPARE_FLAGS, "--ascending", "--descending"))
+    elif _COMPARE_FLAGS.get(before):
+        yield from _COMPARE_FLAGS[before]
+    elif before not in ("--sort", "--columns", "--over"):
+        yield from _paths(current)
 
 
 def _hydra_offers(command: Command, words: Sequence[str], current: str) -> Iterator[str]:

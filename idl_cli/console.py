@@ -8,6 +8,7 @@ epoch. Colours follow the terminal and the variables ``NO_COLOR`` and ``FORCE_CO
 from __future__ import annotations
 
 import logging
+import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,8 @@ from rich.text import Text
 from idl_cli.reporting import ProgressReporter, TrainingReporter
 
 _LOG: Final = "idl_cli"
+
+_IN_WORDS: Final = re.compile(r"-?[\d.]+(e-?\d+)?( ± [\d.]+(e-?\d+)?)?( ?%)?")
 
 _SHOWN: Final = (
     ("loss", "loss", ".4f"),
@@ -98,7 +101,7 @@ class Console:
         """Show a table; numbers stand right-aligned."""
         table = _table(title)
         for index, column in enumerate(columns):
-            numeric = all(_is_number(row[index]) or row[index] is None for row in rows)
+            numeric = all(_reads_as_number(row[index]) or row[index] is None for row in rows)
             table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
         for row in rows:
             table.add_row(*(Text(_number(value)) for value in row))
@@ -286,6 +289,11 @@ def _table(title: str) -> Table:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _reads_as_number(value: object) -> bool:
+    """A number, or one in words already: ``87.5 %``, ``0.943 ± 0.003``."""
+    return _is_number(value) or (isinstance(value, str) and bool(_IN_WORDS.fullmatch(value)))
 
 
 def _number(value: object) -> str:

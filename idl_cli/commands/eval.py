@@ -27,8 +27,14 @@ from idl_cli.data.dataset import Dataset
 from idl_cli.data.task import Task
 from idl_cli.errors import ConfigError, RunError
 from idl_cli.reporting import Reporter
-from idl_cli.run import LoadedRun, RunDirectory, collect_environment, load_run, read_summary
-from idl_cli.run.directory import CHECKPOINTS
+from idl_cli.run import (
+    CHECKPOINTS,
+    LoadedRun,
+    RunDirectory,
+    collect_environment,
+    load_run,
+    read_summary,
+)
 from idl_cli.run.files import read_json
 from idl_cli.run.state import read_state
 

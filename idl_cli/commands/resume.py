@@ -11,8 +11,7 @@ from typing import Any, cast
 
 from idl_cli.config.schemas.root import TrainSettings
 from idl_cli.errors import ConfigError, RunError
-from idl_cli.run import RunDirectory
-from idl_cli.run.directory import CHECKPOINTS
+from idl_cli.run import CHECKPOINTS, RunDirectory
 from idl_cli.run.state import read_state
 from idl_cli.training.trainer import Trainer
 

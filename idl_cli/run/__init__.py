@@ -1,23 +1,67 @@
 """The run directory: the only writer of a run's files, and what reads them back.
 
-``RunDirectory`` writes; ``load_model`` and ``load_run`` give back what a run learned. What a run
-leaves behind, file by file, is described in ``directory.py``.
+``RunDirectory`` writes; ``load_model`` and ``load_run`` give back what a run learned;
+``read_record`` and ``find_runs`` what it left behind. What that is, file by file, is described in
+``directory.py``.
+
+The names are imported on first use: reading what runs left behind does not pay for torch.
 """
 
 from __future__ import annotations
 
-from idl_cli.run.directory import CHECKPOINTS, RunDirectory, read_metrics, read_summary, run_status
-from idl_cli.run.environment import collect_environment
-from idl_cli.run.loading import LoadedRun, load_model, load_run
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from idl_cli.run.directory import RunDirectory as RunDirectory
+    from idl_cli.run.directory import read_metrics as read_metrics
+    from idl_cli.run.environment import collect_environment as collect_environment
+    from idl_cli.run.loading import LoadedRun as LoadedRun
+    from idl_cli.run.loading import load_model as load_model
+    from idl_cli.run.loading import load_run as load_run
+    from idl_cli.run.records import CHECKPOINTS as CHECKPOINTS
+    from idl_cli.run.records import RunRecord as RunRecord
+    from idl_cli.run.records import find_runs as find_runs
+    from idl_cli.run.records import read_record as read_record
+    from idl_cli.run.records import read_summary as read_summary
+    from idl_cli.run.records import run_status as run_status
+
+_HOMES: Final = {
+    "CHECKPOINTS": "idl_cli.run.records",
+    "LoadedRun": "idl_cli.run.loading",
+    "RunDirectory": "idl_cli.run.directory",
+    "RunRecord": "idl_cli.run.records",
+    "collect_environment": "idl_cli.run.environment",
+    "find_runs": "idl_cli.run.records",
+    "load_model": "idl_cli.run.loading",
+    "load_run": "idl_cli.run.loading",
+    "read_metrics": "idl_cli.run.directory",
+    "read_record": "idl_cli.run.records",
+    "read_summary": "idl_cli.run.records",
+    "run_status": "idl_cli.run.records",
+}
 
 __all__ = [
     "CHECKPOINTS",
     "LoadedRun",
     "RunDirectory",
+    "RunRecord",
     "collect_environment",
+    "find_runs",
     "load_model",
     "load_run",
     "read_metrics",
+    "read_record",
     "read_summary",
     "run_status",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'idl_cli.run' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -20,7 +20,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,8 @@ from idl_cli.run.files import (
     read_json,
     write_atomic,
 )
-from idl_cli.run.lock import RunLock, is_locked
+from idl_cli.run.lock import RunLock
+from idl_cli.run.records import CHECKPOINTS, METRICS, SUMMARY, Status
 from idl_cli.run.state import read_state, write_state, write_tensors
 
 if TYPE_CHECKING:
@@ -43,12 +44,8 @@ if TYPE_CHECKING:
     from idl_cli.data.preprocessing import Preprocessing
     from idl_cli.data.task import Task
 
-Status = Literal["completed", "failed", "interrupted"]
 Which = Literal["last", "best"]
 
-SUMMARY = "summary.json"
-METRICS = "metrics.jsonl"
-CHECKPOINTS = "checkpoints"
 MODEL = "model"
 
 _FIGURE_DPI = 150
@@ -286,27 +283,6 @@ class RunDirectory:
         if error is not None:
             summary["error"] = error
         self.write_json(SUMMARY, {**summary, **(sections or {})})
-
-
-def run_status(path: Path) -> Status | Literal["running", "killed"]:
-    """Say how the run in a directory ended, or that it lives.
-
-    A directory without a summary and without a live lock was killed.
-    """
-    if is_locked(path):
-        return "running"
-    if not (path / SUMMARY).exists():
-        return "killed"
-    return cast(Status, read_json(path / SUMMARY).get("status"))
-
-
-def read_summary(path: Path) -> dict[str, object]:
-    """Read a run's ``summary.json``.
-
-    Raises:
-        RunError: it is missing or unreadable.
-    """
-    return read_json(path / SUMMARY)
 
 
 def read_metrics(path: Path) -> list[dict[str, object]]:

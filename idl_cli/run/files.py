@@ -10,9 +10,6 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from idl_cli.errors import RunError
 
 TEMPORARY_SUFFIX = ".tmp"
@@ -60,7 +57,17 @@ def to_json(value: object) -> object:
         return {str(key): to_json(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [to_json(entry) for entry in value]
-    if isinstance(value, Path | torch.device | torch.dtype):
+    if isinstance(value, Path):
+        return str(value)
+    return _numeric_to_json(value)
+
+
+def _numeric_to_json(value: object) -> object:
+    # Imported here so that who only reads and writes plain values does not pay for torch.
+    import numpy as np
+    import torch
+
+    if isinstance(value, torch.device | torch.dtype):
         return str(value)
     if isinstance(value, np.generic):
         return to_json(value.item())

@@ -1,0 +1,231 @@
+"""``idl compare DIR…``: one table over runs and sweeps, for the terminal, a file or a paper."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from idl_cli.analysis.columns import (
+    Columns,
+    as_data,
+    cells,
+    columns_of,
+    data_columns,
+    headings,
+    is_numeric,
+    matching,
+)
+from idl_cli.analysis.comparison import COMPLETED, Entry, averaged, ordered
+from idl_cli.analysis.typeset import latex, markdown
+from idl_cli.commands.entries import find_entries
+from idl_cli.config.describe import did_you_mean
+from idl_cli.errors import RequestError
+
+_EPILOGUE: Final = """\
+examples:
+  idl compare outputs/multirun/sim/<date>_<time>        the jobs of a sweep
+  idl compare outputs --sort seconds                    every run below a folder
+  idl compare A B --columns solver,test_accuracy        two runs, two columns
+  idl compare SWEEP --over seed                         mean ± deviation over seeds
+  idl compare SWEEP --format latex --output table.tex   for a paper (booktabs)
+
+"""
+_SUFFIXES: Final[Mapping[str, str]] = MappingProxyType(
+    {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}
+)
+_GAP: Final = 3  # columns of the terminal between two of the table's
+
+
+def main(name: str, arguments: Sequence[str]) -> int:
+    """Print or write a comparison of runs."""
+    flags = parser(name).parse_intermixed_args(list(arguments))
+    entries = find_entries(flags.directories)
+    over = _named(flags.over, columns_of(entries), "--over")
+    counted = averaged(entries, over) if over else entries
+    columns = columns_of(counted, over)
+    chosen = _named(flags.columns, columns, "--columns")
+    sort = _named(flags.sort, columns, "--sort")
+    lines = ordered(counted, sort[0] if sort else None, descending=flags.descending)
+    form = flags.format or _format_of(flags.output)
+    if form == "table":
+        _show(lines, columns, chosen, flags.output)
+    else:
+        _deliver(FORMATS[form](lines, columns, chosen), flags.output)
+    return 0
+
+
+def parser(name: str) -> argparse.ArgumentParser:
+    """The flags of ``idl compare``."""
+    made = argparse.ArgumentParser(
+        prog=f"idl {name}",
+        description="One table over runs and sweeps: what varied, what came out, what failed.",
+        epilog=_EPILOGUE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument(
+        "directories",
+        nargs="+",
+        metavar="DIR",
+        type=Path,
+        help="a run, a sweep, or a folder of them, searched at any depth",
+    )
+    made.add_argument(
+        "--sort", metavar="COLUMN", help="sort by it; otherwise by the test metric, best first"
+    )
+    order = made.add_mutually_exclusive_group()
+    order.add_argument("--ascending", dest="descending", action="store_false", default=None)
+    order.add_argument("--descending", dest="descending", action="store_true", default=None)
+    made.add_argument(
+        "--columns",
+        metavar="A,B",
+        help="show these: keys of the configuration, figures of summary.json, run, status, "
+        "command, error, dir",
+    )
+    made.add_argument(
+        "--over", metavar="KEY", help="mean ± deviation over runs that differ in it, such as seed"
+    )
+    made.add_argument(
+        "--format",
+        choices=("table", *FORMATS),
+        help="table, markdown, latex (booktabs), csv or json; by default what the output's name "
+        "says (.md, .tex, .csv, .json), else table. csv and json hold every figure unless "
+        "--columns says otherwise",
+    )
+    made.add_argument("--output", metavar="FILE", type=Path, help="write there, not to the screen")
+    return made
+
+
+def _named(text: str | None, columns: Columns, flag: str) -> tuple[str, ...]:
+    """The columns that a flag names, comma-separated."""
+    names = [] if text is None else [name.strip() for name in text.split(",")]
+    found = {name: matching(name, columns) for name in names}
+    for name, column in found.items():
+        if column is None or (flag == "--over" and column not in columns.keys):
+            raise RequestError(f"{flag} {name}: {_hint(name, column, columns)}")
+    return tuple(column for column in found.values() if column is not None)
+
+
+def _hint(name: str, column: str | None, columns: Columns) -> str:
+    if column is not None:
+        return "is no key of the configuration; give one, such as seed"
+    several = [each for each in columns.every if each.endswith(f".{name}")]
+    if several:
+        return f"may be {' or '.join(several)}; say which"
+    last = {each.rpartition(".")[2]: each for each in columns.every}
+    close = did_you_mean(name, columns.every) or did_you_mean(name, last)
+    return f"no run has such a column{close}"
+
+
+# -- the terminal ----------------------------------------------------------------------------------
+
+
+def _show(
+    entries: Sequence[Entry], columns: Columns, chosen: Sequence[str], output: Path | None
+) -> None:
+    """Show the table; columns that the terminal has no room for are left out and named."""
+    from idl_cli.console import Console
+
+    page = None if output is None else io.StringIO()
+    console = Console(page, logged=False)
+    names = chosen or fitting(entries, columns, shutil.get_terminal_size((80, 24)).columns)
+    rows = [[cell or None for cell in cells(entry, names)] for entry in entries]
+    console.table(_title(entries), headings(names), rows)
+    for note in notes(entries):
+        console.message(note)
+    hidden = [] if chosen else [column for column in columns.shown if column not in names]
+    if hidden:
+        console.message(f"no room for {', '.join(hidden)}: --columns shows what it names")
+    if page is not None:
+        _deliver(page.getvalue(), output)
+
+
+def fitting(entries: Sequence[Entry], columns: Columns, width: int) -> list[str]:
+    """As many of the columns shown as fit a terminal of ``width``, the most telling ones."""
+    kept = list(columns.important)
+    while len(kept) > 2 and _width(entries, kept) > width:
+        kept.pop()
+    return [column for column in columns.shown if column in kept]
+
+
+def _width(entries: Sequence[Entry], columns: Sequence[str]) -> int:
+    lines = [headings(columns), *(cells(entry, columns) for entry in entries)]
+    return sum(max(map(len, column)) + _GAP for column in zip(*lines, strict=True))
+
+
+def _title(entries: Sequence[Entry]) -> str:
+    runs = sum(entry.runs + entry.failed for entry in entries)
+    done = sum(entry.runs for entry in entries if entry.completed)
+    count = "1 run" if runs == 1 else f"{runs} runs"
+    return count + (", all completed" if done == runs > 1 else f", {done} completed")
+
+
+def notes(entries: Sequence[Entry]) -> list[str]:
+    """A sentence for every run that did not complete."""
+    return [
+        entry.error
+        if entry.completed and entry.error
+        else f"{entry.run} {entry.status}" + (f": {entry.error}" if entry.error else "")
+        for entry in entries
+        if entry.status != COMPLETED or (entry.failed and entry.error)
+    ]
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+def _typeset(
+    write: Callable[..., str],
+) -> Callable[[Sequence[Entry], Columns, Sequence[str]], str]:
+    def made(entries: Sequence[Entry], columns: Columns, chosen: Sequence[str]) -> str:
+        names = chosen or columns.shown
+        numeric = [is_numeric(name, entries) for name in names]
+        rows = [cells(entry, names) for entry in entries]
+        return write(headings(names), rows, numeric, notes(entries))
+
+    return made
+
+
+def _csv(entries: Sequence[Entry], columns: Columns, chosen: Sequence[str]) -> str:
+    from idl_cli.run.files import csv_bytes
+
+    names = chosen or data_columns(columns, entries)
+    return csv_bytes([as_data(entry, names) for entry in entries]).decode()
+
+
+def _json(entries: Sequence[Entry], columns: Columns, chosen: Sequence[str]) -> str:
+    from idl_cli.run.files import to_json
+
+    names = chosen or data_columns(columns, entries)
+    rows = to_json([as_data(entry, names) for entry in entries])
+    return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+
+
+FORMATS: Final[Mapping[str, Callable[[Sequence[Entry], Columns, Sequence[str]], str]]] = (
+    MappingProxyType(
+        {"markdown": _typeset(markdown), "latex": _typeset(latex), "csv": _csv, "json": _json}
+    )
+)
+
+
+def _format_of(output: Path | None) -> str:
+    """What a file's name says it holds."""
+    return "table" if output is None else _SUFFIXES.get(output.suffix, "table")
+
+
+def _deliver(text: str, output: Path | None) -> None:
+    if output is None:
+        sys.stdout.write(text)
+        return
+    from idl_cli.run.files import write_atomic
+
+    if output.is_dir():
+        raise RequestError(f"--output {output}: is a directory; give a file")
+    write_atomic(output, text.encode())
+    sys.stdout.write(f"wrote {output}\n")

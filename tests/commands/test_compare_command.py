@@ -1,0 +1,186 @@
+"""``idl compare`` on directories as runs leave them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from idl_cli.cli import main
+from idl_cli.completion import candidates
+
+Captured = pytest.CaptureFixture[str]
+
+
+def make_run(
+    path: Path,
+    *,
+    solver: str = "cvx",
+    lambda_z: float = 1e-3,
+    seed: int = 0,
+    accuracy: float | None = 0.9,
+    error: str | None = None,
+    extra: Mapping[str, object] | None = None,
+) -> None:
+    """A run of ``idl sim`` as its directory looks; without accuracy and error, a killed one."""
+    config = {
+        "dataset": {"name": "digits"},
+        "teacher": {"name": "mlp"},
+        "trainer": {"name": "sim", "lambda_z": lambda_z},
+        "solver": {"name": solver},
+        "logger": {"name": "jsonl"},
+        "seed": seed,
+        **(extra or {}),
+    }
+    (path / ".hydra").mkdir(parents=True)
+    (path / ".hydra" / "config.yaml").write_text(yaml.safe_dump(config))
+    (path / ".hydra" / "hydra.yaml").write_text("hydra: {job: {name: sim}}\n")
+    summary: dict[str, object] = {"command": "sim", "seed": seed, "seconds": 1.5}
+    if error is not None:
+        summary.update(status="failed", metrics={}, error=error)
+    elif accuracy is not None:
+        sim = {"nonzero_fraction": 0.25, "ab": {"status": "optimal", "relative_gap": 1e-7}}
+        summary.update(status="completed", metrics={"test_accuracy": accuracy}, sim=sim)
+    else:
+        return
+    (path / "summary.json").write_text(json.dumps(summary))
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    make_run(tmp_path / "sweep" / "0", solver="cvx", accuracy=0.5)
+    make_run(tmp_path / "sweep" / "1", solver="admm", accuracy=0.75)
+    make_run(tmp_path / "sweep" / "2", solver="admm", lambda_z=0.1, error="out | of memory")
+    make_run(tmp_path / "sweep" / "3", solver="cvx", lambda_z=0.1, accuracy=None)
+    return tmp_path / "sweep"
+
+
+def test_the_table_shows_what_varied_best_first_and_what_failed(
+    sweep: Path, capsys: Captured
+) -> None:
+    assert main(["compare", str(sweep)]) == 0
+    shown = capsys.readouterr().out
+    lines = shown.splitlines()
+    assert lines[0].startswith("4 runs, 2 completed")
+    assert lines[2].split() == ["run", "status", "solver", "lambda_z", "test_accuracy", "seconds"]
+    assert [line.split()[0] for line in lines[4:8]] == ["1", "0", "2", "3"]
+    assert "2 failed: out | of memory" in lines
+    assert "3 killed" in lines
+    assert "no room for sim.nonzero_fraction" in shown
+    assert max(map(len, lines[:8])) <= 80
+
+
+def test_runs_and_sweeps_of_several_places_stand_in_one_table(
+    sweep: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    make_run(tmp_path / "old" / "run", accuracy=0.6, extra={"key_of_old": 3, "seed": 7})
+    assert main(["compare", str(sweep), str(tmp_path / "old"), "--format", "csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["run"] for row in rows] == [
+        "sweep/1",
+        "old/run",
+        "sweep/0",
+        "sweep/2",
+        "sweep/3",
+    ]
+    assert rows[1]["seed"] == "7"
+    assert rows[0]["sim.ab.status"] == "optimal"
+    assert rows[3]["error"] == "out | of memory"
+    assert main(["compare", str(sweep), str(sweep / "0"), "--columns", "run"]) == 0
+    assert capsys.readouterr().out.startswith("4 runs"), "each run once"
+
+
+def test_sort_and_columns(sweep: Path, capsys: Captured) -> None:
+    flags = ["--sort", "lambda_z", "--descending", "--columns", "lambda_z,solver,ab.status"]
+    assert main(["compare", str(sweep), *flags, "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["trainer.lambda_z"] for row in rows] == [0.1, 0.1, 1e-3, 1e-3]
+    assert list(rows[0]) == ["trainer.lambda_z", "solver", "sim.ab.status"]
+
+
+def test_defaults_that_a_file_leaves_out_are_known(sweep: Path, capsys: Captured) -> None:
+    """A run whose file says ``kappa`` and one whose file does not are told apart by it."""
+    own = {"trainer": {"name": "sim", "lambda_z": 1e-3, "kappa": 0.5}}
+    make_run(sweep / "4", solver="cvx", accuracy=0.4, extra=own)
+    assert main(["compare", str(sweep / "0"), str(sweep / "4"), "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["trainer.kappa"] for row in rows] == [0.95, 0.5]
+
+
+def test_mean_and_deviation_over_seeds(tmp_path: Path, capsys: Captured) -> None:
+    for seed, accuracy in enumerate((0.8, 0.9)):
+        make_run(tmp_path / str(seed), seed=seed, accuracy=accuracy)
+    make_run(tmp_path / "2", seed=2, error="stopped")
+    assert main(["compare", str(tmp_path), "--over", "seed", "--format", "markdown"]) == 0
+    shown = capsys.readouterr().out
+    assert " 0.850 ± 0.071 |" in shown
+    assert "- 2: stopped" in shown
+    assert main(["compare", str(tmp_path), "--over", "seed", "--format", "json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["test_accuracy_mean"] == pytest.approx(0.85)
+    assert row["test_accuracy_std"] == pytest.approx(0.0707107, rel=1e-5)
+    assert (row["runs"], row["failed"]) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [("t.tex", "% \\usepackage"), ("t.md", "| run"), ("t.csv", "run,"), ("t.json", "[\n")],
+)
+def test_a_files_name_says_its_format(sweep: Path, name: str, start: str, capsys: Captured) -> None:
+    assert main(["compare", str(sweep), "--output", f"made/{name}"]) == 0
+    assert capsys.readouterr().out == f"wrote made/{name}\n"
+    assert Path("made", name).read_text().startswith(start)
+
+
+def test_a_table_can_be_written_too(sweep: Path) -> None:
+    assert main(["compare", str(sweep), "--output", "t.txt"]) == 0
+    assert "2 failed: out | of memory" in Path("t.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["absent"], "absent: there is no such directory"),
+        (["."], ".: neither a run nor a folder of runs"),
+        (
+            ["sweep", "--columns", "solvr"],
+            "--columns solvr: no run has such a column (did",
+        ),
+        (["sweep", "--sort", "trainer.lamda_z"], "(did you mean trainer.lambda_z?)"),
+        (["sweep", "--over", "test_accuracy"], "is no key of the configuration"),
+        (["sweep", "--output", "."], "--output .: is a directory"),
+    ],
+)
+def test_wrong_requests_are_said_in_a_sentence(
+    sweep: Path, flags: list[str], sentence: str, capsys: Captured
+) -> None:
+    if flags == ["."]:
+        (sweep.parent / "empty").mkdir()
+        os.chdir(sweep.parent / "empty")
+    assert main(["compare", *flags]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_it_answers_without_torch(sweep: Path) -> None:
+    probe = (
+        "import sys; from idl_cli.cli import main; main(['compare', 'sweep'])\n"
+        "print({'torch', 'numpy', 'hydra', 'omegaconf', 'matplotlib'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_completion_offers_folders_and_flags(sweep: Path) -> None:
+    assert candidates("idl compare sw", ("compare",)) == ["sweep/"]
+    assert candidates("idl compare sweep --f", ("compare",)) == ["--format "]
+    assert "latex " in candidates("idl compare sweep --format ", ("compare",))

@@ -65,6 +65,14 @@ class NonFiniteError(IdlError):
     """A loss, gradient or state became NaN or infinite; the message says where."""
 
 
+class RankError(IdlError):
+    """One of several processes failed, was killed or never joined; the message names its rank."""
+
+
+class PeerLostError(RankError):
+    """A message to or from another rank could not be carried: most likely that rank has ended."""
+
+
 class ConvergenceWarning(UserWarning):
     """A solve stopped before it reached its tolerance; the result is usable but inexact."""
 

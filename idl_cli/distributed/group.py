@@ -1,0 +1,151 @@
+"""The processes that work on one job together, as seen from one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from idl_cli.distributed.environment import launched
+
+Backend = Literal["none", "gloo", "nccl"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The ranks of one job.
+
+    Every method but ``is_main`` is collective: all ranks call it, in the same order. In a group of
+    one, each returns at once what it was given.
+
+    Attributes:
+        rank: this process's number, from 0.
+        size: number of processes.
+        local_rank: this process's number on its machine.
+        device: where this process computes.
+        backend: what carries the messages; ``none`` in a group of one.
+    """
+
+    rank: int
+    size: int
+    local_rank: int
+    device: torch.device
+    backend: Backend
+
+    @classmethod
+    def single(cls, device: torch.device | str = "cpu") -> Group:
+        """The group of this process alone; needs no torch.distributed."""
+        return cls(rank=0, size=1, local_rank=0, device=torch.device(device), backend="none")
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the files and shows the progress: rank 0."""
+        return self.rank == 0
+
+    def all_reduce_sum_(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over the ranks, in its own dtype.
+
+        Float64 stays float64 on both backends, and every rank ends with the same bits.
+
+        Args:
+            tensors: same shapes and dtypes on all ranks.
+        """
+        if self.size == 1:
+            return
+        for tensor in tensors:
+            carried = self._carried(tensor)
+            dist.all_reduce(carried)
+            _return(carried, tensor)
+
+    def broadcast_(self, tensor: Tensor, source: int = 0) -> None:
+        """Replace ``tensor`` by that of rank ``source``; same shape and dtype on all ranks."""
+        if self.size == 1:
+            return
+        carried = self._carried(tensor)
+        dist.broadcast(carried, source)
+        _return(carried, tensor)
+
+    def gather_rows(self, tensor: Tensor) -> Tensor:
+        """Return the rows of all ranks, in the order of ranks, on every rank.
+
+        Args:
+            tensor: shape (rows, …); ranks may hold different numbers of rows, also none. All but
+                the first dimension and the dtype are the same on all ranks.
+
+        Returns:
+            Shape (sum of rows, …), on the device of ``tensor``.
+        """
+        if self.size == 1:
+            return tensor
+        counts = torch.zeros(self.size, dtype=torch.int64)
+        counts[self.rank] = len(tensor)
+        self.all_reduce_sum_([counts])
+        rows = counts.tolist()
+        whole = self._carried(tensor.new_empty((sum(rows), *tensor.shape[1:])))
+        # One broadcast a rank, straight into its place: no padding to the longest share, no copies.
+        for source, part in enumerate(torch.split(whole, rows)):
+            if source == self.rank:
+                part.copy_(tensor)
+            if part.numel():
+                dist.broadcast(part, source)
+        return whole.to(tensor.device)
+
+    def gather_objects(self, value: T) -> list[T]:
+        """Return the value of every rank, in the order of ranks, on every rank.
+
+        Args:
+            value: small and picklable: it travels between the processes of one job.
+        """
+        if self.size == 1:
+            return [value]
+        gathered: list[Any] = [None] * self.size
+        dist.all_gather_object(gathered, value)
+        return gathered
+
+    def broadcast_object(self, value: T, source: int = 0) -> T:
+        """Return the value of rank ``source``; what the others hand in is ignored."""
+        if self.size == 1:
+            return value
+        box: list[Any] = [value]
+        dist.broadcast_object_list(box, source)
+        received: T = box[0]
+        return received
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        if self.size > 1:
+            ones = torch.ones(1, dtype=torch.int64)
+            self.all_reduce_sum_([ones])  # unlike dist.barrier, needs no device of its own
+
+    def _carried(self, tensor: Tensor) -> Tensor:
+        """``tensor`` itself where the backend can carry it, else a copy that it can."""
+        place = self.device if self.backend == "nccl" else torch.device("cpu")
+        return tensor.detach().to(place).contiguous()
+
+
+def current(device: torch.device | str = "cpu") -> Group:
+    """The group that this process has joined; of itself alone if it has joined none.
+
+    Args:
+        device: where this process computes.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return Group.single(device)
+    place = launched()
+    return Group(
+        rank=dist.get_rank(),
+        size=dist.get_world_size(),
+        local_rank=0 if place is None else place.local_rank,
+        device=torch.device(device),
+        backend="nccl" if dist.get_backend() == "nccl" else "gloo",
+    )
+
+
+def _return(carried: Tensor, tensor: Tensor) -> None:
+    if carried.data_ptr() != tensor.data_ptr():
+        tensor.detach().copy_(carried)

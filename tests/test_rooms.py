@@ -17,9 +17,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ARROWS = {
     "equilibrium": set(),
     "models": {"equilibrium"},
-    "data": set(),
+    "data": {"distributed"},
     "distributed": set(),
-    "evaluation": {"data", "models", "equilibrium"},
+    "evaluation": {"distributed", "data", "models", "equilibrium"},
     "analysis": {"evaluation", "data", "models", "equilibrium"},
     "sim": {"distributed", "evaluation", "data", "models", "equilibrium"},
     "training": {"distributed", "evaluation", "data", "models", "equilibrium"},

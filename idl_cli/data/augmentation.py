@@ -15,14 +15,19 @@ from idl_cli.data.randomness import Purpose, random_words
 
 
 class Augmentation(Protocol):
-    """A random change of a batch of raw samples, determined by the samples and the key alone."""
+    """A random change of a batch of raw samples.
 
-    def __call__(self, inputs: Tensor, key: Sequence[int]) -> Tensor:
+    What becomes of a sample is determined by it, the key and its position in the batch alone, so
+    that a batch may be changed part by part.
+    """
+
+    def __call__(self, inputs: Tensor, key: Sequence[int], *, first: int = 0) -> Tensor:
         """Return changed samples of the same shape and dtype.
 
         Args:
             inputs: raw samples (b, *input_shape).
             key: (seed, epoch, batch), which fixes every random number.
+            first: position of the first of these samples in its batch.
         """
         ...
 
@@ -43,10 +48,11 @@ class CropFlip:
     padding: int = 4
     flip: bool = True
 
-    def __call__(self, inputs: Tensor, key: Sequence[int]) -> Tensor:
+    def __call__(self, inputs: Tensor, key: Sequence[int], *, first: int = 0) -> Tensor:
         """Return changed images (b, channels, height, width); see ``Augmentation``."""
         batch, _, height, width = inputs.shape
-        words = random_words(3 * batch, Purpose.AUGMENTATION, *key).reshape(batch, 3)
+        words = random_words(3 * (first + batch), Purpose.AUGMENTATION, *key)
+        words = words.reshape(first + batch, 3)[first:]
         # The remainder of a 64-bit word is uniform to within 2⁻⁶⁰.
         offsets = torch.from_numpy(
             (words[:, :2] % np.uint64(2 * self.padding + 1)).astype(np.int64)

@@ -11,6 +11,7 @@ from idl_cli.data.augmentation import Augmentation
 from idl_cli.data.dataset import Split
 from idl_cli.data.preprocessing import Preprocessing
 from idl_cli.data.randomness import Purpose, random_permutation
+from idl_cli.distributed.sharding import share
 from idl_cli.errors import ArgumentError
 
 
@@ -22,9 +23,15 @@ class BatchLoader:
     ``set_epoch(e)`` and ``iterate(k)``; nothing else needs saving. There are no worker processes:
     samples are gathered raw (8-bit pixels as such) and converted a batch at a time.
 
+    Several processes that work on one batch together are ``ranks``: each draws the batches of one
+    process and keeps its own part of every one. The parts of a batch are disjoint and consecutive,
+    make up the batch, and differ by at most one sample in size; where a batch has fewer samples
+    than there are ranks, some are empty.
+
     Args:
         split: the samples.
-        batch_size: samples in a batch; the last batch of an epoch may be smaller.
+        batch_size: samples in a batch, of all ranks together; the last batch of an epoch may be
+            smaller.
         preprocessing: raw samples to model inputs.
         shuffle: a new order every epoch, or the stored order always.
         seed: integer from 0 to 2⁶⁴-1 behind the order and the augmentation.
@@ -32,6 +39,8 @@ class BatchLoader:
         device: where batches are returned; the CPU by default.
         dtype: floating dtype of inputs and of real targets; torch's default dtype by default.
         drop_last: leave out a smaller last batch.
+        rank: which part of every batch to draw, from 0.
+        ranks: number of parts of every batch; 1 draws whole batches.
 
     Raises:
         ArgumentError: ``batch_size`` or the seed is out of range, or no batch would be drawn.
@@ -49,6 +58,8 @@ class BatchLoader:
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
         drop_last: bool = False,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         if batch_size < 1:
             raise ArgumentError(f"batch_size={batch_size}: at least 1 is needed")
@@ -62,6 +73,7 @@ class BatchLoader:
         self._device = torch.device(device)
         self._dtype = torch.get_default_dtype() if dtype is None else dtype
         self._drop_last = drop_last
+        self._rank, self._ranks = rank, ranks
         self._preprocess = preprocessing.on(self._device, self._dtype)
         self._epoch = 0
         if len(self) == 0:
@@ -77,12 +89,12 @@ class BatchLoader:
 
     @property
     def batch_size(self) -> int:
-        """Samples in every batch but possibly the last."""
+        """Samples of all ranks in every batch but possibly the last."""
         return self._batch_size
 
     @property
     def samples(self) -> int:
-        """Number of samples drawn in an epoch."""
+        """Number of samples that all ranks together draw in an epoch."""
         count = len(self._split)
         return len(self) * self._batch_size if self._drop_last else count
 
@@ -99,16 +111,19 @@ class BatchLoader:
         """Draw the epoch's batches from ``start_batch`` on, as if the earlier ones had been drawn.
 
         Yields:
-            Inputs (b, *input_shape) and targets: (b,) int64, or (b, q) of the loader's dtype.
+            Inputs (b, *input_shape) and targets: (b,) int64, or (b, q) of the loader's dtype;
+            b is the size of this rank's part, which may be 0.
         """
         epoch = self._epoch  # a set_epoch during the iteration concerns the next one
         order = self._order(epoch)
         for batch in range(start_batch, len(self)):
-            chosen = order[batch * self._batch_size : (batch + 1) * self._batch_size]
+            whole = order[batch * self._batch_size : (batch + 1) * self._batch_size]
+            part = share(len(whole), self._rank, self._ranks)
+            chosen = whole[part]
             inputs = self._split.inputs[chosen]
             targets = self._split.targets[chosen].to(self._device)
             if self._augmentation is not None:
-                inputs = self._augmentation(inputs, (self._seed, epoch, batch))
+                inputs = self._augmentation(inputs, (self._seed, epoch, batch), first=part.start)
             if targets.is_floating_point():
                 targets = targets.to(self._dtype)
             yield self._preprocess(inputs), targets

@@ -31,6 +31,7 @@ class Purpose(IntEnum):
     TEST_NUMBERS = 8
     BURSTS = 9
     NOISE = 10
+    RANK = 11
 
 
 def random_words(count: int, purpose: Purpose, *key: int) -> npt.NDArray[np.uint64]:

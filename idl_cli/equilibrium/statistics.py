@@ -67,6 +67,11 @@ class SolveStatistics:
         self._forward = _Direction.from_state(state["forward"])
         self._backward = _Direction.from_state(state["backward"])
 
+    def merge(self, state: Mapping[str, Mapping[str, float]]) -> None:
+        """Add the counts of other solves, as their ``state_dict`` returned them."""
+        self._forward.merge(state["forward"])
+        self._backward.merge(state["backward"])
+
     def _record(self, direction: _Direction, result: FixedPointResult, what: str) -> None:
         direction.add(result)
         if result.status is SolveStatus.CONVERGED or self._warned or not self.warn:
@@ -126,12 +131,15 @@ class _Direction:
     @classmethod
     def from_state(cls, state: Mapping[str, float]) -> _Direction:
         direction = cls()
-        direction._samples = int(state["samples"])
-        direction._unconverged = int(state["unconverged"])
-        direction._iterations_sum = int(state["iterations_sum"])
-        direction._iterations_max = int(state["iterations_max"])
-        direction._residual_max = state["residual_max"]
+        direction.merge(state)
         return direction
+
+    def merge(self, state: Mapping[str, float]) -> None:
+        self._samples += int(state["samples"])
+        self._unconverged += int(state["unconverged"])
+        self._iterations_sum += int(state["iterations_sum"])
+        self._iterations_max = max(self._iterations_max, int(state["iterations_max"]))
+        self._residual_max = max(self._residual_max, state["residual_max"])
 
     def _fold(self) -> None:
         if not self._results:

@@ -10,20 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from idl_cli.data.task import Task
+from idl_cli.distributed.group import Group
 from idl_cli.errors import ArgumentError
 from idl_cli.evaluation.metrics import Loss, make_metrics
-
-
-class _Statistics(Protocol):
-    def reset(self) -> None: ...
-
-    def summary(self) -> dict[str, float]: ...
+from idl_cli.evaluation.over_ranks import Statistics, merge_statistics, merged_metrics
 
 
 @runtime_checkable
 class _CountsIterations(Protocol):
     @property
-    def solve_statistics(self) -> _Statistics | None: ...
+    def solve_statistics(self) -> Statistics | None: ...
 
 
 def evaluate(
@@ -32,8 +28,12 @@ def evaluate(
     task: Task,
     *,
     loss: Loss | None = None,
+    group: Group | None = None,
 ) -> dict[str, float]:
     """Measure a model on all samples of a loader.
+
+    Several ranks share the work where each has its own part of every batch (see ``BatchLoader``)
+    and all call this; each returns the figures over the samples of all.
 
     The model runs in evaluation mode and is left in the modes it was in. Where it counts the
     iterations of its equilibrium solves, the count is reset first and belongs to this pass alone
@@ -44,6 +44,7 @@ def evaluate(
         loader: batches of preprocessed inputs and targets.
         task: decides the metrics.
         loss: see ``make_metrics``.
+        group: of the ranks; None for a single process.
 
     Returns:
         ``loss`` and ``accuracy`` (``top5_accuracy`` where there are many classes), or ``loss``,
@@ -54,6 +55,7 @@ def evaluate(
         ArgumentError: the loader has no batches.
         ShapeError: the outputs do not have the shape (b, output_dim).
     """
+    group = Group.single() if group is None else group
     metrics = make_metrics(task, loss)
     statistics = model.solve_statistics if isinstance(model, _CountsIterations) else None
     if statistics is not None:
@@ -61,12 +63,16 @@ def evaluate(
     empty = True
     with _evaluation_mode(model), torch.no_grad():
         for inputs, targets in loader:
-            metrics.update(model(inputs), targets)
             empty = False
+            if len(targets):  # this rank's part of a small batch may be empty
+                metrics.update(model(inputs), targets)
     if empty:
         raise ArgumentError("there are no batches to evaluate on")
-    solved = {} if statistics is None else statistics.summary()
-    return {**metrics.compute(), **solved}
+    solved = {}
+    if statistics is not None:
+        merge_statistics(statistics, group)
+        solved = statistics.summary()
+    return {**merged_metrics(metrics, make_metrics(task, loss), group).compute(), **solved}
 
 
 def predict(model: nn.Module, batches: Iterable[Tensor]) -> Tensor:

@@ -42,6 +42,10 @@ class Metrics(Protocol):
         """Go on from the sums that ``state_dict`` returned."""
         ...
 
+    def merge(self, state: Mapping[str, object]) -> None:
+        """Add the sums over other samples, as their ``state_dict`` returned them."""
+        ...
+
 
 def make_metrics(task: Task, loss: Loss | None = None) -> Metrics:
     """Return the metrics of a task.
@@ -101,10 +105,12 @@ class ClassificationMetrics:
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
         """Go on from the sums that ``state_dict`` returned."""
-        samples, sums = state["samples"], state["sums"]
-        assert isinstance(samples, int)
-        assert isinstance(sums, Mapping)
-        self._samples, self._sums = samples, dict(sums)
+        self._samples, self._sums = 0, {}
+        self.merge(state)
+
+    def merge(self, state: Mapping[str, object]) -> None:
+        """Add the sums over other samples, as their ``state_dict`` returned them."""
+        self._samples += _merge_sums(self._sums, state)
 
 
 class RegressionMetrics:
@@ -182,12 +188,27 @@ class RegressionMetrics:
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
         """Go on from the sums that ``state_dict`` returned."""
-        samples, sums, spread = state["samples"], state["sums"], state["spread"]
-        assert isinstance(samples, int)
-        assert isinstance(sums, Mapping)
+        self._samples, self._sums, self._spread = 0, {}, None
+        self.merge(state)
+
+    def merge(self, state: Mapping[str, object]) -> None:
+        """Add the sums over other samples, as their ``state_dict`` returned them."""
+        spread = state["spread"]
         assert spread is None or isinstance(spread, Mapping)
-        self._samples, self._sums = samples, dict(sums)
-        self._spread = None if spread is None else Spread.from_state_dict(spread)
+        self._samples += _merge_sums(self._sums, state)
+        if spread is not None:
+            other = Spread.from_state_dict(spread)
+            self._spread = other if self._spread is None else self._spread.merged(other)
+
+
+def _merge_sums(sums: dict[str, Tensor], state: Mapping[str, object]) -> int:
+    """Add the sums of a state and return how many samples they are over."""
+    samples, others = state["samples"], state["sums"]
+    assert isinstance(samples, int)
+    assert isinstance(others, Mapping)
+    for name, total in others.items():
+        _add(sums, name, total)
+    return samples
 
 
 def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:

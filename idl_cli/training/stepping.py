@@ -9,10 +9,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from idl_cli.distributed.group import Group
 from idl_cli.errors import UnsupportedModelError
 from idl_cli.models.base import TrainableModel
+from idl_cli.training.batch_loss import BatchLoss
+from idl_cli.training.consensus import Consensus
 from idl_cli.training.losses import SummedLoss
 from idl_cli.training.recovery import NonFiniteRecovery
 from idl_cli.training.schedulers import Scheduler
@@ -27,10 +31,11 @@ class StepResult:
     """A step that was made.
 
     Attributes:
-        loss: Σ wᵢ ℓᵢ over its samples.
-        weight: Σ wᵢ.
+        loss: Σ wᵢ ℓᵢ over the samples of all ranks.
+        weight: Σ wᵢ over them.
         lr: learning rate it was made with.
-        outputs: (outputs (b, q), targets) of each of its batches, without graph.
+        outputs: (outputs (b, q), targets) of each of this rank's batches, without graph; empty
+            batches are left out.
     """
 
     loss: float
@@ -40,15 +45,17 @@ class StepResult:
 
 
 class Stepper:
-    """Makes optimiser steps.
+    """Makes optimiser steps, the same ones on every rank.
 
     Args:
-        model: what is trained.
+        model: what is trained; with several ranks, each has a copy.
         optimizer: over its parameters.
         scheduler: of that optimiser.
         loss: see ``losses.make_loss``.
         settings: see ``TrainerSettings``.
         recovery: told of every step, finite or not.
+        group: of the ranks.
+        consensus: sums a step's loss and weight over them.
     """
 
     def __init__(
@@ -59,26 +66,29 @@ class Stepper:
         loss: SummedLoss,
         settings: TrainerSettings,
         recovery: NonFiniteRecovery,
+        group: Group,
+        consensus: Consensus,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
         self._scheduler = scheduler
-        self._loss = loss
         self._recovery = recovery
-        self._precision = settings.precision
+        self._ranks = group.size
+        self._consensus = consensus
         self._clip_norm = math.inf if settings.clip_norm is None else settings.clip_norm
-        self._forward = torch.compile(model) if settings.compile else model
+        self._batch_loss = _on_ranks(BatchLoss(model, loss, settings), group)
         self._sparsity = SparsityMask(model) if settings.keep_sparsity else None
         self._gradients_checked = False
 
     def step(self, group: Sequence[Batch], where: str) -> StepResult | None:
         """Make one step on the exact mean loss over all samples of the group's batches.
 
-        The gradient of the sum is accumulated and divided once by the total weight, so that
-        batches of unequal size count by their samples.
+        The gradient of the sum is accumulated, added up over the ranks and divided once by the
+        total weight, so that batches of unequal size, and unequal parts of them, count by their
+        samples.
 
         Args:
-            group: batches of inputs and targets.
+            group: batches of inputs and targets; of each, this rank's part.
             where: epoch and step, for the messages.
 
         Returns:
@@ -91,18 +101,23 @@ class Stepper:
         self._optimizer.zero_grad(set_to_none=True)
         total, weight = 0.0, 0.0
         outputs: list[Batch] = []
-        for inputs, targets in group:
-            with self._autocast(inputs.device):
-                predicted = self._forward(inputs)
-            predicted = predicted.to(inputs.dtype)
-            batch_loss, batch_weight = self._loss(predicted, targets)
-            if not torch.isfinite(batch_loss):
-                self._leave_out(f"loss is {batch_loss.item()}", where)
-                return None
-            batch_loss.backward()  # type: ignore[no-untyped-call]
-            total += batch_loss.item()
-            weight += batch_weight.item()
-            outputs.append((predicted.detach(), targets))
+        for number, (inputs, targets) in enumerate(group, 1):
+            last = number == len(group)
+            with self._synchronized(last):
+                predicted, batch_loss, batch_weight = self._batch_loss(inputs, targets)
+                figures = torch.stack((batch_loss.detach(), batch_weight)).tolist()
+                total, weight = total + figures[0], weight + figures[1]
+                if last:
+                    # All ranks have to know before the backward pass in which they meet.
+                    total, weight = self._consensus.sum(total, weight)
+                # The passes before it are made by all ranks or by none, whatever their losses.
+                if not last or math.isfinite(total):
+                    batch_loss.backward()
+            if len(targets):
+                outputs.append((predicted.detach(), targets))
+        if not math.isfinite(total):
+            self._leave_out(f"loss is {total}", where)
+            return None
         self._check_gradients()
         norm = self._finish_gradients(weight)
         if not math.isfinite(norm):
@@ -115,9 +130,10 @@ class Stepper:
         self._recovery.succeeded()
         return StepResult(total, weight, lr, tuple(outputs))
 
-    def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        if self._precision == "bf16":
-            return torch.autocast(device.type, dtype=torch.bfloat16)
+    def _synchronized(self, last: bool) -> AbstractContextManager[object]:
+        """Add gradients up over the ranks in the last batch's backward pass alone."""
+        if isinstance(self._batch_loss, DistributedDataParallel) and not last:
+            return self._batch_loss.no_sync()
         return nullcontext()
 
     def _check_gradients(self) -> None:
@@ -137,8 +153,9 @@ class Stepper:
     def _finish_gradients(self, weight: float) -> float:
         """Turn the gradient of the sum into that of the mean, mask it, clip it; return its norm."""
         gradients = [p.grad for p in self._model.parameters() if p.grad is not None]
+        # DistributedDataParallel leaves the sum over the ranks divided by their number.
         # Weight 0: only samples of classes that do not count, and a gradient of zeros.
-        torch._foreach_mul_(gradients, 1 / weight if weight else 0.0)
+        torch._foreach_mul_(gradients, self._ranks / weight if weight else 0.0)
         if self._sparsity is not None:
             self._sparsity.apply_to_gradients()
         return nn.utils.clip_grad_norm_(self._model.parameters(), self._clip_norm).item()
@@ -153,3 +170,10 @@ class Stepper:
     def _leave_out(self, what: str, where: str) -> None:
         self._optimizer.zero_grad(set_to_none=True)
         self._recovery.failed(what, where)
+
+
+def _on_ranks(module: BatchLoss, group: Group) -> nn.Module:
+    """Return the module, wrapped where several ranks train it: one process pays for nothing."""
+    if group.size == 1:
+        return module
+    return DistributedDataParallel(module, gradient_as_bucket_view=True)

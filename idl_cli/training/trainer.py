@@ -2,28 +2,33 @@
 
 It knows neither files nor consoles nor configurations: it tells its callbacks what happens, and
 its whole state is one nested value that continues a training to the bit, in mid-epoch too.
+
+Several processes ("ranks") train one model by running the same trainer: each on its part of every
+batch, all making the same steps and decisions.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from typing import Any, Literal
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from idl_cli.data.loader import BatchLoader
 from idl_cli.data.task import Task
+from idl_cli.distributed.group import Group
 from idl_cli.evaluation import evaluate
-from idl_cli.evaluation.metrics import Metrics, make_metrics
 from idl_cli.models.base import TrainableModel
 from idl_cli.training.callbacks import Callbacks, EpochRecord, StepReport
+from idl_cli.training.consensus import Consensus
 from idl_cli.training.convergence import single_warnings_off, warn_if_unconverged
 from idl_cli.training.early_stopping import EarlyStopping
+from idl_cli.training.epoch_totals import EpochTotals
 from idl_cli.training.interruption import TrainingInterrupted
 from idl_cli.training.losses import SummedLoss
 from idl_cli.training.progress import Clock, Progress, StopReason, TrainingResult
@@ -39,7 +44,7 @@ class Trainer:
 
     Args:
         model: a ``TrainableModel``, or any module that maps inputs (b, *input_shape) to outputs
-            (b, output_dim).
+            (b, output_dim); of several ranks, the first one's weights are taken.
         task: what is predicted.
         train_loader: batches to train on.
         validation_loader: batches to choose the best epoch by, or None.
@@ -47,8 +52,9 @@ class Trainer:
         scheduler: of that optimiser; stepped after every optimiser step.
         loss: see ``losses.make_loss``.
         settings: see ``TrainerSettings``.
-        callbacks: told what happens.
+        callbacks: told what happens, on every rank.
         interrupted: asked between two steps; returns the number of the signal that asks to stop.
+        group: of the ranks, whose loaders draw each its part of every batch; None for one process.
     """
 
     def __init__(
@@ -64,6 +70,7 @@ class Trainer:
         settings: TrainerSettings,
         callbacks: Callbacks | None = None,
         interrupted: Callable[[], int | None] | None = None,
+        group: Group | None = None,
     ) -> None:
         self.model = model
         self.task = task
@@ -76,20 +83,26 @@ class Trainer:
         self.progress = Progress()
         self.early_stopping = EarlyStopping(settings.early_stopping, task)
         self.recovery = NonFiniteRecovery(settings.on_nonfinite, model, optimizer, scheduler)
-        self._stepper = Stepper(model, optimizer, scheduler, loss, settings, self.recovery)
-        # The records' loss is the task's own, comparable between runs; what was minimised stands
-        # beside it where it is something else.
-        self._has_own_objective = bool(
-            settings.label_smoothing
-            or settings.class_weights is not None
-            or (settings.loss == "mse" and task.kind == "classification")
-        )
+        self.group = Group.single() if group is None else group
         self.interrupted = interrupted or (lambda: None)
+        self._consensus = Consensus(self.group, lambda: self.interrupted())
+        self._stepper = Stepper(
+            model,
+            optimizer,
+            scheduler,
+            loss,
+            settings,
+            self.recovery,
+            self.group,
+            self._consensus,
+        )
         self._statistics = model.solve_statistics if isinstance(model, TrainableModel) else None
-        self._metrics: Metrics = make_metrics(task)
-        self._objective = [0.0, 0.0]  # Σ loss and Σ weight over the epoch so far
+        self._totals = EpochTotals(task, settings, self._statistics, self.group)
         self._clock = Clock(self.progress)
-        self._deadline = math.inf
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
 
     @property
     def steps_per_epoch(self) -> int:
@@ -107,8 +120,7 @@ class Trainer:
             UnsupportedModelError: a parameter receives no gradient.
         """
         self._clock = Clock(self.progress)
-        if self.settings.max_time is not None:
-            self._deadline = time.perf_counter() + self.settings.max_time
+        self._consensus.start(self.settings.max_time)
         with single_warnings_off(self._statistics):
             reason = self._ended()
             while reason is None:
@@ -133,14 +145,11 @@ class Trainer:
             return "epochs"
         if self.early_stopping.should_stop:
             return "early_stopping"
-        return "max_time" if time.perf_counter() >= self._deadline else None
+        return "max_time" if self._consensus.time_is_up else None
 
     def _begin_epoch(self) -> None:
-        self._metrics = make_metrics(self.task)
-        self._objective = [0.0, 0.0]
+        self._totals.reset()
         self.progress.epoch_seconds = 0.0
-        if self._statistics is not None:
-            self._statistics.reset()
         self.recovery.remember()
 
     def _train_epoch(self) -> bool:
@@ -155,9 +164,7 @@ class Trainer:
             progress.step += 1
             self._clock.read(in_epoch=True)
             self.callbacks.on_step(self._report())
-            ends_early = (
-                progress.batch < len(self.train_loader) and time.perf_counter() >= self._deadline
-            )
+            ends_early = progress.batch < len(self.train_loader) and self._consensus.time_is_up
             every = self.settings.checkpoint_every
             if ends_early or (every is not None and progress.step % every == 0):
                 self._save("last")
@@ -173,10 +180,7 @@ class Trainer:
         if result is None:
             return
         self.progress.lr = result.lr
-        self._objective[0] += result.loss
-        self._objective[1] += result.weight
-        for outputs, targets in result.outputs:
-            self._metrics.update(outputs, targets)
+        self._totals.add(result)
 
     # -- the end of an epoch -------------------------------------------------------------------
 
@@ -194,21 +198,17 @@ class Trainer:
         if improved:
             self._save("best")
         self._save("last")
+        self._consensus.ask()
         self._stop_if_interrupted(saved=True)
 
     def _train_record(self) -> EpochRecord:
-        solved = {} if self._statistics is None else self._statistics.summary()
-        # No finite step, or none with weight: nothing was added to the metrics.
-        metrics = self._metrics.compute() if self._objective[1] else {"loss": math.nan}
-        if self._has_own_objective:
-            metrics["objective"] = self._mean_objective()
+        figures = self._totals.figures()
         self._warn_if_unconverged("training")
-        seconds = self.progress.epoch_seconds
-        return self.record("train", {**metrics, **solved, "seconds": seconds})
+        return self.record("train", {**figures, "seconds": self.progress.epoch_seconds})
 
     def _validate(self) -> dict[str, float]:
         assert self.validation_loader is not None
-        figures = evaluate(self.model, self.validation_loader, self.task)
+        figures = evaluate(self.model, self.validation_loader, self.task, group=self.group)
         self._warn_if_unconverged("validation")
         return {**figures, "seconds": self._clock.read(in_epoch=False)}
 
@@ -232,7 +232,7 @@ class Trainer:
     # -- state ---------------------------------------------------------------------------------
 
     def _stop_if_interrupted(self, *, saved: bool = False) -> None:
-        number = self.interrupted()
+        number = self._consensus.signal
         if number is None:
             return
         if not saved:
@@ -249,32 +249,30 @@ class Trainer:
             batch=self.progress.batch,
             batches=len(self.train_loader),
             step=self.progress.step,
-            loss=self._mean_objective(),
+            loss=self._totals.mean_objective,
         )
 
-    def _mean_objective(self) -> float:
-        total, weight = self._objective
-        return total / weight if weight else math.nan
-
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that an exact continuation needs, as tensors and plain values."""
+        """Return everything that an exact continuation needs, as tensors and plain values.
+
+        All ranks call this, and all get the same.
+        """
+        own = {"rng": get_rng_state(self._device), "epoch": self._totals.state_dict()}
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "early_stopping": self.early_stopping.state_dict(),
             "recovery": self.recovery.state_dict(),
-            "rng": get_rng_state(),
             "progress": asdict(self.progress),
-            "epoch": {
-                "objective": list(self._objective),
-                "metrics": self._metrics.state_dict(),
-                "statistics": None if self._statistics is None else self._statistics.state_dict(),
-            },
+            "ranks": self.group.gather_objects(own),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state: the next step is the one that would have followed.
+
+        As many ranks as there were continue to the bit. With another number the sums continue, and
+        the generators of the ranks that there were; new ranks keep the generators they have.
 
         Raises:
             RuntimeError, ValueError, KeyError: the state is that of another model or optimiser.
@@ -285,9 +283,7 @@ class Trainer:
         self.early_stopping.load_state_dict(state["early_stopping"])
         self.recovery.load_state_dict(state["recovery"])
         self.progress = Progress(**state["progress"])
-        self._objective = list(state["epoch"]["objective"])
-        self._metrics = make_metrics(self.task)
-        self._metrics.load_state_dict(state["epoch"]["metrics"])
-        if self._statistics is not None:
-            self._statistics.load_state_dict(state["epoch"]["statistics"])
-        set_rng_state(state["rng"])
+        ranks = state["ranks"]
+        self._totals.load_state_dicts([rank["epoch"] for rank in ranks])
+        if self.group.rank < len(ranks):
+            set_rng_state(ranks[self.group.rank]["rng"], self._device)

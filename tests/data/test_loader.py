@@ -188,3 +188,32 @@ def test_samples_of_another_shape_than_the_preprocessing_was_fitted_on() -> None
         ShapeError, match=r"shape \(1, 6, 6\).*fitted on samples of shape \(1, 3, 6\)"
     ):
         next(iter(batches))
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 7])
+@pytest.mark.parametrize("start", [0, 2])
+def test_ranks_draw_the_parts_of_one_batch(ranks: int, start: int) -> None:
+    """23 samples in batches of 5: the last has 3, fewer than seven ranks."""
+
+    def drawn(**place: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        split = numbered(23)
+        batches = BatchLoader(
+            split,
+            5,
+            preprocessing=Preprocessing.fit(split.inputs, "none"),
+            shuffle=True,
+            seed=3,
+            augmentation=CropFlip(padding=2),
+            **place,
+        )
+        batches.set_epoch(1)
+        assert (len(batches), batches.batch_size, batches.samples) == (5, 5, 23)
+        return list(batches.iterate(start))
+
+    whole = drawn()
+    parts = [drawn(rank=rank, ranks=ranks) for rank in range(ranks)]
+    for batch, (inputs, targets) in enumerate(whole):
+        assert torch.cat([part[batch][0] for part in parts]).equal(inputs)
+        assert torch.cat([part[batch][1] for part in parts]).equal(targets)
+        sizes = [len(part[batch][1]) for part in parts]
+        assert max(sizes) - min(sizes) <= 1

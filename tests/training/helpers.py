@@ -14,6 +14,7 @@ from idl_cli.data.dataset import Split
 from idl_cli.data.loader import BatchLoader
 from idl_cli.data.preprocessing import Preprocessing
 from idl_cli.data.task import Task
+from idl_cli.distributed.group import Group
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.training import optimizers, schedulers
 from idl_cli.training.callbacks import Callbacks, EpochRecord, StepReport
@@ -24,6 +25,7 @@ from idl_cli.training.trainer import Trainer
 CLASSES, FEATURES = 3, 4
 CLASSIFICATION = Task("classification", (FEATURES,), CLASSES)
 REGRESSION = Task("regression", (FEATURES,), 2)
+SEQUENCES = Task("classification", (FEATURES // 2, 2), CLASSES, sequence=True)
 
 
 class NoisyModel(nn.Module):
@@ -63,14 +65,14 @@ def samples(task: Task, count: int, seed: int = 0) -> Split:
     directions = torch.randn(FEATURES, task.output_dim, generator=torch.Generator().manual_seed(1))
     outputs = inputs @ directions
     targets = outputs.argmax(dim=1) if task.kind == "classification" else outputs
-    return Split(inputs, targets)
+    return Split(inputs.reshape(count, *task.input_shape), targets)
 
 
 def loader(part: Split, batch_size: int, *, shuffle: bool = True, **options: Any) -> BatchLoader:
     return BatchLoader(
         part,
         batch_size,
-        preprocessing=Preprocessing("none", (FEATURES,)),
+        preprocessing=Preprocessing("none", tuple(part.inputs.shape[1:])),
         shuffle=shuffle,
         seed=5,
         **options,
@@ -92,6 +94,7 @@ def make_trainer(
     dtype: torch.dtype = torch.float32,
     optimizer_options: dict[str, Any] | None = None,
     interrupted: Any = None,
+    group: Group | None = None,
     **settings: Any,
 ) -> tuple[Trainer, Listener]:
     """A trainer on a small problem, its weights drawn from seed 0, and its listener."""
@@ -101,7 +104,8 @@ def make_trainer(
     model = model.to(dtype)
     options = TrainerSettings(**{"epochs": 3, **settings})
     train = samples(task, count) if part is None else part
-    train_loader = loader(train, batch_size, dtype=dtype, shuffle=shuffle)
+    parts = {} if group is None else {"rank": group.rank, "ranks": group.size}
+    train_loader = loader(train, batch_size, dtype=dtype, shuffle=shuffle, **parts)
     made = getattr(optimizers, optimizer)(model.parameters(), lr=lr, **(optimizer_options or {}))
     steps_per_epoch = math.ceil(len(train_loader) / options.accumulate)
     schedule = getattr(schedulers, scheduler)(
@@ -113,7 +117,9 @@ def make_trainer(
         task=task,
         train_loader=train_loader,
         validation_loader=(
-            loader(samples(task, 20, seed=9), 8, shuffle=False, dtype=dtype) if validation else None
+            loader(samples(task, 20, seed=9), 8, shuffle=False, dtype=dtype, **parts)
+            if validation
+            else None
         ),
         optimizer=made,
         scheduler=schedule,
@@ -127,6 +133,7 @@ def make_trainer(
         settings=options,
         callbacks=listener,
         interrupted=interrupted,
+        group=group,
     )
     return trainer, listener
 

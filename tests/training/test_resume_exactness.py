@@ -25,7 +25,8 @@ from tests.training.helpers import (
 )
 
 
-def _augment(inputs: torch.Tensor, key: Any) -> torch.Tensor:
+def _augment(inputs: torch.Tensor, key: Any, *, first: int = 0) -> torch.Tensor:
+    assert first == 0, "one process draws whole batches"
     generator = torch.Generator().manual_seed(hash(tuple(key)) % 2**32)
     return inputs + torch.randn(inputs.shape, generator=generator) / 16
 

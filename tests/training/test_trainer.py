@@ -414,7 +414,7 @@ def test_train_and_evaluation_modes() -> None:
 def test_an_augmentation_sees_the_training_batches_alone() -> None:
     keys: list[Any] = []
 
-    def augment(inputs: Tensor, key: Any) -> Tensor:
+    def augment(inputs: Tensor, key: Any, *, first: int = 0) -> Tensor:
         keys.append(tuple(key))
         return inputs.flip(1)
 

@@ -1,0 +1,67 @@
+"""Several processes that make up a group, kept alive for many short pieces of work."""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from idl_cli.distributed.group import current
+
+Work = Callable[..., Any]
+_SECONDS = 120  # far beyond what any piece of work here takes
+
+
+class Ranks:
+    """Runs functions on several ranks, one thread each, and returns what each rank returned."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._pool = ProcessPoolExecutor(
+            most, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread
+        )
+
+    def run(self, count: int, work: Work, *arguments: Any, **options: Any) -> list[Any]:
+        """Call ``work(group, *arguments, **options)`` on each rank, and return in their order."""
+        assert count <= self._most
+        with tempfile.TemporaryDirectory() as directory:
+            meeting = Path(directory) / "meeting"
+            # Each piece waits for the others, so that no process takes two.
+            futures = [
+                self._pool.submit(_in_group, meeting, rank, count, work, arguments, options)
+                for rank in range(count)
+            ]
+            return [future.result(_SECONDS) for future in futures]
+
+    def close(self) -> None:
+        """End the processes, also those that still wait."""
+        processes = list((self._pool._processes or {}).values())
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _in_group(
+    meeting: Path,
+    rank: int,
+    count: int,
+    work: Work,
+    arguments: tuple[Any, ...],
+    options: dict[str, Any],
+) -> Any:
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=count)
+    try:
+        return work(current(), *arguments, **options)
+    finally:
+        dist.destroy_process_group()

@@ -35,6 +35,7 @@ examples:
   idl compare A B --columns solver,test_accuracy        two runs, two columns
   idl compare SWEEP --over seed                         mean ± deviation over seeds
   idl compare SWEEP --format latex --output table.tex   for a paper (booktabs)
+  idl compare SWEEP --plots figures                     plots chosen from what varied
 
 """
 _SUFFIXES: Final[Mapping[str, str]] = MappingProxyType(
@@ -58,6 +59,8 @@ def main(name: str, arguments: Sequence[str]) -> int:
         _show(lines, columns, chosen, flags.output)
     else:
         _deliver(FORMATS[form](lines, columns, chosen), flags.output)
+    if flags.plots is not None:
+        _plot(entries, flags.plots)
     return 0
 
 
@@ -99,6 +102,12 @@ def parser(name: str) -> argparse.ArgumentParser:
         "--columns says otherwise",
     )
     made.add_argument("--output", metavar="FILE", type=Path, help="write there, not to the screen")
+    made.add_argument(
+        "--plots",
+        metavar="DIR",
+        type=Path,
+        help="write plots chosen from what varied there: a curve, a heat map, bars, trade-offs",
+    )
     return made
 
 
@@ -217,6 +226,19 @@ FORMATS: Final[Mapping[str, Callable[[Sequence[Entry], Columns, Sequence[str]], 
 def _format_of(output: Path | None) -> str:
     """What a file's name says it holds."""
     return "table" if output is None else _SUFFIXES.get(output.suffix, "table")
+
+
+def _plot(entries: Sequence[Entry], directory: Path) -> None:
+    """Write the plots, and say which, on standard error: the table may be going to a file."""
+    from idl_cli.analysis.plot_choice import choose_plots
+    from idl_cli.run.files import write_figure
+
+    plots = choose_plots(entries)
+    for plot in plots:
+        write_figure(directory / f"{plot.name}.png", plot.figure)
+        sys.stderr.write(f"wrote {directory / plot.name}.png: {plot.caption}\n")
+    if not plots:
+        sys.stderr.write("warning: no plots: fewer than two completed runs differ in a key\n")
 
 
 def _deliver(text: str, output: Path | None) -> None:

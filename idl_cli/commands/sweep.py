@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,9 +20,8 @@ from idl_cli.commands.sweep_jobs import (
     varying_keys,
 )
 from idl_cli.reporting import Reporter
-from idl_cli.run.files import csv_bytes, json_bytes, read_json, write_atomic
+from idl_cli.run.files import csv_bytes, json_bytes, read_json, write_atomic, write_figure
 
-_FIGURE_DPI: Final = 150
 _EXTRAPOLATION: Final = "extrapolation"
 _SHOWN: Final = ("test_accuracy", "test_r2", "test_mse", "sim.nonzero_fraction", "seconds")
 """Figures that the terminal's table shows; ``sweep.csv`` has all."""
@@ -96,9 +94,7 @@ def _write_extrapolation(
         shift_label=str(description["shift"]),
         error_label=str(description["error"]),
     )
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=_FIGURE_DPI)
-    write_atomic(directory / f"{_EXTRAPOLATION}.png", buffer.getvalue())
+    write_figure(directory / f"{_EXTRAPOLATION}.png", figure)
     columns = ["variant", "parameters", "shift f", "runs", "error", "unconverged"]
     shown = [
         [

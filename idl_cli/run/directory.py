@@ -13,7 +13,6 @@ back to the checkpoint's length when a run is resumed.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import time
@@ -33,6 +32,7 @@ from idl_cli.run.files import (
     json_line,
     read_json,
     write_atomic,
+    write_figure,
 )
 from idl_cli.run.lock import RunLock
 from idl_cli.run.records import CHECKPOINTS, METRICS, SUMMARY, Status
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 Which = Literal["last", "best"]
 
 MODEL = "model"
-
-_FIGURE_DPI = 150
 
 
 class RunDirectory:
@@ -254,9 +252,7 @@ class RunDirectory:
 
     def save_figure(self, name: str, figure: Figure) -> None:
         """Write a figure as PNG."""
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=_FIGURE_DPI)
-        write_atomic(self.path / name, buffer.getvalue())
+        write_figure(self.path / name, figure)
 
     def finish(
         self,

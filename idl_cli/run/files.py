@@ -9,10 +9,15 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from idl_cli.errors import RunError
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 TEMPORARY_SUFFIX = ".tmp"
+_FIGURE_DPI = 150
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -37,6 +42,13 @@ def write_atomic(path: Path, content: bytes) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Write a Matplotlib figure as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_FIGURE_DPI)
+    write_atomic(path, buffer.getvalue())
 
 
 def to_json(value: object) -> object:

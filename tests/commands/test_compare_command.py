@@ -184,3 +184,15 @@ def test_completion_offers_folders_and_flags(sweep: Path) -> None:
     assert candidates("idl compare sw", ("compare",)) == ["sweep/"]
     assert candidates("idl compare sweep --f", ("compare",)) == ["--format "]
     assert "latex " in candidates("idl compare sweep --format ", ("compare",))
+
+
+def test_plots_are_written_and_named(sweep: Path, capsys: Captured) -> None:
+    assert main(["compare", "sweep", "--plots", "figures", "--format", "csv"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == [
+        "wrote figures/bars.png: test accuracy (share of samples) by solver"
+    ]
+    assert Path("figures/bars.png").read_bytes().startswith(b"\x89PNG")
+    assert captured.out.startswith("run,"), "what is said of plots stays out of the table"
+    assert main(["compare", "sweep/0", "--plots", "figures"]) == 0
+    assert "warning: no plots" in capsys.readouterr().err

@@ -19,6 +19,7 @@ from idl_cli.commands.measure import (
     show_figures,
     timed_evaluation,
 )
+from idl_cli.commands.optimized import check_metric
 from idl_cli.commands.preflight import checked_settings
 from idl_cli.commands.sequences import report_sequences
 from idl_cli.commands.specification import COMMANDS
@@ -74,6 +75,7 @@ def run(settings: EvalSettings, directory: RunDirectory, console: Reporter) -> d
     loaded.model.to(compute.device)
     seed = settings.seed if own is None else int(own["seed"])
     dataset = _dataset(settings, own, seed, loaded)
+    check_metric(settings.optimized_metric, dataset, ["test"] if settings.dataset else None)
     batch_size = settings.batch_size or _batch_size_of(own)
     parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     if settings.dataset is not None:

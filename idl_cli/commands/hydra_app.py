@@ -23,7 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from idl_cli.commands import job
 from idl_cli.commands.compose import VERSION_BASE
-from idl_cli.commands.output import claim, failed_jobs
+from idl_cli.commands.continuation import continuation
+from idl_cli.commands.output import claim
 from idl_cli.commands.preflight import Request, preflight
 from idl_cli.commands.specification import COMMANDS
 from idl_cli.config.options import config_directory
@@ -39,15 +40,25 @@ def main(name: str, arguments: Sequence[str]) -> int:
     task = job.TASKS[name]
     if _asks_only(flags):
         return _hydra(name, flags, flags.overrides, task)
+    continued = continuation(name, flags.overrides)
+    if continued is not None:
+        flags.overrides, flags.multirun = list(continued.overrides), True
     accepted = preflight(_request(name, flags))
     if flags.cfg is not None:
         return _hydra(name, flags, accepted.overrides, task)
     sweep = flags.multirun or accepted.hydra.mode == RunMode.MULTIRUN
-    directory, telling_hydra = claim(accepted, sweep=sweep)
-    overrides = (*accepted.overrides, *telling_hydra)
     if sweep:
-        return _sweep(name, flags, overrides, task, directory)
-    return _single(name, flags, overrides, task)
+        from idl_cli.commands.sweep_run import run_sweep
+
+        return run_sweep(
+            name,
+            accepted,
+            lambda overrides: _hydra(name, flags, overrides, task),
+            request=tuple(flags.overrides),
+            plan=None if continued is None else continued.plan,
+        )
+    _, telling_hydra = claim(accepted, sweep=False)
+    return _single(name, flags, (*accepted.overrides, *telling_hydra), task)
 
 
 def _single(name: str, flags: argparse.Namespace, overrides: Sequence[str], task: job.Task) -> int:
@@ -66,38 +77,6 @@ def _single(name: str, flags: argparse.Namespace, overrides: Sequence[str], task
     if errors:
         raise errors[0]
     return status
-
-
-def _sweep(
-    name: str,
-    flags: argparse.Namespace,
-    overrides: Sequence[str],
-    task: job.Task,
-    directory: Path,
-) -> int:
-    """Run a sweep; Hydra raises the first failed job's error once all jobs have ended."""
-    try:
-        with _reported(directory):
-            return _hydra(name, flags, overrides, task)
-    except job.JobError as error:
-        failed, jobs = failed_jobs(error.directory.parent)
-        raise IdlError(
-            f"{len(failed)} of {jobs} jobs failed: {', '.join(failed)}; each says why in "
-            f"{error.directory.parent}/JOB/summary.json"
-        ) from error
-
-
-@contextmanager
-def _reported(directory: Path) -> Iterator[None]:
-    """Leave the sweep's tables behind, also where it was interrupted or a job failed."""
-    try:
-        yield
-    finally:
-        if directory.is_dir():
-            from idl_cli.commands.sweep import report_sweep
-            from idl_cli.console import Console
-
-            report_sweep(directory, Console(logged=False))
 
 
 def _parse(name: str, arguments: Sequence[str]) -> argparse.Namespace:

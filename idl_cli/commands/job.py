@@ -7,10 +7,13 @@ before the task returns or raises: a sweep goes on after a job that failed.
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import FrameType, MappingProxyType
@@ -19,17 +22,18 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from idl_cli.commands.parallel import device_of_job, runs_side_by_side
 from idl_cli.commands.preflight import checked_settings
 from idl_cli.commands.specification import COMMANDS
 from idl_cli.config.check import instantiate
-from idl_cli.errors import ConfigError, IdlError, RunError
+from idl_cli.errors import ConfigError, IdlError
 
 if TYPE_CHECKING:
     from idl_cli.reporting import Reporter
     from idl_cli.run import RunDirectory
 
 _LOG = logging.getLogger(__name__)
-_VALIDATION_METRICS: Final = ("validation_accuracy", "validation_r2", "validation_loss")
+_OUT_OF_MEMORY: Final = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 class JobError(IdlError):
@@ -86,35 +90,68 @@ def _run(name: str, config: DictConfig) -> float | None:
     command = COMMANDS[name]
     output = Path(HydraConfig.get().runtime.output_dir)
     console = Console()
-    resume = config.get("resume") == "auto"
+    continues = config.get("resume") == "auto" or _is_unfinished_job(output)
     with (
         console.capture_warnings(),
-        RunDirectory(output, command=name, seed=config.get("seed"), resume=resume) as directory,
+        RunDirectory(output, command=name, seed=config.get("seed"), resume=continues) as directory,
         _recorded(directory, console),
     ):
         settings = instantiate(command.schema, checked_settings(command, config))
+        if continues:
+            settings = _continuing(settings, directory)
+        settings = replace(settings, device=_device(settings.device))
         module, _, function = command.target.partition(":")
         result = getattr(import_module(module), function)(settings, directory, console)
-        metrics = result.get("metrics", result)
         if not _is_finished(directory):
             sections = {key: value for key, value in result.items() if key != "metrics"}
-            directory.finish("completed", metrics, sections=sections)
-        return _optimized(settings.optimized_metric, metrics)
+            directory.finish("completed", result.get("metrics", result), sections=sections)
+        return _optimized(settings.optimized_metric, result, console)
+
+
+def _is_unfinished_job(output: Path) -> bool:
+    """Whether a job of a sweep finds that it was started before and did not complete.
+
+    It then goes on where it was, whether the sweep is continued or a cluster has put the job back
+    into its queue.
+    """
+    from idl_cli.run import run_status
+
+    if _job_number() is None or not (output / ".hydra").is_dir():
+        return False
+    return run_status(output) in ("failed", "interrupted", "killed")
+
+
+def _continuing(settings: Any, directory: RunDirectory) -> Any:
+    """The settings of a run that goes on; a command that cannot go on begins anew."""
+    if not hasattr(settings, "resume"):
+        directory.truncate_metrics(0)
+        return settings
+    return settings if settings.resume else replace(settings, resume="auto")
+
+
+def _device(wanted: str) -> str:
+    """The job's own GPU where several jobs of a sweep run at once on this machine."""
+    hydra = HydraConfig.get()
+    if _job_number() is None or not runs_side_by_side(hydra.launcher):
+        return wanted
+    import torch
+
+    return device_of_job(int(hydra.job.num), wanted, torch.cuda.device_count())
 
 
 @contextmanager
 def _recorded(directory: RunDirectory, console: Reporter) -> Iterator[None]:
     """Write down how the job ended, whichever way it does, and pass the error on."""
     try:
-        with _sigterm_as_interrupt():
+        with sigterm_as_interrupt():
             yield
     except KeyboardInterrupt as interrupt:
         _LOG.warning("interrupted")
         _finish(directory, "interrupted", None)
         raise interrupt
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         foreseen = isinstance(error, IdlError)
-        sentence = _one_line(error) if foreseen else f"{type(error).__name__}: {error}"
+        sentence = _one_line(error)
         number = _job_number()
         _finish(directory, "failed", sentence)
         if foreseen:
@@ -124,9 +161,30 @@ def _recorded(directory: RunDirectory, console: Reporter) -> Iterator[None]:
             sentence += f"\nThe traceback is in {directory.path / 'run.log'}"
         if number is not None:
             console.error(f"job {number} failed: {sentence}")
+            _release(error)
         elif foreseen:
             raise
         raise JobError(sentence, str(directory.path)) from error
+    finally:
+        _free_memory()
+
+
+def _release(error: BaseException) -> None:
+    """Drop what the frames of an error hold: a sweep keeps the error, not the job's tensors."""
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+
+
+def _free_memory() -> None:
+    """Give back what a job left behind, so that the next one in this process finds it free."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
 
 
 def _finish(directory: RunDirectory, status: Any, error: str | None) -> None:
@@ -139,30 +197,40 @@ def _is_finished(directory: RunDirectory) -> bool:
     return (directory.path / "summary.json").exists()
 
 
-def _one_line(error: Exception) -> str:
-    return "; ".join(error.problems) if isinstance(error, ConfigError) else str(error)
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, ConfigError):
+        return "; ".join(error.problems)
+    if isinstance(error, IdlError):
+        return str(error)
+    first = str(error).strip().partition("\n")[0]
+    if isinstance(error, MemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY):
+        return f"out of memory: {first or 'no more is left'}"
+    return f"{type(error).__name__}: {first}"
 
 
 def _job_number() -> int | None:
-    """The job's number in its sweep, None in a run."""
-    job = HydraConfig.get().job
-    return None if OmegaConf.is_missing(job, "num") else int(job.num)
+    """The job's number in its sweep, None in a run; its directory is named after it."""
+    hydra = HydraConfig.get()
+    if OmegaConf.is_missing(hydra.job, "num"):
+        return None
+    name = Path(hydra.runtime.output_dir).name
+    return int(name) if name.isdigit() else int(hydra.job.num)
 
 
-def _optimized(name: str | None, metrics: Mapping[str, Any]) -> float | None:
-    """The metric for a sweeper: the one named, else the validation metric where there is one."""
-    if name is None:
-        name = next((each for each in _VALIDATION_METRICS if each in metrics), None)
-        return None if name is None else float(metrics[name])
-    if name not in metrics:
-        raise RunError(
-            f"optimized_metric={name}: no such metric; this run has {', '.join(sorted(metrics))}"
+def _optimized(name: str | None, result: Mapping[str, Any], console: Reporter) -> float | None:
+    """The figure for a sweeper; where there is none to compare, it counts the job as failed."""
+    from idl_cli.commands.optimized import optimized_value
+
+    value = optimized_value(name, result)
+    if name is not None and value is None:
+        console.warning(
+            f"optimized_metric={name}: is no finite number here; a sweeper counts the run as failed"
         )
-    return float(metrics[name])
+    return value
 
 
 @contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
+def sigterm_as_interrupt() -> Iterator[None]:
     """Let SIGTERM unwind the job as Ctrl-C does, so that it is recorded."""
 
     def terminate(number: int, frame: FrameType | None) -> NoReturn:

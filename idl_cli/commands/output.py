@@ -12,6 +12,9 @@ from omegaconf import OmegaConf
 from idl_cli.commands.preflight import Accepted
 from idl_cli.errors import RunError
 
+PLAN = "jobs.json"
+"""In a sweep's directory: what every job is to run."""
+
 
 def claim(accepted: Accepted, *, sweep: bool) -> tuple[Path, Sequence[str]]:
     """Make sure that the run's (or sweep's) directory is free.
@@ -33,20 +36,28 @@ def claim(accepted: Accepted, *, sweep: bool) -> tuple[Path, Sequence[str]]:
         directory = _make_unique(directory)
         quoted = str(directory).replace("'", r"\'")
         return directory, [f"hydra.{kind}.dir='{quoted}'"]
+    if sweep and holds_sweep(directory):
+        raise RunError(
+            f"{directory}: holds a sweep; continue it with sweep.resume={directory}, or choose "
+            "another directory (hydra.sweep.dir=DIR)"
+        )
     if not sweep and directory.exists():
         _refuse_taken(directory, resuming=accepted.settings.get("resume") == "auto")
     return directory, []
 
 
-def failed_jobs(sweep: Path) -> tuple[list[str], int]:
-    """The numbers of a sweep's failed jobs, and how many jobs it had."""
-    jobs = sorted((each for each in sweep.iterdir() if each.name.isdigit()), key=_number)
-    failed = [each.name for each in jobs if _status(each) != "completed"]
-    return failed, len(jobs)
+def holds_sweep(directory: Path) -> bool:
+    """Whether a sweep has left jobs, or the plan of some, in a directory."""
+    if not directory.is_dir():
+        return False
+    return any(each.name == PLAN or each.name.isdigit() for each in directory.iterdir())
 
 
-def _number(job: Path) -> int:
-    return int(job.name)
+def unfinished_jobs(sweep: Path) -> tuple[list[str], int]:
+    """The numbers of a sweep's jobs that did not complete, and how many jobs it has."""
+    plan = json.loads((sweep / PLAN).read_text(encoding="utf-8"))
+    jobs = [str(job["job"]) for job in plan["jobs"]]
+    return [job for job in jobs if _status(sweep / job) != "completed"], len(jobs)
 
 
 def _status(job: Path) -> object:

@@ -14,13 +14,14 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from idl_cli import registry
 from idl_cli.commands.compose import compose, composer, plain
+from idl_cli.commands.plug_ins import missing_extra
 from idl_cli.commands.specification import COMMANDS, Command, command_for_trainer
 from idl_cli.config.check import check
 from idl_cli.config.describe import did_you_mean
@@ -83,6 +84,7 @@ def preflight(request: Request) -> Accepted:
         if not problems and request.multirun:
             problems += _other_jobs(request, overrides)
         if accepted is not None and not problems:
+            problems += _wrong_sweeps(overrides, accepted.hydra)
             accepted, found = _with_preset_sweep(request, accepted, overrides)
             problems += found
     if problems:
@@ -156,6 +158,7 @@ def _mistakes(override: Override, request: Request) -> Iterator[str]:
     """What is wrong with one override on its own: only groups can be judged without composing."""
     command, key = request.command, override.key_or_group
     if override.is_hydra_override():
+        yield from _hydra_mistakes(override)
         return
     group = key.partition(".")[0]
     if group in command.elsewhere and group not in _groups(command):
@@ -170,6 +173,20 @@ def _mistakes(override: Override, request: Request) -> Iterator[str]:
     options = _options(key, request)
     for choice in _choices(override):
         yield from _wrong_choice(key, choice, options, command)
+
+
+def _hydra_mistakes(override: Override) -> Iterator[str]:
+    """What is wrong with an override of Hydra's own part: extras, jobs in other directories."""
+    if override.is_delete() or override.is_sweep_override():
+        return
+    sentence = missing_extra(f"{override.key_or_group}={override.value()}")
+    if sentence is not None:
+        yield sentence
+    if override.key_or_group == "hydra.sweep.subdir":
+        yield (
+            f"{override.input_line}: a sweep's jobs are in directories named by their numbers, "
+            "where its table and sweep.resume find them; leave it out"
+        )
 
 
 def _wrong_choice(
@@ -250,6 +267,11 @@ def _culprits(request: Request, lines: Sequence[str], error: Exception) -> list[
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.removesuffix(".yaml").rpartition("/")
+        sentence = missing_extra(f"{group}={option}")
+        if sentence is not None:
+            return sentence
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:3])
 
@@ -258,7 +280,7 @@ def _other_jobs(request: Request, overrides: Sequence[Override]) -> list[str]:
     """Check every further value of every sweep, the other sweeps at their first value."""
     problems: list[str] = []
     for index, override in enumerate(overrides):
-        if override.is_hydra_override() or not override.is_discrete_sweep():
+        if override.is_hydra_override() or not override.is_sweep_override():
             continue
         for value in list(_value_texts(override))[1:]:
             lines = [_pinned(each, force=True) for each in overrides]
@@ -271,6 +293,18 @@ def _other_jobs(request: Request, overrides: Sequence[Override]) -> list[str]:
             except (HydraException, OmegaConfBaseException) as error:
                 problems.append(f"{override.key_or_group}={value}: {_first_line(error)}")
     return problems
+
+
+def _wrong_sweeps(overrides: Sequence[Override], hydra: DictConfig) -> list[str]:
+    """Intervals that the chosen sweeper cannot take: a grid needs single values."""
+    if not str(hydra.sweeper._target_).endswith(".BasicSweeper"):
+        return []
+    return [
+        f"{override.input_line}: an interval has no single values for a grid; list some, or let "
+        "a study choose them (hydra/sweeper=optuna)"
+        for override in overrides
+        if override.is_interval_sweep()
+    ]
 
 
 def _with_preset_sweep(
@@ -299,7 +333,8 @@ def _with_preset_sweep(
             continue
         found = list(_mistakes(override, request))
         problems += found
-        if not found and override.is_discrete_sweep():
+        problems += _wrong_sweeps([override], accepted.hydra)
+        if not found and override.is_sweep_override():
             first = _pinned(override)
             others = _other_jobs(request, [override, *overrides])
             others += _first_job(request, [parser.parse_override(first), *overrides])[1]
@@ -308,6 +343,10 @@ def _with_preset_sweep(
 
 
 def _value_texts(override: Override) -> Iterator[str]:
+    if override.is_interval_sweep():
+        interval = override.value()
+        yield from (str(interval.start), str(interval.end))  # type: ignore[union-attr]
+        return
     try:
         yield from (str(value) for value in override.sweep_string_iterator())
     except HydraException:  # glob(...)
@@ -318,8 +357,6 @@ def _pinned(override: Override, *, force: bool = False) -> str:
     """The override as one job gets it: the first value of a sweep."""
     if not override.is_sweep_override():
         return _written(override, force=force)
-    if override.is_interval_sweep():
-        return _written(override, force=force, value=str(override.value().start))  # type: ignore[union-attr]
     value = next(_value_texts(override), None)
     return _written(override, force=force, value=value)
 

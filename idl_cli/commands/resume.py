@@ -22,6 +22,7 @@ _FREE = (
     "deterministic",
     "logger",
     "optimized_metric",
+    "sweep",
     "dataset.root",
     "dataset.mirror",
     "trainer.epochs",

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from idl_cli import registry
 from idl_cli.commands.compute import Compute, prepare
+from idl_cli.commands.optimized import check_metric
 from idl_cli.commands.sim_estimate import estimate
 from idl_cli.commands.sim_job import SimJob, recording_loader
 from idl_cli.commands.teacher import Teacher, find_teacher, new_teacher, prepare_teacher, taken_from
@@ -54,6 +55,7 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
     )
     sim.warn_ignored(solver)  # before any data are read
     dataset: Dataset = registry.build("dataset", settings.dataset, seed=settings.seed)
+    check_metric(settings.optimized_metric, dataset)
     if settings.trainer["select_lambda"] is not None and dataset.validation is None:
         raise ConfigError(
             [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from idl_cli.analysis.extrapolation import error_curves
@@ -16,6 +17,7 @@ from idl_cli.commands.sweep_jobs import (
     job_rows,
     ranked,
     ranking_metric,
+    short_names,
     variant,
     varying_keys,
 )
@@ -25,6 +27,18 @@ from idl_cli.run.files import csv_bytes, json_bytes, read_json, write_atomic, wr
 _EXTRAPOLATION: Final = "extrapolation"
 _SHOWN: Final = ("test_accuracy", "test_r2", "test_mse", "sim.nonzero_fraction", "seconds")
 """Figures that the terminal's table shows; ``sweep.csv`` has all."""
+
+_LABELS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "validation_accuracy": "val accuracy",
+        "validation_r2": "val R²",
+        "validation_loss": "val loss",
+        "test_accuracy": "test accuracy",
+        "test_r2": "test R²",
+        "test_mse": "test mse",
+        "sim.nonzero_fraction": "non-zeros",
+    }
+)
 
 
 def report_sweep(directory: Path, console: Reporter, metric: str | None = None) -> None:
@@ -50,15 +64,25 @@ def report_sweep(directory: Path, console: Reporter, metric: str | None = None) 
 def _show_jobs(
     rows: Sequence[Row], varying: Sequence[str], metric: str | None, console: Reporter
 ) -> None:
-    """Show the jobs, the best first, those that did not complete last with their error."""
+    """Show the completed jobs, the best first, then those that did not complete, with their error.
+
+    Keys are shown by their last part where that says which one is meant.
+    """
+    done = [row for row in ranked(rows, metric) if row["status"] == "completed"]
+    others = [row for row in rows if row["status"] != "completed"]
+    labels = short_names(varying)
     figures = dict.fromkeys([*([metric] if metric else []), *_SHOWN])
-    present = [name for name in figures if any(row.get(name) is not None for row in rows)]
-    columns = ["job", "status", *varying, *present]
-    if any(row["error"] for row in rows):
-        columns.append("error")
-    title = "sweep" if metric is None else f"sweep, best {metric} first"
-    shown = [[row.get(name) for name in columns] for row in ranked(rows, metric)]
-    console.table(title, columns, shown)
+    if done:
+        present = [name for name in figures if any(row.get(name) is not None for row in done)]
+        columns = ["job", *varying, *present]
+        title = "sweep" if metric is None else f"sweep, best {metric} first"
+        names = ["job", *labels, *(_LABELS.get(name, name) for name in present)]
+        console.table(title, names, [[row.get(name) for name in columns] for row in done])
+    if others:
+        columns = ["job", "status", *varying, "error"]
+        names = ["job", "status", *labels, "error"]
+        shown = [[row.get(name) for name in columns] for row in others]
+        console.table("not completed", names, shown)
 
 
 def _report_extrapolation(

@@ -73,11 +73,14 @@ def collect_jobs(directory: Path) -> list[Job]:
 
 
 def _job(path: Path) -> Job:
+    summary: Mapping[str, Any] = {}
     try:
-        summary = read_json(path / "summary.json")
-    except RunError:
-        summary = {}
-    return Job(int(path.name), path, str(run_status(path)), read_overrides(path), summary)
+        status = run_status(path)
+        if status not in ("running", "killed"):
+            summary = read_json(path / "summary.json")
+    except RunError as error:
+        status, summary = "failed", {"error": str(error)}
+    return Job(int(path.name), path, status, read_overrides(path), summary)
 
 
 def read_overrides(path: Path) -> dict[str, str]:
@@ -100,6 +103,21 @@ def varying_keys(jobs: Sequence[Job]) -> list[str]:
     """Keys whose value is not the same in all jobs, in the order they were given."""
     keys = dict.fromkeys(key for job in jobs for key in job.overrides)
     return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1]
+
+
+def short_names(keys: Sequence[str]) -> list[str]:
+    """Return the last part of each key, as much more of it as tells it from the others."""
+    names = []
+    for key in keys:
+        parts = key.split(".")
+        lengths = range(1, len(parts) + 1)
+        shorter = (".".join(parts[-length:]) for length in lengths)
+        names.append(next((n for n in shorter if _is_told_apart(n, keys)), key))
+    return names
+
+
+def _is_told_apart(name: str, keys: Sequence[str]) -> bool:
+    return sum(f".{key}".endswith(f".{name}") for key in keys) == 1
 
 
 def variant(job: Job, varying: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from idl_cli.analysis.curves import iteration_curves, learning_curves
 from idl_cli.commands.build import Loaders, build_model, build_trainer, model_arguments
 from idl_cli.commands.compute import Compute, prepare
 from idl_cli.commands.measure import METRIC_NAMES, metrics_of, show_figures, timed_evaluation
+from idl_cli.commands.optimized import check_metric
 from idl_cli.commands.resume import Resumption, find_resumption, plain
 from idl_cli.commands.sequences import SequenceReport, report_sequences
 from idl_cli.config.schemas.root import TrainSettings
@@ -62,6 +63,7 @@ def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> 
     )
     directory.write_json("environment.json", collect_environment(compute.device))
     dataset: Dataset = registry.build("dataset", settings.dataset, seed=settings.seed)
+    check_metric(settings.optimized_metric, dataset)
     for assumption in dataset.assumptions:
         console.message(f"assumed: {assumption}")
     model, dataset = build_model(settings, dataset, compute)

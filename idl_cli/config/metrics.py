@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
+
+from idl_cli.config.describe import did_you_mean
 
 PARTS: Final = ("train", "validation", "test")
 """Parts of a data set that a model is measured on."""
@@ -42,3 +44,26 @@ def metric_names(command: str) -> tuple[str, ...]:
 def is_higher_better(name: str) -> bool:
     """Whether more of a figure is better: accuracies, R², agreement; of all others less is."""
     return SIM.get(name, name.endswith(_HIGHER))
+
+
+def metric_problems(
+    command: str, name: str | None, dataset: Mapping[str, object] | None
+) -> Iterator[str]:
+    """Why ``optimized_metric`` can be no figure of such a run, whatever its data turn out to be.
+
+    Args:
+        command: the sub-command.
+        name: the key's value.
+        dataset: the checked keys of the data set, None where they are a run's own.
+    """
+    if name is None:
+        return
+    known = metric_names(command)
+    if name not in known:
+        hint = did_you_mean(name, known) or f"; choose from {', '.join(known)}"
+        yield f"optimized_metric={name}: `idl {command}` measures no such thing{hint}"
+    elif name.startswith("validation_") and (dataset or {}).get("validation_fraction") == 0:
+        yield (
+            f"optimized_metric={name}: dataset.validation_fraction=0 leaves no validation part; "
+            "set it above 0, such as 0.1"
+        )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from idl_cli.run.directory import RunDirectory as RunDirectory
+    from idl_cli.run.directory import mark_failed as mark_failed
     from idl_cli.run.directory import read_metrics as read_metrics
     from idl_cli.run.environment import collect_environment as collect_environment
     from idl_cli.run.loading import LoadedRun as LoadedRun
@@ -35,6 +36,7 @@ _HOMES: Final = {
     "find_runs": "idl_cli.run.records",
     "load_model": "idl_cli.run.loading",
     "load_run": "idl_cli.run.loading",
+    "mark_failed": "idl_cli.run.directory",
     "read_metrics": "idl_cli.run.directory",
     "read_record": "idl_cli.run.records",
     "read_summary": "idl_cli.run.records",
@@ -50,6 +52,7 @@ __all__ = [
     "find_runs",
     "load_model",
     "load_run",
+    "mark_failed",
     "read_metrics",
     "read_record",
     "read_summary",

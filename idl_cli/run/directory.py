@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 Which = Literal["last", "best"]
 
 MODEL = "model"
+LOG = "run.log"
 
 
 class RunDirectory:
@@ -279,6 +280,18 @@ class RunDirectory:
         if error is not None:
             summary["error"] = error
         self.write_json(SUMMARY, {**summary, **(sections or {})})
+
+
+def mark_failed(path: Path, *, command: str, error: str) -> None:
+    """Write for a run whose process died what it could not write itself: that it failed, and why.
+
+    Raises:
+        RunError: the run lives.
+    """
+    with RunDirectory(path, command=command, resume=True) as directory:
+        with (path / LOG).open("a", encoding="utf-8") as log:
+            log.write(f"{error}\n")
+        directory.finish("failed", {}, error)
 
 
 def read_metrics(path: Path) -> list[dict[str, object]]:

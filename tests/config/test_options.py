@@ -121,7 +121,7 @@ def test_root_keys_are_those_of_the_schema(command: Command) -> None:
     keys = written.keys() - {"defaults", "hydra"}
     sections = {item.name for item in fields(command.schema)} - keys
     assert sections == set(command.sections)
-    defaults = {item.name: item.default for item in fields(command.schema) if item.name in keys}
+    defaults = {key: value for key, value in schema_defaults(command.schema).items() if key in keys}
     given = {key: written[key] for key in keys if written[key] != "???"}
     assert given == {key: defaults[key] for key in given}
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
 from idl_cli.config.fields import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE, Pattern, Section
+from idl_cli.config.metrics import metric_problems
 
 Device: TypeAlias = Annotated[
     str,
@@ -14,6 +15,13 @@ Device: TypeAlias = Annotated[
 ]
 Component: TypeAlias = Mapping[str, Any]
 """The checked keys of a chosen option, ``name`` among them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepSettings:
+    """What a sweep continues."""
+
+    resume: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +41,11 @@ class TrainSettings:
     threads: Annotated[int, AT_LEAST_ONE] | None = None
     resume: str | None = None
     optimized_metric: str | None = None
+    sweep: SweepSettings = SweepSettings()
+
+    def problems(self) -> Iterator[str]:
+        """The metric is one that such a run has."""
+        yield from metric_problems("train", self.optimized_metric, self.dataset)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +64,11 @@ class SimSettings:
     threads: Annotated[int, AT_LEAST_ONE] | None = None
     resume: str | None = None
     optimized_metric: str | None = None
+    sweep: SweepSettings = SweepSettings()
+
+    def problems(self) -> Iterator[str]:
+        """The metric is one that such a run has."""
+        yield from metric_problems("sim", self.optimized_metric, self.dataset)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +84,10 @@ class EvalSettings:
     seed: Annotated[int, NON_NEGATIVE] = 0
     threads: Annotated[int, AT_LEAST_ONE] | None = None
     optimized_metric: str | None = None
+    sweep: SweepSettings = SweepSettings()
 
     def problems(self) -> Iterator[str]:
-        """A run is a directory's path, never an empty text."""
+        """A run is a directory's path, never an empty text; the metric is one it can have."""
         if not self.run:
             yield "run=: must be the directory of a run, such as run=outputs/train/<date>_<time>"
+        yield from metric_problems("eval", self.optimized_metric, self.dataset)

@@ -1,0 +1,80 @@
+"""Hand the jobs of a sweep to submitit and wait for every one of them, however the others end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import submitit
+from hydra.core.singleton import Singleton
+from hydra.plugins.launcher import Launcher
+from submitit.core.utils import UncompletedJobError
+
+_FOR_EVERY_CLUSTER: Final = (
+    "timeout_min",
+    "cpus_per_task",
+    "gpus_per_node",
+    "tasks_per_node",
+    "mem_gb",
+    "nodes",
+    "name",
+    "stderr_to_stdout",
+)
+"""Parameters that submitit knows without the name of a cluster in front."""
+
+
+def submit(
+    launcher: Launcher, job_overrides: Sequence[Sequence[str]], settings: Mapping[str, Any]
+) -> list[str | None]:
+    """Submit jobs as one array and wait until the last has ended.
+
+    Args:
+        launcher: Hydra's submitit launcher, set up: called in the job's process, it runs the job.
+        job_overrides: of every job; its directory is among them.
+        settings: the launcher's configuration.
+
+    Returns:
+        For every job None, or why its process gave no result.
+
+    Raises:
+        KeyboardInterrupt: SIGINT or SIGTERM came; jobs on this machine have been told to stop,
+            those in a queue go on.
+    """
+    cluster = "slurm" if str(settings["_target_"]).endswith("SlurmLauncher") else "local"
+    parameters = dict(launcher.params)  # type: ignore[attr-defined]
+    folder = parameters.pop("submitit_folder")
+    retries = parameters.pop("max_num_timeout", 0)
+    executor = submitit.AutoExecutor(
+        folder=folder, cluster=cluster, **{f"{cluster}_max_num_timeout": retries}
+    )
+    executor.update_parameters(
+        **{
+            name if name in _FOR_EVERY_CLUSTER else f"{cluster}_{name}": value
+            for name, value in parameters.items()
+        }
+    )
+    count = len(job_overrides)
+    jobs = executor.map_array(
+        launcher,
+        [list(overrides) for overrides in job_overrides],
+        ["hydra.sweep.dir"] * count,
+        range(count),
+        [str(number) for number in range(count)],
+        [Singleton.get_state()] * count,
+    )
+    try:
+        return [_outcome(job) for job in jobs]
+    except KeyboardInterrupt:
+        if cluster == "local":
+            for job in jobs:
+                job.cancel(check=False)
+        raise
+
+
+def _outcome(job: submitit.Job[Any]) -> str | None:
+    try:
+        job.results()
+    except UncompletedJobError as error:
+        reason = str(error).strip().partition("\n")[0]
+        return f"killed: its process gave no result ({reason}); see {job.paths.stderr}"
+    return None

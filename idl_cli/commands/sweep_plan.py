@@ -1,0 +1,186 @@
+"""What a sweep is to run: every job's number and keys, kept in ``jobs.json`` before any starts.
+
+The plan is what lets a sweep be continued after anything, a killed process included: a job is told
+by the values it was given, so that it keeps its number and directory however the request is
+written, and new values get new numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from idl_cli.commands.output import PLAN
+from idl_cli.commands.sweep_jobs import collect_jobs
+from idl_cli.errors import RequestError, RunError
+from idl_cli.run import run_status
+from idl_cli.run.files import json_bytes, read_json, write_atomic
+from idl_cli.run.lock import is_locked
+
+_NOT_OF_THE_JOB: Final = ("hydra", "sweep", "resume")
+"""First parts of keys that say how a job is run, not what it is."""
+
+Identity = tuple[tuple[str, str], ...]
+
+
+@dataclass
+class SweepPlan:
+    """The jobs of one sweep.
+
+    Attributes:
+        directory: of the sweep.
+        command: the sub-command that all jobs run.
+        request: what the user typed behind it.
+        jobs: every job's overrides by its number.
+    """
+
+    directory: Path
+    command: str
+    request: tuple[str, ...]
+    jobs: dict[int, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._placed: set[int] = set()
+
+    def place(self, overrides: Sequence[str], *, repeats: bool) -> int:
+        """Return the number of the job with these overrides, a new one if there is none.
+
+        Args:
+            overrides: of the job.
+            repeats: whether the same values asked for again are another job (a grid may hold
+                them twice) or the same one (a sampler may come back to a point).
+        """
+        identity = identity_of(overrides)
+        for number, known in self.jobs.items():
+            if identity_of(known) == identity and not (repeats and number in self._placed):
+                self._placed.add(number)
+                return number
+        number = max(self.jobs, default=-1) + 1
+        self.jobs[number] = tuple(overrides)
+        self._placed.add(number)
+        return number
+
+    def find(self, overrides: Sequence[str]) -> int | None:
+        """Return the number of the job with these overrides, None where there is none."""
+        identity = identity_of(overrides)
+        matching = (each for each, known in self.jobs.items() if identity_of(known) == identity)
+        return next(matching, None)
+
+    def path(self, number: int) -> Path:
+        """Return the directory of a job."""
+        return self.directory / str(number)
+
+    def status(self, number: int) -> str:
+        """Say how a job ended: see ``run_status``; ``new`` where it never started."""
+        path = self.path(number)
+        try:
+            return run_status(path) if path.is_dir() else "new"
+        except RunError:  # its summary cannot be read
+            return "failed"
+
+    def statuses(self) -> dict[int, str]:
+        """Return how every job ended."""
+        return {number: self.status(number) for number in self.jobs}
+
+    def save(self) -> None:
+        """Write the plan into the sweep's directory."""
+        jobs = [
+            {"job": number, "overrides": list(lines)} for number, lines in sorted(self.jobs.items())
+        ]
+        content = {"command": self.command, "request": list(self.request), "jobs": jobs}
+        write_atomic(self.directory / PLAN, json_bytes(content))
+
+
+def identity_of(overrides: Sequence[str]) -> Identity:
+    """Return what a job is, however it is written: its keys and their values as parsed."""
+    return tuple(sorted(_pairs(overrides)))
+
+
+def _pairs(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
+    parser = OverridesParser.create()
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+        except HydraException:
+            yield text, ""
+            continue
+        key = override.key_or_group
+        if key.partition(".")[0].partition("/")[0] in _NOT_OF_THE_JOB:
+            continue
+        value = None if override.is_delete() else override.value()
+        yield ("~" if override.is_delete() else "") + key, _canonical(value)
+
+
+def _canonical(value: object) -> str:
+    """The same text for values that a configuration holds as equals, such as 1e-2 and 0.01."""
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def read_plan(directory: Path, command: str) -> SweepPlan:
+    """Read the plan of a sweep that is to be continued.
+
+    A sweep that left no plan is read from its jobs' own records.
+
+    Raises:
+        RequestError: there is no sweep, or one of another command.
+        RunError: it is still running, or its plan is damaged.
+    """
+    wanted = f"sweep.resume={directory}"
+    if not directory.is_dir():
+        raise RequestError(f"{wanted}: there is no such directory")
+    if (directory / PLAN).is_file():
+        plan = _from_file(directory)
+    elif (directory / "multirun.yaml").is_file():
+        plan = _from_jobs(directory)
+    else:
+        kind = "holds a single run" if (directory / ".hydra").is_dir() else "holds no sweep"
+        hint = ""
+        if (directory.parent / PLAN).is_file():
+            hint = f"; the sweep that this job belongs to is {directory.parent}"
+        raise RequestError(
+            f"{wanted}: {kind} (a sweep's directory has {PLAN} and numbered jobs){hint}"
+        )
+    if plan.command != command:
+        raise RequestError(
+            f"{wanted}: is a sweep of `idl {plan.command}`, this is `idl {command}`; "
+            f"continue it with `idl {plan.command} -m {wanted}`"
+        )
+    running = [str(number) for number, status in plan.statuses().items() if status == "running"]
+    if is_locked(directory) or running:
+        jobs = f" (job {', '.join(running)})" if running else ""
+        raise RunError(f"{directory}: this sweep is still running{jobs}; wait for it to end")
+    return plan
+
+
+def _from_file(directory: Path) -> SweepPlan:
+    content: Mapping[str, Any] = read_json(directory / PLAN)
+    try:
+        jobs = {int(job["job"]): tuple(map(str, job["overrides"])) for job in content["jobs"]}
+        request = tuple(map(str, content["request"]))
+        return SweepPlan(directory, str(content["command"]), request, jobs)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{directory / PLAN}: is not the plan of a sweep ({error!r})") from error
+
+
+def _from_jobs(directory: Path) -> SweepPlan:
+    file = directory / "multirun.yaml"
+    try:
+        config = OmegaConf.load(file)
+        command = OmegaConf.select(config, "hydra.job.name")
+        typed = OmegaConf.select(config, "hydra.overrides.task") or []
+    except (OSError, YAMLError, OmegaConfBaseException) as error:
+        raise RunError(f"{file}: cannot be read ({error})") from error
+    jobs = {
+        job.number: tuple(f"{key}={value}" for key, value in job.overrides.items())
+        for job in collect_jobs(directory)
+    }
+    return SweepPlan(directory, str(command), tuple(map(str, typed)), jobs)

@@ -1,0 +1,113 @@
+"""Run a sweep from the accepted request to its tables and exit status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from idl_cli.commands.job import sigterm_as_interrupt
+from idl_cli.commands.output import claim, unfinished_jobs
+from idl_cli.commands.preflight import Accepted
+from idl_cli.commands.sweep import report_sweep
+from idl_cli.commands.sweep_launcher import launching_through
+from idl_cli.commands.sweep_plan import SweepPlan
+from idl_cli.console import Console
+from idl_cli.errors import IdlError
+from idl_cli.reporting import Reporter
+from idl_cli.run.lock import RunLock
+
+Launch = Callable[[Sequence[str]], int]
+"""Runs Hydra with overrides; returns its exit status."""
+
+
+def run_sweep(
+    command: str,
+    accepted: Accepted,
+    launch: Launch,
+    *,
+    request: tuple[str, ...],
+    plan: SweepPlan | None,
+) -> int:
+    """Run a sweep, or what is left of one.
+
+    Args:
+        command: the sub-command.
+        accepted: the request, checked.
+        launch: hands overrides to Hydra.
+        request: what the user typed.
+        plan: of the sweep that goes on; None for a new one.
+
+    Returns:
+        0 when every job has completed.
+
+    Raises:
+        IdlError: some jobs did not complete; the others have.
+        KeyboardInterrupt: SIGINT or SIGTERM came.
+    """
+    console = Console(logged=False)
+    telling_hydra: Sequence[str]
+    if plan is None:
+        directory, telling_hydra = claim(accepted, sweep=True)
+        plan = SweepPlan(directory, command, request)
+    else:
+        directory = plan.directory
+        telling_hydra = [_sweep_dir(directory)]
+        plan.request = request
+    directory.mkdir(parents=True, exist_ok=True)
+    metric = accepted.settings["optimized_metric"]
+    with _locked(directory), sigterm_as_interrupt(), _reported(directory, console, metric):
+        plan.save()
+        overrides = (*accepted.overrides, *telling_hydra)
+        with launching_through(plan, metric, console):
+            status = _launch(accepted, overrides, launch, plan, console)
+    left, jobs = unfinished_jobs(directory)
+    if left:
+        raise IdlError(
+            f"{len(left)} of {jobs} jobs failed: {', '.join(left)}; each says why in "
+            f"{directory}/JOB/summary.json and run.log; `idl {command} -m sweep.resume={directory}`"
+            " runs them again"
+        )
+    return status
+
+
+def _sweep_dir(directory: Path) -> str:
+    quoted = str(directory).replace("'", r"\'")
+    return f"hydra.sweep.dir='{quoted}'"
+
+
+def _launch(
+    accepted: Accepted,
+    overrides: Sequence[str],
+    launch: Launch,
+    plan: SweepPlan,
+    console: Reporter,
+) -> int:
+    """Hand a grid to Hydra as it is, a study once it is ready to go on."""
+    if str(accepted.hydra.sweeper._target_).endswith(".BasicSweeper"):
+        return launch(overrides)
+    from idl_cli.commands.study import is_study, prepare_study, run_study
+
+    if not is_study(accepted.hydra):
+        return launch(overrides)
+    added = prepare_study(accepted.hydra, accepted.settings, plan, console)
+    return run_study(lambda: launch((*overrides, *added)))
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Keep others from continuing a sweep that runs."""
+    lock = RunLock(directory)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _reported(directory: Path, console: Reporter, metric: str | None) -> Iterator[None]:
+    """Leave the sweep's tables behind, also where it was interrupted or a job failed."""
+    try:
+        yield
+    finally:
+        report_sweep(directory, console, metric)

@@ -74,7 +74,7 @@ def test_extrapolation_is_averaged_over_the_seeds_of_a_variant(tmp_path: Path) -
     ]
     assert (tmp_path / "extrapolation.png").exists()
     shown = listener.tables["error rate, mean ± deviation over runs"]
-    assert [row[3] for row in shown] == ["0.2 ± 0.1", "0.5"]
+    assert [row[-2] for row in shown] == ["0.2 ± 0.1", "0.5"]
 
 
 def test_an_empty_sweep_leaves_nothing(tmp_path: Path) -> None:

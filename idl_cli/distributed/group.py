@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -11,6 +12,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from idl_cli.distributed.environment import launched
+from idl_cli.distributed.failure import has_lost_contact
+from idl_cli.errors import PeerLostError
 
 Backend = Literal["none", "gloo", "nccl"]
 T = TypeVar("T")
@@ -59,7 +62,8 @@ class Group:
             return
         for tensor in tensors:
             carried = self._carried(tensor)
-            dist.all_reduce(carried)
+            with _carrying():
+                dist.all_reduce(carried)
             _return(carried, tensor)
 
     def broadcast_(self, tensor: Tensor, source: int = 0) -> None:
@@ -67,7 +71,8 @@ class Group:
         if self.size == 1:
             return
         carried = self._carried(tensor)
-        dist.broadcast(carried, source)
+        with _carrying():
+            dist.broadcast(carried, source)
         _return(carried, tensor)
 
     def gather_rows(self, tensor: Tensor) -> Tensor:
@@ -90,9 +95,10 @@ class Group:
         # One broadcast a rank, straight into its place: no padding to the longest share, no copies.
         for source, part in enumerate(torch.split(whole, rows)):
             if source == self.rank:
-                part.copy_(tensor)
+                part.copy_(tensor.detach())
             if part.numel():
-                dist.broadcast(part, source)
+                with _carrying():
+                    dist.broadcast(part, source)
         return whole.to(tensor.device)
 
     def gather_objects(self, value: T) -> list[T]:
@@ -104,7 +110,8 @@ class Group:
         if self.size == 1:
             return [value]
         gathered: list[Any] = [None] * self.size
-        dist.all_gather_object(gathered, value)
+        with _carrying():
+            dist.all_gather_object(gathered, value)
         return gathered
 
     def broadcast_object(self, value: T, source: int = 0) -> T:
@@ -112,7 +119,8 @@ class Group:
         if self.size == 1:
             return value
         box: list[Any] = [value]
-        dist.broadcast_object_list(box, source)
+        with _carrying():
+            dist.broadcast_object_list(box, source)
         received: T = box[0]
         return received
 
@@ -144,6 +152,18 @@ def current(device: torch.device | str = "cpu") -> Group:
         device=torch.device(device),
         backend="nccl" if dist.get_backend() == "nccl" else "gloo",
     )
+
+
+@contextmanager
+def _carrying() -> Iterator[None]:
+    """Call an error that says that another rank no longer answers by its name."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not has_lost_contact(error):
+            raise
+        reason = (str(error).splitlines() or [""])[0]
+        raise PeerLostError(f"another rank no longer answers: {reason}") from error
 
 
 def _return(carried: Tensor, tensor: Tensor) -> None:

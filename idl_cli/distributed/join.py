@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import socket
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final
 
 import torch
 import torch.distributed as dist
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
-from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.distributed_c10d import PrefixStore
 
 from idl_cli.distributed.environment import Launched, launched
 from idl_cli.distributed.group import Backend, Group
+from idl_cli.distributed.store import JOIN_TIMEOUT, MeetingPlace, meet
 from idl_cli.errors import ConfigError, RankError
 
-JOIN_TIMEOUT: Final = 300.0
 _MESSAGE_TIMEOUT: Final = 86400.0
 """Seconds a rank waits in a collective. Long, since one rank may work alone for hours: that the
 others still live is the launcher's to watch, and a closed connection ends the wait at once."""
 
 
 @contextmanager
-def joined(policy: str = "auto", timeout: float = JOIN_TIMEOUT) -> Iterator[Group]:
+def joined(
+    policy: str = "auto", timeout: float = JOIN_TIMEOUT, *, meeting: MeetingPlace | None = None
+) -> Iterator[Group]:
     """Join the processes that a launcher started; of a process started alone, a group of one.
 
     NCCL carries the messages where every rank has a GPU of its own, gloo otherwise.
@@ -35,6 +34,7 @@ def joined(policy: str = "auto", timeout: float = JOIN_TIMEOUT) -> Iterator[Grou
         policy: the key ``device``: auto (the GPU of this rank, if there is one), cpu, cuda,
             cuda:N.
         timeout: seconds to wait for all ranks to be there.
+        meeting: where the ranks meet, if it is open already.
 
     Yields:
         The group; it ends with the context.
@@ -45,28 +45,28 @@ def joined(policy: str = "auto", timeout: float = JOIN_TIMEOUT) -> Iterator[Grou
         ConfigError: there is no such device.
     """
     place = launched()
-    if place is None or place.size == 1:
-        yield Group.single(own_device(policy, place))
-        return
     device = own_device(policy, place)
-    store = open_store(place, timeout)
-    backend = _backend(_meet(store, place, device, timeout))
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    if place is None or place.size == 1:
+        yield Group.single(device)
+        return
+    meeting = meet(place, timeout) if meeting is None else meeting
+    backend = backend_for(meeting.exchange("gpu", _identity(device), timeout))
     try:
         dist.init_process_group(
             backend,
-            store=PrefixStore("group", store),
+            store=PrefixStore("group", meeting.store),
             rank=place.rank,
             world_size=place.size,
             timeout=timedelta(seconds=_MESSAGE_TIMEOUT),
             device_id=device if backend == "nccl" else None,
         )
     except (RuntimeError, ValueError) as error:
-        raise RankError(f"rank {place.rank} cannot reach the other ranks: {error}") from error
-    group = Group(place.rank, place.size, place.local_rank, device, backend)
+        reason = str(error).splitlines()[0]
+        raise RankError(f"rank {place.rank} cannot reach the other ranks: {reason}") from error
     try:
-        yield group
+        yield Group(place.rank, place.size, place.local_rank, device, backend)
     except BaseException:
         # NCCL's farewell waits for all ranks; after a failure some no longer answer.
         if backend != "nccl":
@@ -90,78 +90,28 @@ def own_device(policy: str, place: Launched | None) -> torch.device:
     visible = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if policy == "cpu" or (policy == "auto" and not visible):
         return torch.device("cpu")
-    if ":" in policy:
-        device = torch.device(policy)
-    else:
-        local_rank = 0 if place is None else place.local_rank
-        device = torch.device("cuda", local_rank % max(visible, 1))
+    local_rank = 0 if place is None else place.local_rank
+    # A launcher may show each rank its own GPU alone, which then is number 0 for all of them.
+    device = torch.device(policy) if ":" in policy else torch.device("cuda", local_rank)
+    if ":" not in policy and visible:
+        device = torch.device("cuda", local_rank % visible)
     if (device.index or 0) >= visible:
         found = f"cuda:0 to cuda:{visible - 1}" if visible else "no CUDA device"
         raise ConfigError([f"device={policy}: torch sees {found} here; use device=auto or cpu"])
     return device
 
 
-def open_store(place: Launched, timeout: float) -> Store:
-    """Open the key-value store in which the ranks meet.
+def backend_for(gpus: Sequence[str | None]) -> Backend:
+    """The backend that can carry messages between these ranks.
 
-    Raises:
-        RankError: its port is in use, or nobody answers there.
+    Args:
+        gpus: which GPU each rank has, under a name no other GPU has; None for the CPU.
     """
-    listens = place.rank == 0 and not place.agent_store
-    where = f"{place.address}:{place.port}"
-    try:
-        store = TCPStore(
-            place.address,
-            place.port,
-            None,
-            listens,
-            timedelta(seconds=timeout),
-            wait_for_workers=False,
-        )
-    except (RuntimeError, ValueError) as error:
-        if listens:
-            raise RankError(
-                f"rank 0 cannot listen on {where} (MASTER_ADDR, MASTER_PORT): "
-                f"{_reason(error)}; choose another port"
-            ) from error
-        raise RankError(
-            f"rank {place.rank} got no answer from {where} (MASTER_ADDR, MASTER_PORT) within "
-            f"{timeout:g} s: rank 0 is not there, or its port cannot be reached from here"
-        ) from error
-    return PrefixStore(f"idl/{place.run_id}/{place.attempt}", store)
-
-
-def _reason(error: Exception) -> str:
-    return "address already in use" if "EADDRINUSE" in str(error) else str(error).splitlines()[0]
-
-
-def _meet(store: Store, place: Launched, device: torch.device, timeout: float) -> list[str | None]:
-    """Wait for all ranks; return which GPU each has, None for the CPU."""
-    gpu = None
-    if device.type == "cuda":
-        uuid = torch.cuda.get_device_properties(device).uuid
-        gpu = f"{socket.gethostname()} {uuid}"
-    keys = [f"joined/{rank}" for rank in range(place.size)]
-    store.set(keys[place.rank], json.dumps(gpu))
-    deadline = time.monotonic() + timeout
-    for key in keys:
-        left = max(deadline - time.monotonic(), 0.001)
-        try:
-            store.wait([key], timedelta(seconds=left))
-        except RuntimeError as error:
-            missing = [rank for rank in range(place.size) if not store.check([keys[rank]])]
-            raise RankError(_missed(missing, place.size, timeout)) from error
-    return [json.loads(store.get(key)) for key in keys]
-
-
-def _missed(missing: list[int], size: int, timeout: float) -> str:
-    ranks = ", ".join(map(str, missing))
-    return (
-        f"rank{'s' if len(missing) > 1 else ''} {ranks} of {size} did not join within "
-        f"{timeout:g} s (join_timeout)"
-    )
-
-
-def _backend(gpus: list[str | None]) -> Backend:
     own = None not in gpus and len(set(gpus)) == len(gpus)
     return "nccl" if own and dist.is_nccl_available() else "gloo"
+
+
+def _identity(device: torch.device) -> str | None:
+    if device.type != "cuda":
+        return None
+    return f"{socket.gethostname()} {torch.cuda.get_device_properties(device).uuid}"

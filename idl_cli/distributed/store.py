@@ -1,0 +1,131 @@
+"""The key-value store in which ranks meet: small texts, before there is a process group."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.distributed.distributed_c10d import PrefixStore, Store
+
+from idl_cli.distributed.environment import Launched
+from idl_cli.errors import RankError
+
+JOIN_TIMEOUT: Final = 300.0
+_SLICE: Final = 5.0  # seconds of one attempt to connect: a signal is answered between two of them
+_PAUSE: Final = 0.02  # seconds between two looks
+
+
+@dataclass(frozen=True)
+class MeetingPlace:
+    """A store shared by all ranks, and which of them this process is.
+
+    Attributes:
+        place: this process's.
+        store: shared by the ranks of this launch alone.
+    """
+
+    place: Launched
+    store: Store
+
+    def tell(self, topic: str, value: object) -> None:
+        """Put down this rank's word on a topic; plain JSON values."""
+        self.store.set(f"{topic}/{self.place.rank}", json.dumps(value))
+
+    def hear(self, topic: str, timeout: float) -> list[Any]:
+        """Return every rank's word on a topic.
+
+        Args:
+            topic: as for ``tell``.
+            timeout: seconds to wait for all of them.
+
+        Returns:
+            In the order of ranks; ``Unheard`` where a rank said nothing in time.
+        """
+        keys = [f"{topic}/{rank}" for rank in range(self.place.size)]
+        _wait(lambda: self.store.check(keys), timeout)
+        return [
+            json.loads(self.store.get(key)) if self.store.check([key]) else Unheard(rank)
+            for rank, key in enumerate(keys)
+        ]
+
+    def exchange(self, topic: str, value: object, timeout: float) -> list[Any]:
+        """Say this rank's word on a topic and return everyone's.
+
+        Raises:
+            RankError: a rank did not say its word in time; the message names it.
+        """
+        self.tell(topic, value)
+        words = self.hear(topic, timeout)
+        silent = [str(word.rank) for word in words if isinstance(word, Unheard)]
+        if silent:
+            raise RankError(
+                f"rank{'s' if len(silent) > 1 else ''} {', '.join(silent)} of {self.place.size} "
+                f"did not join within {timeout:g} s (join_timeout)"
+            )
+        return words
+
+
+@dataclass(frozen=True)
+class Unheard:
+    """Stands for the word of a rank that said nothing."""
+
+    rank: int
+
+
+def meet(place: Launched, timeout: float = JOIN_TIMEOUT) -> MeetingPlace:
+    """Open the store of a launch: rank 0 listens, or the launcher does, and all connect.
+
+    Args:
+        place: of this process.
+        timeout: seconds to wait for whoever listens.
+
+    Raises:
+        RankError: the port is in use, or nobody answers there.
+    """
+    listens = place.rank == 0 and not place.agent_store
+    store = _listen(place) if listens else _connect(place, timeout)
+    return MeetingPlace(place, PrefixStore(f"idl/{place.run_id}/{place.attempt}", store))
+
+
+def _listen(place: Launched) -> Store:
+    try:
+        return TCPStore(place.address, place.port, None, True, wait_for_workers=False)
+    except (RuntimeError, ValueError) as error:
+        in_use = "EADDRINUSE" in str(error)
+        reason = "the port is in use" if in_use else str(error).splitlines()[0]
+        raise RankError(
+            f"rank 0 cannot listen on {_where(place)}: {reason}; choose another port"
+        ) from error
+
+
+def _connect(place: Launched, timeout: float) -> Store:
+    deadline = time.monotonic() + timeout
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            attempt = timedelta(seconds=max(min(left, _SLICE), 0.1))
+            store = TCPStore(place.address, place.port, None, False, attempt)
+        except RuntimeError as error:
+            if deadline - time.monotonic() <= 0:
+                raise RankError(
+                    f"rank {place.rank} got no answer from {_where(place)} within {timeout:g} s "
+                    "(join_timeout): rank 0 is not there, or cannot be reached from this machine"
+                ) from error
+            continue
+        store.set_timeout(timedelta(seconds=timeout))
+        return store
+
+
+def _where(place: Launched) -> str:
+    return f"{place.address}:{place.port} (MASTER_ADDR, MASTER_PORT)"
+
+
+def _wait(condition: Callable[[], bool], timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(_PAUSE)

@@ -14,7 +14,6 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
@@ -24,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from idl_cli.commands.parallel import device_of_job, runs_side_by_side
 from idl_cli.commands.preflight import checked_settings
-from idl_cli.commands.specification import COMMANDS
+from idl_cli.commands.specification import COMMANDS, Command
 from idl_cli.config.check import instantiate
 from idl_cli.errors import ConfigError, IdlError
 
@@ -99,13 +98,24 @@ def _run(name: str, config: DictConfig) -> float | None:
         settings = instantiate(command.schema, checked_settings(command, config))
         if continues:
             settings = _continuing(settings, directory)
-        settings = replace(settings, device=_device(settings.device))
-        module, _, function = command.target.partition(":")
-        result = getattr(import_module(module), function)(settings, directory, console)
+        result = _perform(command, settings, directory, console)
         if not _is_finished(directory):
             sections = {key: value for key, value in result.items() if key != "metrics"}
             directory.finish("completed", result.get("metrics", result), sections=sections)
         return _optimized(settings.optimized_metric, result, console)
+
+
+def _perform(
+    command: Command, settings: Any, directory: RunDirectory, console: Reporter
+) -> dict[str, Any]:
+    """Do the command's work: here, or on one process a device where it asks for several."""
+    from idl_cli.commands.ranks import perform, planned_devices, run_on_ranks
+
+    devices = planned_devices(settings, assigned=_device(settings.device))
+    if len(devices) == 1:
+        return perform(command, replace(settings, device=devices[0]), directory, console)
+    log: Any = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
+    return run_on_ranks(command.name, settings, directory, console, devices=devices, log=log)
 
 
 def _is_unfinished_job(output: Path) -> bool:

@@ -19,6 +19,7 @@ _FREE = (
     "resume",
     "device",
     "threads",
+    "join_timeout",
     "deterministic",
     "logger",
     "optimized_metric",

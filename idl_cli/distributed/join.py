@@ -37,7 +37,7 @@ def joined(
         meeting: where the ranks meet, if it is open already.
 
     Yields:
-        The group; it ends with the context.
+        The group; it ends with the context, which all ranks leave together.
 
     Raises:
         RankError: a rank did not come in time, or the ranks cannot reach each other.
@@ -65,8 +65,10 @@ def joined(
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise RankError(f"rank {place.rank} cannot reach the other ranks: {reason}") from error
+    group = Group(place.rank, place.size, place.local_rank, device, backend)
     try:
-        yield Group(place.rank, place.size, place.local_rank, device, backend)
+        yield group
+        group.barrier()  # no rank leaves while another may still need it, or fail
     except BaseException:
         # NCCL's farewell waits for all ranks; after a failure some no longer answer.
         if backend != "nccl":

@@ -119,15 +119,6 @@ def launch(work: Work, arguments: Sequence[Any], *, threads: int) -> Outcome:
                 connection.close()
 
 
-def threads_a_rank(size: int, threads: int | None) -> int:
-    """The threads of each rank: the setting, else an equal share of the cores of this process."""
-    if threads is not None:
-        return threads
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(cores // size, 1)
-
-
 # -- in the parent ---------------------------------------------------------------------------------
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from idl_cli.distributed.launch import launch, threads_a_rank
+from idl_cli.distributed.launch import launch
 from tests.distributed import workers
 from tests.distributed.workers import Fault
 

@@ -39,6 +39,7 @@ class TrainSettings:
     dtype: Literal["float32", "float64"] = "float32"
     deterministic: bool = False
     threads: Annotated[int, AT_LEAST_ONE] | None = None
+    join_timeout: Annotated[float, POSITIVE] = 300.0
     resume: str | None = None
     optimized_metric: str | None = None
     sweep: SweepSettings = SweepSettings()
@@ -62,6 +63,7 @@ class SimSettings:
     dtype: Literal["float32", "float64"] = "float32"
     deterministic: bool = False
     threads: Annotated[int, AT_LEAST_ONE] | None = None
+    join_timeout: Annotated[float, POSITIVE] = 300.0
     resume: str | None = None
     optimized_metric: str | None = None
     sweep: SweepSettings = SweepSettings()

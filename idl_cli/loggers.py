@@ -19,6 +19,16 @@ class MetricLogger(Protocol):
         """Write what is still held back."""
 
 
+class NoLogger:
+    """Keeps no rows: for a process whose rows another one keeps."""
+
+    def log(self, row: Mapping[str, object]) -> None:
+        """Forget one row."""
+
+    def close(self) -> None:
+        """Do nothing: nothing is held back."""
+
+
 class JsonlLogger:
     """Rows into the run's ``metrics.jsonl``, each there as soon as it is logged.
 

@@ -15,6 +15,7 @@ from idl_cli.config.schemas.root import TrainSettings
 from idl_cli.data.dataset import Dataset, Split
 from idl_cli.data.loader import BatchLoader
 from idl_cli.data.task import Task
+from idl_cli.distributed.group import Group
 from idl_cli.errors import ConfigError
 from idl_cli.run import load_run
 from idl_cli.training.losses import make_loss
@@ -97,12 +98,18 @@ def model_arguments(
 
 
 class Loaders:
-    """The loaders of a run: one to train with, one a part to measure on."""
+    """The loaders of a run: one to train with, one a part to measure on.
 
-    def __init__(self, dataset: Dataset, settings: TrainSettings, compute: Compute) -> None:
+    Of a group of ranks, each draws its own part of every batch.
+    """
+
+    def __init__(
+        self, dataset: Dataset, settings: TrainSettings, compute: Compute, group: Group
+    ) -> None:
         self._dataset = dataset
         self._batch_size = int(settings.trainer["batch_size"])
         self._compute = compute
+        self._group = group
         self.training = BatchLoader(
             dataset.train,
             self._batch_size,
@@ -112,6 +119,8 @@ class Loaders:
             augmentation=dataset.augmentation,
             device=compute.device,
             dtype=compute.dtype,
+            rank=group.rank,
+            ranks=group.size,
         )
 
     @property
@@ -128,7 +137,7 @@ class Loaders:
         return {**parts, "test": self._in_order(self._dataset.test)}
 
     def _in_order(self, part: Split) -> BatchLoader:
-        return evaluation_loader(part, self._dataset, self._batch_size, self._compute)
+        return evaluation_loader(part, self._dataset, self._batch_size, self._compute, self._group)
 
 
 def build_trainer(
@@ -137,6 +146,7 @@ def build_trainer(
     model: nn.Module,
     loaders: Loaders,
     compute: Compute,
+    group: Group,
 ) -> Trainer:
     """Make the loss, the optimiser, its schedule and the trainer that the settings describe."""
     trainer_settings: TrainerSettings = registry.build("trainer", settings.trainer)
@@ -174,4 +184,5 @@ def build_trainer(
         scheduler=scheduler,
         loss=loss,
         settings=trainer_settings,
+        group=group,
     )

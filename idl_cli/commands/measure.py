@@ -12,6 +12,7 @@ from idl_cli.commands.compute import Compute
 from idl_cli.data.dataset import Dataset, Split
 from idl_cli.data.loader import BatchLoader
 from idl_cli.data.task import Task
+from idl_cli.distributed.group import Group
 from idl_cli.evaluation import evaluate
 from idl_cli.reporting import Reporter
 
@@ -23,9 +24,17 @@ Figures = Mapping[str, Mapping[str, float]]
 
 
 def evaluation_loader(
-    part: Split, dataset: Dataset, batch_size: int, compute: Compute
+    part: Split,
+    dataset: Dataset,
+    batch_size: int,
+    compute: Compute,
+    group: Group | None = None,
 ) -> BatchLoader:
-    """Return the batches on which a part is measured, here and in ``idl eval``."""
+    """Return the batches on which a part is measured, here and in ``idl eval``.
+
+    Of a group of ranks, each draws its own part of every batch.
+    """
+    group = Group.single() if group is None else group
     return BatchLoader(
         part,
         batch_size,
@@ -34,13 +43,17 @@ def evaluation_loader(
         seed=0,
         device=compute.device,
         dtype=compute.dtype,
+        rank=group.rank,
+        ranks=group.size,
     )
 
 
-def timed_evaluation(model: nn.Module, loader: BatchLoader, task: Task) -> dict[str, float]:
+def timed_evaluation(
+    model: nn.Module, loader: BatchLoader, task: Task, group: Group | None = None
+) -> dict[str, float]:
     """Measure a model on a part: see ``evaluate``; with the wall-clock ``seconds`` it took."""
     start = time.perf_counter()
-    figures = evaluate(model, loader, task)
+    figures = evaluate(model, loader, task, group=group)
     return {**figures, "seconds": time.perf_counter() - start}
 
 

@@ -29,6 +29,7 @@ _FREE = (
     "trainer.epochs",
     "trainer.max_time",
     "trainer.checkpoint_every",
+    "trainer.devices",
     "trainer.dry_run",
     "trainer.early_stopping",
 )

@@ -5,29 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
 from idl_cli import registry
 from idl_cli.analysis.curves import iteration_curves, learning_curves
 from idl_cli.commands.build import Loaders, build_model, build_trainer, model_arguments
-from idl_cli.commands.compute import Compute, prepare
+from idl_cli.commands.compute import prepare
 from idl_cli.commands.measure import METRIC_NAMES, metrics_of, show_figures, timed_evaluation
 from idl_cli.commands.optimized import check_metric
-from idl_cli.commands.resume import Resumption, find_resumption, plain
+from idl_cli.commands.recorder import Recorder
+from idl_cli.commands.resume import Resumption, find_resumption
 from idl_cli.commands.sequences import SequenceReport, report_sequences
 from idl_cli.config.schemas.root import TrainSettings
 from idl_cli.data.dataset import Dataset
-from idl_cli.loggers import MetricLogger
+from idl_cli.distributed.group import Group, current
+from idl_cli.loggers import MetricLogger, NoLogger
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.parameter_count import parameter_count
-from idl_cli.reporting import Reporter, TrainingReporter
+from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory, collect_environment, read_metrics
-from idl_cli.training.callbacks import Callbacks, EpochRecord, StepReport
 from idl_cli.training.estimate import estimate
 from idl_cli.training.interruption import watch_signals
 from idl_cli.training.progress import TrainingResult
+from idl_cli.training.randomness import seed_rank
 from idl_cli.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> dict[str, object]:
     """Train a model and leave behind what DESIGN promises of a run.
+
+    Several ranks run this together, and the first one alone reports.
 
     The model kept is the best one by the validation metric; without a validation part it is the
     last one, since nothing but the test part would be left to choose by. All figures in
@@ -47,13 +51,13 @@ def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> 
         console: told what happens.
 
     Returns:
-        ``metrics`` and the section ``training`` of ``summary.json``.
+        ``metrics`` and the section ``training`` of ``summary.json``; on the ranks that do not
+        report, empty ``metrics``.
 
     Raises:
         IdlError: the work cannot be done; the message says why.
         KeyboardInterrupt: SIGINT or SIGTERM came; the run can be resumed.
     """
-    resumption = find_resumption(settings, directory)
     compute = prepare(
         device=settings.device,
         dtype=settings.dtype,
@@ -61,22 +65,32 @@ def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> 
         threads=settings.threads,
         deterministic=settings.deterministic,
     )
+    group = current(compute.device)
+    # Ranks may be on machines that do not see each other's files.
+    resumption = group.broadcast_object(
+        find_resumption(settings, directory) if group.is_main else None
+    )
     directory.write_json("environment.json", collect_environment(compute.device))
-    dataset: Dataset = registry.build("dataset", settings.dataset, seed=settings.seed)
+    dataset = _dataset(settings, group)
     check_metric(settings.optimized_metric, dataset)
     for assumption in dataset.assumptions:
         console.message(f"assumed: {assumption}")
     model, dataset = build_model(settings, dataset, compute)
-    loaders = Loaders(dataset, settings, compute)
-    trainer = build_trainer(settings, dataset, model, loaders, compute)
-    console.facts("run", _plan(settings, dataset, model, trainer, compute))
+    loaders = Loaders(dataset, settings, compute, group)
+    trainer = build_trainer(settings, dataset, model, loaders, compute, group)
+    seed_rank(settings.seed, group.rank)  # the weights, which all ranks draw alike, are drawn
+    console.facts("run", _plan(settings, dataset, model, trainer))
     if settings.trainer["dry_run"]:
         return _dry_run(dataset, trainer, console)
-    logger: MetricLogger = registry.build("logger", settings.logger, run_directory=directory)
+    logger: MetricLogger = NoLogger()
+    if group.is_main:
+        logger = registry.build("logger", settings.logger, run_directory=directory)
     with closing(logger):
         result = _fit(trainer, resumption, settings, directory, logger, console)
         figures = _evaluate_kept_model(trainer, loaders, result, directory)
         logger.log(_test_row(figures["test"], trainer, result))
+    if not group.is_main:
+        return {"metrics": {}}
     directory.save_model(
         model,
         name=str(settings.model["name"]),
@@ -96,7 +110,17 @@ def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> 
         directory=directory,
         console=console,
     )
-    return _report(figures, result, model, extra, directory, console)
+    return _report(figures, result, group.size, model, extra, directory, console)
+
+
+def _dataset(settings: TrainSettings, group: Group) -> Dataset:
+    """Build the data set; of several ranks, one a machine downloads what is not there yet."""
+    if group.local_rank > 0:
+        group.barrier()
+    dataset: Dataset = registry.build("dataset", settings.dataset, seed=settings.seed)
+    if group.local_rank == 0:
+        group.barrier()
+    return dataset
 
 
 # -- training --------------------------------------------------------------------------------------
@@ -119,47 +143,9 @@ def _fit(
         first_epoch=trainer.progress.epoch,
     )
     with reporting as reporter, watch_signals() as watch:
-        trainer.callbacks = _Recorder(settings, directory, logger, reporter)
+        trainer.callbacks = Recorder(settings, directory, logger, reporter)
         trainer.interrupted = lambda: watch.received
         return trainer.fit()
-
-
-class _Recorder(Callbacks):
-    """Writes down and shows what the trainer tells."""
-
-    def __init__(
-        self,
-        settings: TrainSettings,
-        directory: RunDirectory,
-        logger: MetricLogger,
-        reporter: TrainingReporter,
-    ) -> None:
-        self._settings = plain(asdict(settings))
-        self._directory = directory
-        self._logger = logger
-        self._reporter = reporter
-
-    def on_step(self, report: StepReport) -> None:
-        self._reporter.on_step({"loss": report.loss})
-
-    def on_epoch(self, records: Sequence[EpochRecord]) -> None:
-        shown: dict[str, object] = {}
-        for record in records:
-            self._logger.log(record)
-            prefix = "" if record["split"] == "train" else f"{record['split']}_"
-            shown.update({f"{prefix}{key}": value for key, value in record.items()})
-        self._reporter.on_epoch(shown)
-
-    def on_checkpoint(self, which: Literal["last", "best"], state: dict[str, Any]) -> None:
-        self._directory.save_checkpoint(
-            which,
-            {
-                "trainer": state,
-                "metrics_rows": self._directory.metrics_rows,
-                "settings": self._settings,
-            },
-            description={**state["progress"], **state["early_stopping"]},
-        )
 
 
 # -- after training --------------------------------------------------------------------------------
@@ -169,11 +155,15 @@ def _evaluate_kept_model(
     trainer: Trainer, loaders: Loaders, result: TrainingResult, directory: RunDirectory
 ) -> dict[str, dict[str, float]]:
     """Bring the model to the weights that are kept and measure it on every part."""
+    model, group = trainer.model, trainer.group
     if result.best_epoch is not None:
-        best = cast(Mapping[str, Any], directory.load_checkpoint("best"))
-        trainer.model.load_state_dict(best["trainer"]["model"])
+        if group.is_main:
+            best = cast(Mapping[str, Any], directory.load_checkpoint("best"))
+            model.load_state_dict(best["trainer"]["model"])
+        for tensor in model.state_dict().values():
+            group.broadcast_(tensor)
     return {
-        part: timed_evaluation(trainer.model, loader, trainer.task)
+        part: timed_evaluation(model, loader, trainer.task, group)
         for part, loader in loaders.parts().items()
     }
 
@@ -187,6 +177,7 @@ def _test_row(
 def _report(
     figures: Mapping[str, Mapping[str, float]],
     result: TrainingResult,
+    ranks: int,
     model: nn.Module,
     extra: SequenceReport,
     directory: RunDirectory,
@@ -198,6 +189,7 @@ def _report(
     norm = getattr(model, "inf_norm_A", lambda: None)()
     training = {
         **asdict(result),
+        "ranks": ranks,
         "parameters": parameter_count(model),
         "inf_norm_A": norm,
         "test_solves": solves,
@@ -220,7 +212,6 @@ def _plan(
     dataset: Dataset,
     model: nn.Module,
     trainer: Trainer,
-    compute: Compute,
 ) -> dict[str, object]:
     sizes = {
         "train": len(dataset.train),
@@ -240,8 +231,14 @@ def _plan(
         ),
         "optimizer": f"{settings.optimizer['name']}, lr {settings.optimizer['lr']:g},"
         f" {settings.scheduler['name']} schedule",
-        "device": f"{compute.device}, {settings.dtype}, seed {settings.seed}",
+        "device": f"{_devices(trainer.group)}, {settings.dtype}, seed {settings.seed}",
     }
+
+
+def _devices(group: Group) -> str:
+    if group.size == 1:
+        return str(group.device)
+    return f"{group.size} ranks on {group.device.type}, {group.backend}"
 
 
 def _dry_run(dataset: Dataset, trainer: Trainer, console: Reporter) -> dict[str, object]:

@@ -37,6 +37,9 @@ class Gradient:
     class_weights: Literal["balanced"] | tuple[Annotated[float, NON_NEGATIVE], ...] | None = None
     clip_norm: Annotated[float, POSITIVE] | None = 1.0
     accumulate: Annotated[int, AT_LEAST_ONE] = 1
+    devices: Annotated[int, AT_LEAST_ONE] | tuple[Annotated[int, NON_NEGATIVE], ...] | None = field(
+        default=None, metadata=COMMAND_ONLY
+    )
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
     on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"

@@ -17,7 +17,8 @@ from idl_cli.data.loader import BatchLoader
 from idl_cli.data.task import Task
 from idl_cli.distributed.group import Group
 from idl_cli.errors import ConfigError
-from idl_cli.run import load_run
+from idl_cli.models.differenced import Differenced
+from idl_cli.run import fitted_to, load_run
 from idl_cli.training.losses import make_loss
 from idl_cli.training.schedulers import Scheduler
 from idl_cli.training.settings import TrainerSettings
@@ -45,6 +46,7 @@ def build_model(
             input_dim=input_dim(settings.model, task),
             output_dim=task.output_dim,
         )
+        made = fitted_to(made, task)
         return made.to(device=compute.device, dtype=compute.dtype), dataset
     loaded = load_run(init_run)
     if loaded.name != settings.model["name"]:
@@ -65,9 +67,11 @@ def build_model(
             ]
         )
     solving = {key: settings.model[key] for key in ("forward", "backward") if key in arguments}
-    model: nn.Module = registry.build("model", {"name": loaded.name, **arguments, **solving})
-    model.to(loaded.dtype).load_state_dict(loaded.model.state_dict())
     trained_on = task if loaded.task is None else loaded.task
+    model = fitted_to(
+        registry.build("model", {"name": loaded.name, **arguments, **solving}), trained_on
+    )
+    model.to(loaded.dtype).load_state_dict(loaded.model.state_dict())
     dataset = dataset.for_model_of(trained_on, loaded.preprocessing)
     return model.to(device=compute.device, dtype=compute.dtype), dataset
 
@@ -88,6 +92,8 @@ def model_arguments(
     model: nn.Module, settings: Mapping[str, object], dataset: Dataset
 ) -> dict[str, object]:
     """Return the arguments that make the model again: its own word, or what it was made with."""
+    if isinstance(model, Differenced):
+        return model_arguments(model.model, settings, dataset)
     own = getattr(model, "constructor_arguments", None)
     if own is not None:
         return dict(own())

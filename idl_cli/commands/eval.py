@@ -95,7 +95,7 @@ def run(settings: EvalSettings, directory: RunDirectory, console: Reporter) -> d
         directory=directory,
         console=console,
     )
-    show_figures(f"{path} on {dataset.name}", figures, console)
+    show_figures(f"{path} on {dataset.name}", {**figures, **extra.beside}, console)
     console.message(f"run: {directory.path}")
     for name, values in figures.items():
         directory.append_metrics({"split": name, **values})

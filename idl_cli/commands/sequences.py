@@ -12,7 +12,7 @@ from torch import nn
 from idl_cli.analysis.extrapolation import curve_of_rows, error_curves
 from idl_cli.analysis.forecast import forecast_curves
 from idl_cli.commands.compute import Compute
-from idl_cli.commands.measure import METRIC_NAMES, evaluation_loader
+from idl_cli.commands.measure import METRIC_NAMES, Figures, evaluation_loader
 from idl_cli.data.dataset import Dataset
 from idl_cli.evaluation import predict
 from idl_cli.evaluation.baseline import persistence_metrics
@@ -33,10 +33,12 @@ class SequenceReport:
     Attributes:
         metrics: entries of ``metrics``.
         sections: top-level entries.
+        beside: further rows of the table of figures: what any forecast has to beat.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     sections: Mapping[str, object] = field(default_factory=dict)
+    beside: Figures = field(default_factory=dict)
 
 
 def report_sequences(
@@ -63,17 +65,13 @@ def report_sequences(
     """
     metrics: dict[str, float] = {}
     sections: dict[str, object] = {}
+    beside: Figures = {}
     if dataset.assumptions:
         sections["assumptions"] = list(dataset.assumptions)
     if dataset.task.forecast is not None:
         persistence = persistence_metrics(dataset.test, dataset.task)
         metrics = {f"test_persistence_{name}": value for name, value in persistence.items()}
-        columns = list(persistence)
-        console.table(
-            f"persistence forecast of {dataset.task.forecast.target}",
-            ["part", *columns],
-            [["test", *(persistence[name] for name in columns)]],
-        )
+        beside = {"test, persistence": persistence}
         _draw_forecast(model, dataset, batch_size, compute, directory)
     if dataset.shifts is not None and dataset.shifts.values:
         rows = evaluate_shifts(
@@ -85,7 +83,7 @@ def report_sequences(
         _write_shifts(rows, dataset, directory)
         _show_shifts(rows, dataset, console)
         sections[SHIFT] = rows
-    return SequenceReport(metrics, sections)
+    return SequenceReport(metrics, sections, beside)
 
 
 def _draw_forecast(

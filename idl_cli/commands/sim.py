@@ -56,6 +56,8 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
     sim.warn_ignored(solver)  # before any data are read
     dataset: Dataset = registry.build("dataset", settings.dataset, seed=settings.seed)
     check_metric(settings.optimized_metric, dataset)
+    # The equilibrium model that is made has no place for the differencing around it.
+    dataset = dataset.learning_changes(None)
     if settings.trainer["select_lambda"] is not None and dataset.validation is None:
         raise ConfigError(
             [

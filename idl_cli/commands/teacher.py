@@ -18,6 +18,7 @@ from idl_cli.data.dataset import Dataset
 from idl_cli.data.loader import BatchLoader
 from idl_cli.errors import ConfigError
 from idl_cli.evaluation import evaluate
+from idl_cli.models.differenced import Differenced
 from idl_cli.reporting import Reporter, TrainingReporter
 from idl_cli.run import LoadedRun, RunDirectory, load_run
 from idl_cli.run.directory import MODEL
@@ -136,6 +137,13 @@ def taken_from(loaded: LoadedRun, dataset: Dataset, compute: Compute) -> Teacher
                     f"outputs; dataset={dataset.name} has {task.input_dim} and {task.output_dim}"
                 ]
             )
+    if isinstance(loaded.model, Differenced):
+        raise ConfigError(
+            [
+                f"teacher.run={loaded.path}: it forecasts changes of a series, which an implicit "
+                "model of its states would not; train it with dataset.difference=never"
+            ]
+        )
     if loaded.preprocessing is not None:
         dataset = replace(dataset, preprocessing=loaded.preprocessing)
     model = loaded.model.to(device=compute.device, dtype=compute.dtype)

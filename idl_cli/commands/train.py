@@ -183,7 +183,8 @@ def _report(
     directory: RunDirectory,
     console: Reporter,
 ) -> dict[str, object]:
-    show_figures(f"epoch {result.best_epoch or result.epochs}", figures, console)
+    epoch = result.best_epoch or result.epochs
+    show_figures(f"epoch {epoch}", {**figures, **extra.beside}, console)
     console.message(f"run: {directory.path}")
     solves = {key: value for key, value in figures["test"].items() if key not in METRIC_NAMES}
     norm = getattr(model, "inf_norm_A", lambda: None)()

@@ -11,8 +11,9 @@ import numpy as np
 
 from idl_cli.data.dataset import Dataset, TimeAxis
 from idl_cli.data.dates import Dates, find_dates
+from idl_cli.data.differences import Differencing, is_steadier
 from idl_cli.data.forecast import Forecast
-from idl_cli.data.missing import Rule, fill, usable_rows
+from idl_cli.data.missing import Rule, fill, rule_for, usable_rows
 from idl_cli.data.series import SeriesSplit, make_dataset
 from idl_cli.data.table import Decimal, Delimiter, Table, read_table
 from idl_cli.data.windows import Parts, Series, Windows
@@ -31,8 +32,9 @@ def csv(
     look_back: int | None = None,
     horizon: int = 1,
     stride: int = 1,
-    missing: Rule = "error",
+    missing: Rule | Literal["auto"] = "auto",
     normalize: Literal["standard", "none"] = "standard",
+    difference: Differencing = "auto",
     delimiter: Delimiter = "auto",
     decimal: Decimal = "point",
     test_fraction: float = 0.2,
@@ -52,9 +54,13 @@ def csv(
         horizon: rows forecast.
         stride: rows from one window to the next.
         missing: what to do about empty cells; see ``fill``. With ``drop`` no sample touches one;
-            with the others no target is a filled value.
+            with the others no target is a filled value. ``auto``: ``interpolate`` where at most one
+            row in twenty has an empty cell, else ``error``.
         normalize: ``standard``: features and targets in deviations from their mean over the rows
             of the training part.
+        difference: whether changes are learnt instead of values, of all features and of the
+            targets: a forecast is then the last value plus a predicted change. ``auto``: where
+            the target's changes spread less than its values over the training part.
         delimiter: between columns.
         decimal: decimal sign.
         test_fraction: share of the rows, the last ones, to test on.
@@ -81,12 +87,18 @@ def csv(
     usable = None
     gaps = int(np.isnan(series).sum())
     if gaps:
-        if missing == "error":
-            raise DataError(_missing_cell(table, series, used))
-        filled = fill(series, missing, parts)
-        usable = usable_rows(filled, series[:, 0], windows)
+        rule = rule_for(series, missing)
+        first_gap = _missing_cell(table, series, used)
+        if rule == "error":
+            raise DataError(
+                f"{first_gap}; choose dataset.missing=drop, forward_fill or interpolate"
+            )
+        filled = fill(series, rule, parts)
+        usable = usable_rows(filled, series, windows, rule)
         series = filled
     _refuse_constant(table, series[: parts.validation], used)
+    training = series[: parts.validation]
+    differenced = difference == "always" or (difference == "auto" and is_steadier(training, 0))
     dataset, chosen = make_dataset(
         "csv",
         series,
@@ -94,12 +106,16 @@ def csv(
         Forecast(target, 0, horizon),
         normalize=normalize,
         source=str(table.file),
+        differenced=differenced,
     )
     assumed = _Assumptions(table, used, times, windows, parts)
     sentences = [*assumed.columns(dates), *assumed.split(look_back, horizon)]
+    if difference == "auto":
+        sentences.append(assumed.differences(training, differenced))
     if gaps:
         samples = sum(len(each) for each in chosen.values())
-        sentences.append(f"{gaps} empty cells: {missing} leaves {samples} samples")
+        asked = "dataset.missing=error refuses them" if missing == "auto" else "as asked for"
+        sentences.append(f"{first_gap}: {rule} ({asked}) leaves {samples} samples")
     axis = np.array(table.lines, dtype=np.float64) if times is None else times.values
     label = f"line of {table.file.name}" if times is None else times.column
     return replace(
@@ -154,14 +170,23 @@ class _Assumptions:
         )
         return [*sentences, f"split in time, oldest first: {shares}"]
 
+    def differences(self, training: Series, differenced: bool) -> str:
+        values, changes = (np.nanstd(each[:, 0]) for each in (training, np.diff(training, axis=0)))
+        spread = (
+            f"from row to row {self.used[0]} changes by {changes:.3g} (deviation), its values"
+            f" spread by {values:.3g}"
+        )
+        if differenced:
+            forecast = "a change from the last value is forecast"
+            return f"{spread}: {forecast} (dataset.difference=never for values)"
+        return f"{spread}: values are forecast (dataset.difference=always for changes)"
+
 
 def _missing_cell(table: Table, series: Series, used: Sequence[str]) -> str:
     row, feature = np.argwhere(np.isnan(series))[0]
     gaps = int(np.isnan(series).sum())
-    return (
-        f"{table.where(int(row), used[int(feature)])}: empty, as are {gaps} cells in all; choose"
-        " dataset.missing=drop, forward_fill or interpolate"
-    )
+    others = "" if gaps == 1 else f", as are {gaps} cells in all"
+    return f"{table.where(int(row), used[int(feature)])}: empty{others}"
 
 
 def _refuse_constant(table: Table, training: Series, used: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from idl_cli.data.augmentation import Augmentation
+from idl_cli.data.differences import Differences
 from idl_cli.data.preprocessing import Preprocessing
 from idl_cli.data.shifts import Shifts
 from idl_cli.data.task import Task
@@ -88,7 +89,8 @@ class Dataset:
         """Return the data as a model trained on another data set needs them.
 
         Args:
-            task: of the other data set: its scaling of the targets is taken over.
+            task: of the other data set: its scaling of the targets is taken over, and whether
+                changes or values of a series are forecast.
             preprocessing: of the other data set; None keeps this one's.
         """
         own, other = self.task.target_scaling, task.target_scaling
@@ -98,7 +100,8 @@ class Dataset:
             return Split(part.inputs, targets if other is None else other.scale(targets))
 
         made = replace(
-            self, preprocessing=self.preprocessing if preprocessing is None else preprocessing
+            self.learning_changes(None if task.forecast is None else task.forecast.differences),
+            preprocessing=self.preprocessing if preprocessing is None else preprocessing,
         )
         if own == other:
             return made
@@ -111,6 +114,14 @@ class Dataset:
             train=rescaled(self.train),
             validation=None if self.validation is None else rescaled(self.validation),
             test=rescaled(self.test),
-            task=replace(self.task, target_scaling=other),
+            task=replace(made.task, target_scaling=other),
             shifts=shifts,
         )
+
+    def learning_changes(self, differences: Differences | None) -> Dataset:
+        """Return the data for a model that reads and predicts these changes, None for values."""
+        forecast = self.task.forecast
+        if forecast is None or forecast.differences == differences:
+            return self
+        forecast = replace(forecast, differences=differences)
+        return replace(self, task=replace(self.task, forecast=forecast))

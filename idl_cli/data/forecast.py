@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from idl_cli.data.differences import Differences
+
 if TYPE_CHECKING:
     from idl_cli.data.task import JSONValue
 
@@ -20,11 +22,13 @@ class Forecast:
         target: name of what is forecast, as plots call it.
         target_feature: its position among the features of a step.
         horizon: how many of its next values are forecast, one output each.
+        differences: the changes that a model reads and predicts; None where it does values.
     """
 
     target: str
     target_feature: int
     horizon: int
+    differences: Differences | None = None
 
     def persistence(self, inputs: Tensor) -> Tensor:
         """Repeat the last observed value: the forecast that any model has to beat.
@@ -43,6 +47,7 @@ class Forecast:
             "target": self.target,
             "target_feature": self.target_feature,
             "horizon": self.horizon,
+            "differences": None if self.differences is None else self.differences.to_dict(),
         }
 
     @classmethod
@@ -51,4 +56,10 @@ class Forecast:
         feature, horizon = values["target_feature"], values["horizon"]
         assert isinstance(feature, int)
         assert isinstance(horizon, int)
-        return cls(str(values["target"]), feature, horizon)
+        differences = values.get("differences")
+        return cls(
+            str(values["target"]),
+            feature,
+            horizon,
+            Differences.from_dict(differences) if isinstance(differences, dict) else None,
+        )

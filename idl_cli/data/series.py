@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from idl_cli.data.dataset import Dataset
+from idl_cli.data.differences import Differences
 from idl_cli.data.forecast import Forecast
 from idl_cli.data.preprocessing import Preprocessing
 from idl_cli.data.scaling import TargetScaling
@@ -51,6 +52,7 @@ def make_dataset(
     *,
     normalize: Literal["standard", "none"],
     source: str,
+    differenced: bool = False,
 ) -> tuple[Dataset, Mapping[str, Rows]]:
     """Cut a series into parts.
 
@@ -62,6 +64,7 @@ def make_dataset(
         normalize: ``standard``: every feature and the targets in deviations from their mean over
             the rows of the training part; ``none``: in their own units.
         source: file or key that a message names.
+        differenced: whether changes are read and predicted instead of values.
 
     Returns:
         The data set, and the row t of every sample of every part.
@@ -74,10 +77,11 @@ def make_dataset(
     training = series[: split.parts.validation]
     look_back, features = split.windows.look_back, series.shape[1]
     preprocessing = Preprocessing("none", (look_back, features))
-    scaling = None
+    scaling, scaled = None, training
     if normalize == "standard":
         mean, std = training.mean(axis=0), training.std(axis=0)
         std[std == 0] = 1.0
+        scaled = (training - mean) / std
         preprocessing = Preprocessing(
             "channel",
             (look_back, features),
@@ -89,6 +93,9 @@ def make_dataset(
         scaling = TargetScaling(
             (float(mean[target]),) * forecast.horizon, (float(std[target]),) * forecast.horizon
         )
+    if differenced:
+        changes = Differences.fit(scaled, forecast.target_feature, forecast.horizon)
+        forecast = replace(forecast, differences=changes)
     cut = {part: split.windows.cut(series, chosen, scaling) for part, chosen in rows.items()}
     task = Task(
         "regression",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from idl_cli.run.directory import read_metrics as read_metrics
     from idl_cli.run.environment import collect_environment as collect_environment
     from idl_cli.run.loading import LoadedRun as LoadedRun
+    from idl_cli.run.loading import fitted_to as fitted_to
     from idl_cli.run.loading import load_model as load_model
     from idl_cli.run.loading import load_run as load_run
     from idl_cli.run.records import CHECKPOINTS as CHECKPOINTS
@@ -34,6 +35,7 @@ _HOMES: Final = {
     "RunRecord": "idl_cli.run.records",
     "collect_environment": "idl_cli.run.environment",
     "find_runs": "idl_cli.run.records",
+    "fitted_to": "idl_cli.run.loading",
     "load_model": "idl_cli.run.loading",
     "load_run": "idl_cli.run.loading",
     "mark_failed": "idl_cli.run.directory",
@@ -50,6 +52,7 @@ __all__ = [
     "RunRecord",
     "collect_environment",
     "find_runs",
+    "fitted_to",
     "load_model",
     "load_run",
     "mark_failed",

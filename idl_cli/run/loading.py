@@ -14,6 +14,7 @@ from idl_cli import registry
 from idl_cli.data.preprocessing import Preprocessing
 from idl_cli.data.task import Task
 from idl_cli.errors import IdlError, RunError
+from idl_cli.models.differenced import Differenced
 from idl_cli.run.directory import MODEL
 from idl_cli.run.state import read_tensors
 
@@ -39,6 +40,26 @@ class LoadedRun:
     preprocessing: Preprocessing | None
     task: Task | None
     dtype: torch.dtype
+
+
+def fitted_to(model: nn.Module, task: Task) -> nn.Module:
+    """Return the model as its task uses it: around changes of a series where it says so.
+
+    Args:
+        model: as the registry builds it.
+        task: what it predicts.
+    """
+    forecast = task.forecast
+    if forecast is None or forecast.differences is None:
+        return model
+    changes = forecast.differences
+    return Differenced(
+        model,
+        target=forecast.target_feature,
+        input_scale=changes.input_scale,
+        mean=changes.mean,
+        scale=changes.scale,
+    )
 
 
 def load_model(run_dir: Path | str, *, device: torch.device | str = "cpu") -> nn.Module:
@@ -79,16 +100,18 @@ def load_run(run_dir: Path | str, *, device: torch.device | str = "cpu") -> Load
         arguments = cast(Mapping[str, object], values["arguments"])
         dtype = cast(torch.dtype, getattr(torch, str(values["dtype"])))
         model = cast(nn.Module, registry.build(group, {"name": name, **arguments}))
-        model.to(dtype).load_state_dict(tensors)
         preprocessing = cast(Mapping[str, object] | None, values["preprocessing"])
-        task = cast(Mapping[str, object] | None, values["task"])
+        described = cast(Mapping[str, object] | None, values["task"])
+        task = None if described is None else Task.from_dict(described)
+        model = model if task is None else fitted_to(model, task)
+        model.to(dtype).load_state_dict(tensors)
         return LoadedRun(
             path=path,
             name=name,
             arguments=arguments,
             model=model.to(device).eval(),
             preprocessing=None if preprocessing is None else Preprocessing.from_dict(preprocessing),
-            task=None if task is None else Task.from_dict(task),
+            task=task,
             dtype=dtype,
         )
     except (IdlError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:

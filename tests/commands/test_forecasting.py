@@ -37,12 +37,14 @@ def test_a_users_file_needs_no_further_argument(idl_here: IdlHere, tmp_path: Pat
         "assumed: a window of 15 rows",
         "forecasts the next row",
         "assumed: split in time, oldest first",
+        "a change from the last value is forecast",
     ):
         assert said in done.output
+    assert "test, persistence" in done.output
     summary = _summary(tmp_path / "run")
     metrics = summary["metrics"]
     assert {"test_r2", "test_mse", "test_mae", "test_mape", "test_persistence_r2"} <= set(metrics)
-    assert len(summary["assumptions"]) == 4
+    assert len(summary["assumptions"]) == 5
     assert (tmp_path / "run" / "forecast.png").stat().st_size > 1000
 
     evaluated = idl_here("eval", "run=run", "hydra.run.dir=eval")
@@ -59,7 +61,16 @@ def test_a_users_file_needs_no_further_argument(idl_here: IdlHere, tmp_path: Pat
     [
         (lambda lines: lines[1:], 1, "line 1, column 2: '15.000' is a number"),
         (lambda lines: [*lines[:5], "2020-01-05,warm", *lines[6:]], 1, "line 6, column 'temp'"),
-        (lambda lines: [*lines[:5], "2020-01-05,", *lines[6:]], 1, "line 6, column 'temp': empty"),
+        (
+            lambda lines: [
+                *lines[:5],
+                "2020-01-05,",
+                *(f"{x[:10]}," for x in lines[6:20]),
+                *lines[20:],
+            ],
+            1,
+            "line 6, column 'temp': empty",
+        ),
         (lambda lines: [*lines[:5], lines[7], *lines[6:]], 1, "line 7, column 'day': 2020-01-06"),
         (lambda lines: [lines[0], *(f"{x[:10]},5" for x in lines[1:])], 1, "column 'temp': const"),
         (lambda lines: lines[:20], 1, "the train part has 13 of 19 rows, too few"),

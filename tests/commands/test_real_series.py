@@ -42,22 +42,12 @@ def test_sunspots_by_the_defaults(idl_here: IdlHere, tmp_path: Path) -> None:
     )
     # The last 62 years, 1947 to 2008: R² = 0.603 by repeating the last year.
     assert metrics["test_persistence_r2"] == pytest.approx(0.6026, abs=1e-4)
-    assert metrics["test_r2"] > 0.70
+    assert metrics["test_r2"] > 0.80
 
 
 @pytest.mark.slow
-def test_weekly_co2(idl_here: IdlHere, tmp_path: Path) -> None:
-    metrics = _metrics(
-        idl_here,
-        tmp_path,
-        f"dataset.file={_file('co2')}",
-        "dataset.target=co2",
-        "dataset.missing=interpolate",
-        "dataset.look_back=20",
-        "scheduler=one_cycle",
-        "optimizer.lr=1e-2",
-        "trainer.epochs=40",
-    )
+def test_weekly_co2_by_the_defaults(idl_here: IdlHere, tmp_path: Path) -> None:
+    metrics = _metrics(idl_here, tmp_path, f"dataset.file={_file('co2')}", "dataset.target=co2")
     # A year's swing beside a trend: repeating the last week alone explains 98.9 %.
     assert metrics["test_persistence_r2"] == pytest.approx(0.989, abs=1e-3)
-    assert metrics["test_r2"] > metrics["test_persistence_r2"]
+    assert metrics["test_r2"] > 0.9915

@@ -79,21 +79,34 @@ def test_stride(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "kept"), [("drop", 40 - 6), ("forward_fill", 39), ("interpolate", 39)]
+    ("rule", "kept"), [("drop", 40 - 6), ("forward_fill", 39), ("interpolate", 38)]
 )
 def test_missing_values_by_rule(tmp_path: Path, rule: str, kept: int) -> None:
     rows = _rows()
     rows[180][1] = ""
     file = _write(tmp_path, rows)
-    with pytest.raises(DataError, match=r"line 182, column 'temp': empty, as are 1 cells"):
-        csv(file=file, target="temp", look_back=5)
+    with pytest.raises(DataError, match=r"line 182, column 'temp': empty; choose dataset.missing"):
+        csv(file=file, target="temp", look_back=5, missing="error")
     dataset = csv(file=file, target="temp", look_back=5, missing=rule)  # type: ignore[arg-type]
     # The row itself is no target; with drop no window may hold it either.
     assert len(dataset.test) == kept
     for part in (dataset.train, dataset.test):
         assert torch.isfinite(part.inputs).all()
         assert torch.isfinite(part.targets).all()
-    assert any(rule in sentence for sentence in dataset.assumptions)
+    assert any(
+        f"line 182, column 'temp': empty: {rule}" in sentence for sentence in dataset.assumptions
+    )
+
+
+def test_few_empty_cells_are_bridged_and_told_many_refused(tmp_path: Path) -> None:
+    rows = _rows()
+    for line in range(60, 70):
+        rows[line][1] = ""
+    said = "\n".join(csv(file=_write(tmp_path, rows), target="temp").assumptions)
+    assert "line 62, column 'temp': empty, as are 10 cells in all: interpolate" in said
+    rows[80][1] = ""
+    with pytest.raises(DataError, match=r"line 62, column 'temp': empty, as are 11 cells in all"):
+        csv(file=_write(tmp_path, rows), target="temp")
 
 
 def test_a_constant_column_is_named(tmp_path: Path) -> None:

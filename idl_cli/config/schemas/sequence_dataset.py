@@ -143,8 +143,9 @@ class Csv:
     look_back: Count | None = None
     horizon: Count = 1
     stride: Count = 1
-    missing: Literal["error", "drop", "forward_fill", "interpolate"] = "error"
+    missing: Literal["auto", "error", "drop", "forward_fill", "interpolate"] = "auto"
     normalize: Literal["standard", "none"] = "standard"
+    difference: Literal["auto", "always", "never"] = "auto"
     delimiter: Literal["auto", "comma", "semicolon", "tab"] = "auto"
     decimal: Literal["point", "comma"] = "point"
     test_fraction: Annotated[float, _PROPER] = 0.2

@@ -105,7 +105,7 @@ _RUNTIME: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         "model": frozenset({"input_dim", "output_dim"}),
         "dataset": frozenset({"seed", "cache_dir"}),
-        "trainer": frozenset({"activation_fn", "states", "device", "dtype"}),
+        "trainer": frozenset({"activation_fn", "states", "device", "dtype", "group"}),
         "solver": frozenset(),
         "teacher": frozenset({"input_shape", "output_dim"}),
         "optimizer": frozenset({"parameters", "params"}),

@@ -23,7 +23,7 @@ from idl_cli.sim.fitting import Fit, Pass, SimCallbacks, Stage, with_penalties
 from idl_cli.sim.recording import Recording
 from idl_cli.sim.selection import Candidate, select_penalty
 from idl_cli.sim.sim import SIM
-from idl_cli.sim.solve import HistoryEntry
+from idl_cli.sim.judge import HistoryEntry
 from idl_cli.sim.solvers.base import BaseSolver
 from idl_cli.sim.statistics import SufficientStatistics
 

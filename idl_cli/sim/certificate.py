@@ -93,6 +93,10 @@ class RowGaps:
     solved: Tensor
     precise: Tensor
 
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The fields in order."""
+        return self.objective, self.gap, self.floor, self.solved, self.precise
+
 
 def row_gaps(problem: RowRegression, weights: Tensor, *, tol: float) -> RowGaps:
     """Objective and duality gap of every row, and whether it is solved, at one matrix product.

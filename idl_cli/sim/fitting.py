@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from idl_cli.distributed.group import Group
 from idl_cli.errors import ConvergenceWarning, NonFiniteError, WellPosednessWarning
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.assembly import assemble
@@ -30,7 +32,8 @@ from idl_cli.sim.recording import (
     Recording,
     record_equilibria,
 )
-from idl_cli.sim.solve import HistoryEntry, Solution, solve
+from idl_cli.sim.judge import HistoryEntry, Keeping
+from idl_cli.sim.solve import Solution, solve
 from idl_cli.sim.solvers.base import BaseSolver
 from idl_cli.sim.statistics import SufficientStatistics
 
@@ -46,6 +49,19 @@ class SimCallbacks:
 
     def on_progress(self, stage: Stage, entry: HistoryEntry) -> None:
         """Whenever a stage's weights were judged."""
+
+    iterate_seconds: float | None = None
+    """Seconds between two calls of ``on_iterate``; None for no calls."""
+
+    def on_iterate(self, stage: Stage, state: Mapping[str, Tensor]) -> None:
+        """Now and then during a solve that can be continued: what ``kept_iterate`` shall return.
+
+        In a group all processes are told the same, at the same time.
+        """
+
+    def kept_iterate(self, stage: Stage) -> Mapping[str, Tensor] | None:
+        """What an interrupted training of the same problem was last told; None to start anew."""
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +117,7 @@ def fit(
     dtype: torch.dtype,
     device: torch.device,
     callbacks: SimCallbacks,
+    group: Group | None = None,
 ) -> Fit:
     """Solve both stages and put the model together.
 
@@ -112,6 +129,8 @@ def fit(
         dtype: of the model.
         device: of the model.
         callbacks: told what happens.
+        group: the processes that fit this model together, each of which calls this function and
+            gets the same; None for this one alone.
 
     Raises:
         NonFiniteError: the solver's weights are NaN or infinite.
@@ -119,7 +138,7 @@ def fit(
     layout = recording.recorder.layout
     budget = RowBudget(layout.state_dim, options.kappa)
     ab = _solve_stage(
-        "ab", recording.statistics, PRE_ACTIVATIONS, budget, solver, options, dtype, callbacks
+        "ab", recording.statistics, PRE_ACTIVATIONS, budget, solver, options, dtype, callbacks, group
     )
     equilibria, seconds = None, 0.0
     if options.regenerate_states:
@@ -132,10 +151,10 @@ def fit(
             device=device,
             factors=ab.solution.factors,
         )
-        equilibria = _equilibria(half_made, recording, loader, options, callbacks)
+        equilibria = _equilibria(half_made, recording, loader, options, callbacks, group)
         seconds = time.perf_counter() - started
     statistics = recording.statistics if equilibria is None else equilibria.statistics
-    cd = _solve_stage("cd", statistics, OUTPUTS, None, solver, options, dtype, callbacks)
+    cd = _solve_stage("cd", statistics, OUTPUTS, None, solver, options, dtype, callbacks, group)
     return Fit(
         options=options,
         model=assemble(
@@ -163,6 +182,7 @@ def _solve_stage(
     options: SimOptions,
     dtype: torch.dtype,
     callbacks: SimCallbacks,
+    group: Group | None,
 ) -> StageFit:
     started = time.perf_counter()
     problem = RowRegression.from_statistics(
@@ -177,6 +197,16 @@ def _solve_stage(
     def progress(entry: HistoryEntry) -> None:
         callbacks.on_progress(stage, entry)
 
+    def keep(state: Mapping[str, Tensor]) -> None:
+        callbacks.on_iterate(stage, state)
+
+    every = callbacks.iterate_seconds
+    keeping = Keeping(
+        keep=None if every is None else keep,
+        every=0.0 if every is None else every,
+        kept=callbacks.kept_iterate(stage),
+    )
+
     with warnings.catch_warnings():
         # The stage is named in the warning below; what a solver ignores was said before the data.
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -188,6 +218,8 @@ def _solve_stage(
             dtype=dtype,
             progress=progress,
             warn=False,
+            group=group,
+            keeping=keeping,
         )
     if solution.status == "failed":
         raise NonFiniteError(
@@ -218,6 +250,7 @@ def _equilibria(
     loader: Loader,
     options: SimOptions,
     callbacks: SimCallbacks,
+    group: Group | None,
 ) -> Equilibria | None:
     """The second pass; None, with a warning, where the equilibria cannot be used."""
 
@@ -229,7 +262,12 @@ def _equilibria(
     model.solve_statistics.warn = False  # said below, with what it means here
     try:
         found = record_equilibria(
-            model, recording, loader, samples=options.samples, on_samples=on_samples
+            model,
+            recording,
+            loader,
+            samples=options.samples,
+            on_samples=on_samples,
+            group=group,
         )
     except NonFiniteError:
         warnings.warn(

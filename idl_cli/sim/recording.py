@@ -10,8 +10,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from idl_cli.distributed.group import Group
 from idl_cli.errors import NonFiniteError, ShapeError
 from idl_cli.models.implicit import ImplicitModel
+from idl_cli.sim.reduction import share_of
 from idl_cli.sim.rescaling import rescale_statistics, state_scale
 from idl_cli.sim.shared_inputs import SharedInputStatistics
 from idl_cli.sim.states import StateRecorder, batches_of_inputs
@@ -72,6 +74,7 @@ def record_states(
     kappa: float | None,
     device: torch.device,
     on_samples: Callable[[int], None],
+    group: Group | None = None,
 ) -> Recording:
     """Record the statistics of a teacher's states in one pass.
 
@@ -82,6 +85,8 @@ def record_states(
         kappa: rescale the states so that an exact solution with ‖A‖∞ ≤ κ exists; None leaves them.
         device: where the statistics live.
         on_samples: told the number of samples recorded so far, after each batch.
+        group: of processes that share the samples, each with the same loader; None for this one
+            alone. All of them get the statistics of all samples.
 
     Raises:
         UnsupportedModelError, ShapeError, NonFiniteError: see ``states``; and, with ``kappa``, a
@@ -97,14 +102,20 @@ def record_states(
         {PRE_ACTIVATIONS: layout.state_dim, OUTPUTS: layout.output_dim},
         device=device,
     )
+    group, seen = Group.single() if group is None else group, 0
     for inputs in batches_of_inputs(loader, samples):
-        batch = recorder.record(inputs)
-        statistics.update(
-            batch.states.to(device),
-            batch.inputs.to(device),
-            {PRE_ACTIVATIONS: batch.pre_activations.to(device), OUTPUTS: batch.outputs.to(device)},
-        )
-        on_samples(statistics.count)
+        seen += len(inputs)
+        inputs = share_of(inputs, group)
+        if len(inputs):
+            batch = recorder.record(inputs)
+            targets = {PRE_ACTIVATIONS: batch.pre_activations, OUTPUTS: batch.outputs}
+            statistics.update(
+                batch.states.to(device),
+                batch.inputs.to(device),
+                {name: target.to(device) for name, target in targets.items()},
+            )
+        on_samples(seen)
+    statistics.sum_over(group)
     return Recording(recorder, statistics, scale, time.perf_counter() - started)
 
 
@@ -149,6 +160,7 @@ def record_equilibria(
     *,
     samples: int | None,
     on_samples: Callable[[int], None],
+    group: Group | None = None,
 ) -> Equilibria:
     """Record the statistics of the model's own states against the teacher's outputs.
 
@@ -158,14 +170,17 @@ def record_equilibria(
         loader: the one the states were recorded from.
         samples: how many, as before.
         on_samples: as before.
+        group: as before.
 
     Raises:
         NonFiniteError: an equilibrium diverged to infinity.
     """
     started = time.perf_counter()
+    group = Group.single() if group is None else group
     known = recording.raw
     shared = SharedInputStatistics(known, OUTPUTS)
-    _pass(model, recording, loader, samples, shared.update, on_samples)
+    _pass(model, recording, loader, samples, shared.update, on_samples, group)
+    shared.sum_over(group)
     statistics = shared.result()
     if statistics is None:  # the loader gave other samples than before: nothing can be shared
         fresh = SufficientStatistics(
@@ -181,14 +196,20 @@ def record_equilibria(
             samples,
             lambda x, u, y: fresh.update(x, u, {OUTPUTS: y}),
             on_samples,
+            group,
         )
+        fresh.sum_over(group)
         statistics = fresh
-    solves = model.solve_statistics.summary()
-    return Equilibria(
-        statistics,
-        round(solves["unconverged_share"] * statistics.count),
-        solves["residual_max"],
-        time.perf_counter() - started,
+    unconverged, residual_max = _convergence(model, group)
+    return Equilibria(statistics, unconverged, residual_max, time.perf_counter() - started)
+
+
+def _convergence(model: ImplicitModel, group: Group) -> tuple[int, float]:
+    """Samples whose equilibrium did not converge, and the largest residual, of all processes."""
+    found = group.gather_objects(model.solve_statistics.state_dict()["forward"])
+    return (
+        sum(int(each["unconverged"]) for each in found),
+        max(each["residual_max"] for each in found),
     )
 
 
@@ -199,18 +220,25 @@ def _pass(
     samples: int | None,
     update: Callable[[Tensor, Tensor, Tensor], None],
     on_samples: Callable[[int], None],
+    group: Group,
 ) -> None:
-    """Hand equilibria, inputs and the teacher's outputs to ``update``, batch by batch."""
+    """Hand equilibria, inputs and the teacher's outputs of this process's share to ``update``."""
     device, parameter = recording.raw.gram.device, model.B
     model.solve_statistics.reset()
-    count = 0
+    seen, finite = 0, torch.ones(1, dtype=torch.float64, device=device)
     with torch.no_grad():
         for inputs in batches_of_inputs(loader, samples):
-            batch = recording.recorder.record(inputs)
-            flat = inputs.flatten(1).to(parameter.device, parameter.dtype)
-            equilibria = model.equilibrium(flat)
-            if not bool(equilibria.isfinite().all()):
-                raise NonFiniteError("an equilibrium of the trained (A, B) diverged to infinity")
-            update(equilibria.to(device), batch.inputs.to(device), batch.outputs.to(device))
-            count += len(inputs)
-            on_samples(count)
+            seen += len(inputs)
+            inputs = share_of(inputs, group)
+            if len(inputs):
+                batch = recording.recorder.record(inputs)
+                flat = inputs.flatten(1).to(parameter.device, parameter.dtype)
+                equilibria = model.equilibrium(flat)
+                finite *= equilibria.isfinite().all().to(finite)
+                if not bool(finite):
+                    break
+                update(equilibria.to(device), batch.inputs.to(device), batch.outputs.to(device))
+            on_samples(seen)
+    group.all_reduce_sum_([finite])  # all processes give up together, or none
+    if float(finite) < group.size:
+        raise NonFiniteError("an equilibrium of the trained (A, B) diverged to infinity")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from idl_cli.distributed.group import Group
+from idl_cli.sim.reduction import sum_over_group
 from idl_cli.sim.statistics import SufficientStatistics
 
 _CHUNK = 1024  # samples converted to float64 at a time
@@ -47,6 +49,13 @@ class SharedInputStatistics:
             self._input_squares.add_(u.square().sum(dim=0))
             self._output_squares.add_(y.square().sum(dim=0))
         self.count += len(states)
+
+    def sum_over(self, group: Group) -> None:
+        """Add up the shares that the processes of a group have seen: each then holds the whole."""
+        count = self._states.new_tensor([float(self.count)])
+        sums = [self._states, self._mixed, self._cross, self._input_squares, self._output_squares]
+        sum_over_group(group, [count, *sums])
+        self.count = round(float(count))
 
     def result(self) -> SufficientStatistics | None:
         """The statistics of the new states; None when the inputs were not those of ``known``.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from idl_cli.data.task import Task
+from idl_cli.distributed.group import Group
 from idl_cli.errors import ArgumentError, IgnoredOptionWarning
 from idl_cli.evaluation import evaluate
 from idl_cli.models.implicit import ImplicitModel
@@ -56,6 +57,9 @@ class SIM:
         max_time: seconds after which a stage stops with what it has; None for no limit.
         device: where statistics and the model live; the teacher stays where it is.
         dtype: of the model; the convex problems are float64 throughout.
+        group: processes that train together: every one makes the same calls and gets the same
+            model. They share the passes over the data, and the solve where the solver can. None
+            for this one alone.
 
     Raises:
         ArgumentError: values are out of range, all named at once, or ``activation_fn`` is unknown.
@@ -78,6 +82,7 @@ class SIM:
         max_time: float | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        group: Group | None = None,
     ) -> None:
         self.options = SimOptions(
             kappa=kappa,
@@ -95,6 +100,7 @@ class SIM:
         self._activation = None if activation_fn is None else known_activation(activation_fn)
         self.device = torch.device(device)
         self.dtype = dtype
+        self.group = group
         self._teacher: nn.Module | None = None
         self._fit: Fit | None = None
         self._report: dict[str, object] | None = None
@@ -193,6 +199,7 @@ class SIM:
             kappa=kappa,
             device=self.device,
             on_samples=on_samples,
+            group=self.group,
         )
 
     def fit(
@@ -221,6 +228,7 @@ class SIM:
             dtype=self.dtype,
             device=self.device,
             callbacks=SimCallbacks() if callbacks is None else callbacks,
+            group=self.group,
         )
 
     def keep(self, found: Fit, recording: Recording, solver: BaseSolver) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from idl_cli.distributed.group import Group
 from idl_cli.errors import ArgumentError, ConvergenceWarning, IgnoredOptionWarning, ShapeError
-from idl_cli.sim.certificate import Certificate, certify, row_gaps
+from idl_cli.sim.certificate import Certificate, certify
+from idl_cli.sim.judge import HistoryEntry, Judge, Keeping
 from idl_cli.sim.problem import RowRegression
 from idl_cli.sim.rounding import round_feasible
 from idl_cli.sim.solvers.base import (
@@ -22,30 +22,9 @@ from idl_cli.sim.solvers.base import (
     L2,
     BaseSolver,
     LowRankFactors,
-    Progress,
-    SolverResult,
 )
 
 Status = Literal["optimal", "at_precision", "inexact", "stationary", "unconstrained", "failed"]
-
-
-@dataclass(frozen=True)
-class HistoryEntry:
-    """Where a solve stood.
-
-    Attributes:
-        seconds: since the solve began, judging included.
-        iterations: in the solver's own unit.
-        relative_gap: Σ gaps / Σ objectives (largest KKT residual when λ = 0).
-        objective: Σ objectives.
-        rows_solved: number of rows within the tolerance.
-    """
-
-    seconds: float
-    iterations: int
-    relative_gap: float
-    objective: float
-    rows_solved: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +43,7 @@ class Solution:
         history: one entry a call of the monitor.
         ignored: parts of the problem the solver did not honour, of l1, l2, budget.
         notes: what the solver wants the user to know.
+        part_seconds: wall-clock time of parts of the solve, from a solver that tells.
         factors: the budgeted part as L Rᵀ in float64, from a solver that restricts its rank.
     """
 
@@ -77,6 +57,7 @@ class Solution:
     history: tuple[HistoryEntry, ...]
     ignored: tuple[str, ...]
     notes: tuple[str, ...]
+    part_seconds: Mapping[str, float]
     factors: LowRankFactors | None = None
 
 
@@ -120,6 +101,8 @@ def solve(
     dtype: torch.dtype = torch.float32,
     progress: Callable[[HistoryEntry], None] | None = None,
     warn: bool = True,
+    group: Group | None = None,
+    keeping: Keeping | None = None,
 ) -> Solution:
     """Solve a row problem and certify the answer.
 
@@ -133,6 +116,9 @@ def solve(
         progress: called with every history entry.
         warn: whether to warn of parts the solver ignores and of an inexact result; False when
             the caller reports them itself.
+        group: the processes that solve this problem together, all of which call this function
+            with the same problem; None for this one alone.
+        keeping: how the solve is kept, and what to continue from; None for neither.
 
     Raises:
         ArgumentError: tol or max_time out of range.
@@ -147,7 +133,14 @@ def solve(
         ignored = warn_ignored(
             solver, l1=problem.l1, l2=problem.l2, budget=problem.budget is not None
         )
-    judge = _Judge(problem, tol, max_time, progress)
+    judge = Judge(
+        problem,
+        tol,
+        max_time=max_time,
+        progress=progress,
+        group=group,
+        keeping=keeping,
+    )
     with torch.no_grad():
         result = solver.solve(problem, judge)
     seconds = judge.elapsed()
@@ -157,6 +150,8 @@ def solve(
             f"the problem has {tuple(problem.cross.shape)} (rows, features)"
         )
     weights, notes = judge.settle(result)
+    # A solver that knows nothing of groups ran in each process: the first one's answer is taken.
+    judge.group.broadcast_(weights)
     certificate = certify(problem, weights, tol=tol)
     status = _status(certificate, ignored, result.stationary)
     if status == "inexact" and warn:
@@ -178,67 +173,9 @@ def solve(
         history=tuple(judge.history),
         ignored=ignored,
         notes=notes,
+        part_seconds=dict(result.seconds),
         factors=result.factors,
     )
-
-
-class _Judge:
-    """The monitor: judges weights on a solver's request, keeps history, clock and best point."""
-
-    def __init__(
-        self,
-        problem: RowRegression,
-        tol: float,
-        max_time: float | None,
-        progress: Callable[[HistoryEntry], None] | None,
-    ) -> None:
-        self._problem = problem
-        self._tol = tol
-        self._max_time = max_time
-        self._progress = progress
-        self._start = time.perf_counter()
-        self._best: tuple[float, Tensor] | None = None
-        self.history: list[HistoryEntry] = []
-
-    def elapsed(self) -> float:
-        return time.perf_counter() - self._start
-
-    def __call__(self, weights: Tensor, *, iteration: int | None = None) -> Progress:
-        weights = weights.to(self._problem.cross)
-        gaps = row_gaps(self._problem, weights, tol=self._tol)
-        objective = float(gaps.objective.sum())
-        if self._problem.l1 > 0:
-            relative = float(gaps.gap.sum()) / max(objective, torch.finfo(torch.float64).tiny)
-        else:
-            relative = float(gaps.gap.max())
-        entry = HistoryEntry(
-            seconds=self.elapsed(),
-            iterations=len(self.history) + 1 if iteration is None else iteration,
-            relative_gap=relative,
-            objective=objective,
-            rows_solved=int(gaps.solved.sum()),
-        )
-        self.history.append(entry)
-        if math.isfinite(objective) and (self._best is None or objective < self._best[0]):
-            self._best = (objective, weights.clone())
-        if self._progress is not None:
-            self._progress(entry)
-        late = self._max_time is not None and entry.seconds >= self._max_time
-        diverged = not math.isfinite(objective)
-        return Progress(
-            relative_gap=relative,
-            objective=objective,
-            solved=gaps.solved,
-            should_stop=bool(gaps.solved.all()) or late or diverged,
-        )
-
-    def settle(self, result: SolverResult) -> tuple[Tensor, tuple[str, ...]]:
-        """The weights to certify: the solver's, or the best it showed when its own diverged."""
-        weights = result.weights.to(self._problem.cross)
-        if bool(weights.isfinite().all()) or self._best is None:
-            return weights, result.notes
-        note = "the weights became NaN or infinite; the best finite point seen is returned"
-        return self._best[1], (*result.notes, note)
 
 
 def _status(certificate: Certificate, ignored: tuple[str, ...], stationary: bool | None) -> Status:

@@ -18,7 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from idl_cli.distributed.group import Group
 from idl_cli.errors import ArgumentError, DataError, NonFiniteError, ShapeError
+from idl_cli.sim.reduction import sum_over_group
 
 _FORMAT = "idl-sufficient-statistics-1"
 _CHUNK = 1024
@@ -121,6 +123,12 @@ class SufficientStatistics:
         for mine, theirs in zip(self.tensors().values(), other.tensors().values(), strict=True):
             mine.add_(theirs.to(mine))
         self.count += other.count
+
+    def sum_over(self, group: Group) -> None:
+        """Add up the shares that the processes of a group have seen: each then holds the whole."""
+        count = self.gram.new_tensor([float(self.count)])
+        sum_over_group(group, [count, *self.tensors().values()])
+        self.count = round(float(count))
 
     def tensors(self) -> dict[str, Tensor]:
         """The sums themselves (not copies) in a fixed order: what an all-reduce must add up."""

@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from idl_cli.errors import ArgumentError
 from idl_cli.sim.problem import RowRegression
+from idl_cli.sim.solvers.admm_run import ADMMRun, Iterate
 from idl_cli.sim.solvers.base import BUDGET, L1, L2, BaseSolver, Monitor, SolverResult
-from idl_cli.sim.solvers.polish import Answer
-from idl_cli.sim.solvers.scaling import ScaledProblem
-from idl_cli.sim.solvers.splitting import Splitting, SplittingState
+from idl_cli.sim.solvers.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,51 +44,23 @@ class ADMMSolver(BaseSolver):
     polish_passes: int = 40
 
     def __post_init__(self) -> None:
+        own = type(self).__name__
         if not self.rho > 0:
-            raise ArgumentError(f"ADMMSolver: rho={self.rho} must be positive")
+            raise ArgumentError(f"{own}: rho={self.rho} must be positive")
         if not 1 <= self.relaxation < 2:
-            raise ArgumentError(f"ADMMSolver: relaxation={self.relaxation} must lie in [1, 2)")
+            raise ArgumentError(f"{own}: relaxation={self.relaxation} must lie in [1, 2)")
         lowest = {"max_iter": 1, "check_every": 1}
         for name in ("max_iter", "check_every", "adapt_every", "warm_iterations", "polish_passes"):
             least = lowest.get(name, 0)
             if getattr(self, name) < least:
-                raise ArgumentError(f"ADMMSolver: {name}={getattr(self, name)} must be >= {least}")
+                raise ArgumentError(f"{own}: {name}={getattr(self, name)} must be >= {least}")
 
     def solve(self, problem: RowRegression, monitor: Monitor) -> SolverResult:
         """Iterate until the monitor says stop; see :class:`BaseSolver`."""
-        scaled = ScaledProblem.of(problem)
-        splitting = Splitting(problem, scaled, self.relaxation)
-        iteration = min(self.warm_iterations, self.max_iter)
-        state = SplittingState.zeros(scaled.cross.float(), self.rho)
-        state = splitting.run(state, iteration, self.adapt_every).to(torch.float64)
-
-        rows = torch.arange(problem.rows, device=scaled.cross.device)
-        answer = Answer(problem, scaled, state.sparse)
-        progress = monitor(answer.weights, iteration=iteration)
-        next_polish = iteration if self.polish_passes else self.max_iter + 1
-        while not progress.should_stop:
-            if iteration >= next_polish:
-                keep = ~progress.solved[rows]
-                rows, state = rows[keep], state.select(keep)
-                progress = answer.polish(
-                    state.sparse,
-                    rows,
-                    monitor,
-                    iteration=iteration,
-                    max_passes=self.polish_passes,
-                )
-                next_polish = max(2 * iteration, self.check_every)
-                continue
-            if iteration >= self.max_iter:
-                break
-            keep = ~progress.solved[rows]
-            if not bool(keep.all()):
-                rows, state = rows[keep], state.select(keep)
-            splitting.restrict(rows)
-            steps = min(self.check_every, self.max_iter - iteration)
-            adapt_every = self.adapt_every if iteration < self.max_iter // 2 else 0
-            state = splitting.run(state, steps, adapt_every)
-            iteration += steps
-            answer.offer(state.sparse, rows)
-            progress = monitor(answer.weights, iteration=iteration)
-        return SolverResult(weights=answer.weights, iterations=iteration)
+        watch = Stopwatch(problem.cross.device)
+        start = Iterate.from_tensors(monitor.kept, problem.cross)
+        run = ADMMRun(problem, self, watch, start=start)
+        progress = run.advance(monitor) if start is None else run.look(monitor)
+        while not (progress.should_stop or run.exhausted):
+            progress = run.advance(monitor)
+        return SolverResult(weights=run.weights, iterations=run.iteration, seconds=watch.seconds)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from torch import Tensor
 
+from idl_cli.distributed.group import Group
 from idl_cli.sim.problem import RowRegression
 
 L1 = "l1"
@@ -33,7 +35,10 @@ class Progress:
 
 
 class Monitor(Protocol):
-    """Hands weights to the common loop, which records and judges them."""
+    """Hands weights to the common loop, which records and judges them.
+
+    Most solvers only call it; the rest serves solves that last long or use several processes.
+    """
 
     def __call__(self, weights: Tensor, *, iteration: int | None = None) -> Progress:
         """Judge feasible weights (rows, D).
@@ -42,6 +47,28 @@ class Monitor(Protocol):
             weights: of all rows.
             iteration: the solver's own count; the number of calls when omitted.
         """
+        ...
+
+    @property
+    def group(self) -> Group:
+        """The processes that solve this problem together, a single one as a rule."""
+        ...
+
+    def share(self, rows: Tensor) -> Monitor:
+        """A monitor for the problem of some rows (indices), which says stop when they are solved.
+
+        Its reports, with what is known of the other rows, enter the common history. It also says
+        stop when it is time for the rows to be put together and kept.
+        """
+        ...
+
+    @property
+    def kept(self) -> Mapping[str, Tensor] | None:
+        """What an earlier, interrupted solve of the same problem kept; None to start anew."""
+        ...
+
+    def keep(self, state: Mapping[str, Tensor]) -> None:
+        """Offer what a later solve could continue from; the loop decides whether it is time."""
         ...
 
 
@@ -67,6 +94,7 @@ class SolverResult:
         iterations: steps taken, in the solver's own unit (documented by its class).
         notes: sentences the user should see, e.g. that a fallback was used.
         factors: the low-rank form of the budgeted part, when the solver kept one.
+        seconds: wall-clock time of parts of the solve, e.g. ``factorisation``, ``iterations``.
         stationary: None when the solver minimised the convex problem, which the certificate judges.
             When it restricted the weights to a set that is not convex: whether it reached a
             stationary point there, which is the most that can be claimed.
@@ -77,6 +105,7 @@ class SolverResult:
     notes: tuple[str, ...] = ()
     factors: LowRankFactors | None = None
     stationary: bool | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -49,7 +49,14 @@ class Answer:
         self._values[rows[better]] = values[better]
 
     def polish(
-        self, start: Tensor, rows: Tensor, monitor: Monitor, *, iteration: int, max_passes: int
+        self,
+        start: Tensor,
+        rows: Tensor,
+        monitor: Monitor,
+        *,
+        iteration: int,
+        max_passes: int,
+        tried: Callable[[Tensor], None] | None = None,
     ) -> Progress:
         """Polish some rows in blocks, each row in one thread, and report after every block.
 
@@ -62,6 +69,7 @@ class Answer:
             monitor: of the common loop.
             iteration: the solver's own count, for the history.
             max_passes: factorisations a row at most.
+            tried: told the rows (indices) of every block that has been polished.
         """
         start = start.to(self.points)
 
@@ -76,7 +84,10 @@ class Answer:
         with _single_threaded() as threads, ThreadPoolExecutor(threads) as pool:
             for first in range(0, len(rows), _BLOCK):
                 block = range(first, min(first + _BLOCK, len(rows)))
-                self.offer(torch.stack(list(pool.map(work, block))), rows[block.start : block.stop])
+                polished = rows[block.start : block.stop]
+                self.offer(torch.stack(list(pool.map(work, block))), polished)
+                if tried is not None:
+                    tried(polished)
                 progress = monitor(self.weights, iteration=iteration)
                 if progress.should_stop:
                     break

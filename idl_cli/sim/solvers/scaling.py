@@ -39,6 +39,10 @@ class ScaledProblem:
         cost = torch.where(deviation > 0, 1.0 / deviation, torch.ones_like(deviation))
         return cls(hessian * cost[:, None] * cost, problem.cross * cost, cost)
 
+    def select(self, rows: Tensor) -> ScaledProblem:
+        """The problem of some rows only (index or mask)."""
+        return ScaledProblem(self.gram, self.cross[rows], self.cost)
+
     def to_weights(self, scaled: Tensor) -> Tensor:
         """W = v / d, in float64 (rows, D)."""
         return scaled.to(self.cost) * self.cost

@@ -9,6 +9,7 @@ balancing), §3.4.3 (over-relaxation), §6.4 (lasso).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from idl_cli.sim.problem import RowRegression
 from idl_cli.sim.prox import prox_rows
+from idl_cli.sim.solvers.ridge import EigenInverse, RidgeInverse
 from idl_cli.sim.solvers.scaling import ScaledProblem
 
 _BALANCE = 1.5
@@ -46,6 +48,12 @@ class SplittingState:
         zero = torch.zeros_like(like)
         return cls(zero, zero, zero, zero, rho)
 
+    @classmethod
+    def at(cls, points: Tensor, scaled: ScaledProblem, rho: float) -> SplittingState:
+        """The state whose fixed point are ``points`` (rows, D), where they are optimal."""
+        dual = (scaled.cross - points @ scaled.gram) / rho
+        return cls(points, points, points, dual, rho)
+
     def select(self, rows: Tensor) -> SplittingState:
         """The iterates of some rows (index or mask)."""
         return SplittingState(
@@ -62,12 +70,26 @@ class SplittingState:
             self.rho,
         )
 
-    def balanced(self) -> SplittingState:
-        """Change ρ to bring the relative primal and dual residuals together."""
+    def balanced(self, total: Callable[[Tensor], Tensor] | None = None) -> SplittingState:
+        """Change ρ to bring the relative primal and dual residuals together.
+
+        Args:
+            total: sums squared norms over all rows that share ρ; None when these are all.
+        """
+        parts = (
+            self.dense - self.sparse,
+            self.dense,
+            self.sparse,
+            self.sparse - self.previous,
+            self.dual,
+        )
+        squares = torch.stack([part.norm().double().square() for part in parts])
+        if total is not None:
+            squares = total(squares)
+        gap, dense, sparse, change, dual_norm = squares.sqrt().tolist()
         tiny = torch.finfo(self.sparse.dtype).tiny
-        primal = float((self.dense - self.sparse).norm())
-        primal /= max(float(self.dense.norm()), float(self.sparse.norm()), tiny)
-        dual = float((self.sparse - self.previous).norm()) / max(float(self.dual.norm()), tiny)
+        primal = gap / max(dense, sparse, tiny)
+        dual = change / max(dual_norm, tiny)
         if primal <= 0 or dual <= 0:
             return self
         factor = min(max((primal / dual) ** 0.5, 0.2), 5.0)
@@ -79,23 +101,34 @@ class SplittingState:
 
 
 class Splitting:
-    """Performs iterations; caches one eigendecomposition, and (G + ρI)⁻¹ for the current ρ.
+    """Performs iterations, with the inverse (G + ρI)⁻¹ it is given.
 
     Args:
         problem: gives penalty and budget.
         scaled: the same problem in unit-diagonal coordinates.
         relaxation: over-relaxation in [1, 2).
+        inverse: of the scaled gram matrix; None makes one. It may serve several splittings of rows
+            of one problem, one after another.
+        total: sums squared norms over all rows that share ρ, where others than these rows do;
+            None for no others.
     """
 
-    def __init__(self, problem: RowRegression, scaled: ScaledProblem, relaxation: float) -> None:
+    def __init__(
+        self,
+        problem: RowRegression,
+        scaled: ScaledProblem,
+        relaxation: float,
+        *,
+        inverse: RidgeInverse | None = None,
+        total: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         self._problem = problem
         self._scaled = scaled
         self._relaxation = relaxation
-        values, self._vectors = torch.linalg.eigh(scaled.gram)
-        self._values = values.clamp(min=0)
+        self._inverse = EigenInverse(scaled.gram) if inverse is None else inverse
+        self._total = total
         self._cross = scaled.cross
         self._key: tuple[float, torch.dtype] | None = None
-        self._operator = scaled.gram
         self._constant = scaled.cross
         self._cost = scaled.cost
 
@@ -115,12 +148,12 @@ class Splitting:
         for iteration in range(1, iterations + 1):
             state = self._step(state)
             if adapt_every and iteration % adapt_every == 0:
-                state = state.balanced()
+                state = state.balanced(self._total)
         return state
 
     def _step(self, state: SplittingState) -> SplittingState:
         self._prepare(state.rho, state.sparse.dtype)
-        dense = torch.addmm(self._constant, state.sparse - state.dual, self._operator)
+        dense = self._inverse.step(self._constant, state.sparse - state.dual)
         moved = torch.lerp(state.sparse, dense, self._relaxation) + state.dual
         threshold = self._problem.l1 / state.rho
         sparse = prox_rows(moved, threshold, self._problem.budget, self._cost)
@@ -129,8 +162,7 @@ class Splitting:
     def _prepare(self, rho: float, dtype: torch.dtype) -> None:
         if self._key == (rho, dtype):
             return
-        inverse = (self._vectors / (self._values + rho)) @ self._vectors.T
-        self._constant = (self._cross @ inverse).to(dtype)
-        self._operator = inverse.mul_(rho).to(dtype)
+        self._inverse.prepare(rho, dtype)
+        self._constant = self._inverse.multiply(self._cross).to(dtype)
         self._cost = self._scaled.cost.to(dtype)
         self._key = (rho, dtype)

@@ -63,6 +63,7 @@ _BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             {
                 "active_set": "idl_cli.sim.solvers.active_set:ActiveSetSolver",
                 "admm": "idl_cli.sim.solvers.admm:ADMMSolver",
+                "admm_multigpu": "idl_cli.sim.solvers.admm_multigpu:ADMMMultiGPUSolver",
                 "cvx": "idl_cli.sim.solvers.cvx:CVXSolver",
                 "least_squares": "idl_cli.sim.solvers.least_squares:LeastSquareSolver",
                 "projected_gd": "idl_cli.sim.solvers.projected_gd:ProjectedGDLowRankSolver",

@@ -20,10 +20,10 @@ from idl_cli.reporting import ProgressReporter, Reporter
 from idl_cli.run import RunDirectory, read_metrics
 from idl_cli.sim.diagnosis import RowDiagnosis, diagnose
 from idl_cli.sim.fitting import Fit, Pass, SimCallbacks, Stage, with_penalties
+from idl_cli.sim.judge import HistoryEntry
 from idl_cli.sim.recording import Recording
 from idl_cli.sim.selection import Candidate, select_penalty
 from idl_cli.sim.sim import SIM
-from idl_cli.sim.judge import HistoryEntry
 from idl_cli.sim.solvers.base import BaseSolver
 from idl_cli.sim.statistics import SufficientStatistics
 

@@ -22,6 +22,7 @@ from idl_cli.distributed.group import Group
 from idl_cli.errors import ConvergenceWarning, NonFiniteError, WellPosednessWarning
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.assembly import assemble
+from idl_cli.sim.judge import HistoryEntry, Keeping
 from idl_cli.sim.options import SimOptions
 from idl_cli.sim.problem import RowBudget, RowRegression
 from idl_cli.sim.recording import (
@@ -32,7 +33,6 @@ from idl_cli.sim.recording import (
     Recording,
     record_equilibria,
 )
-from idl_cli.sim.judge import HistoryEntry, Keeping
 from idl_cli.sim.solve import Solution, solve
 from idl_cli.sim.solvers.base import BaseSolver
 from idl_cli.sim.statistics import SufficientStatistics
@@ -138,7 +138,15 @@ def fit(
     layout = recording.recorder.layout
     budget = RowBudget(layout.state_dim, options.kappa)
     ab = _solve_stage(
-        "ab", recording.statistics, PRE_ACTIVATIONS, budget, solver, options, dtype, callbacks, group
+        "ab",
+        recording.statistics,
+        PRE_ACTIVATIONS,
+        budget,
+        solver,
+        options,
+        dtype,
+        callbacks,
+        group,
     )
     equilibria, seconds = None, 0.0
     if options.regenerate_states:

@@ -32,5 +32,6 @@ def sum_over_group(group: Group, tensors: Sequence[Tensor]) -> None:
     buffer = torch.cat([tensor.flatten() for tensor in tensors])
     assert buffer.dtype == torch.float64
     group.all_reduce_sum_([buffer])
-    for tensor, part in zip(tensors, buffer.split([t.numel() for t in tensors]), strict=True):
+    parts = torch.split(buffer, [tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
         tensor.copy_(part.view_as(tensor))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import socket
 from collections.abc import Callable
 from datetime import timedelta
@@ -37,7 +38,7 @@ def run_ranks(size: int, work: Callable[..., Any], *arguments: Any) -> list[Any]
     results = dict(queue.get(timeout=SECONDS) for _ in range(size))
     while not spawned.join():
         pass
-    return [results[rank] for rank in range(size)]
+    return [pickle.loads(results[rank]) for rank in range(size)]
 
 
 def _rank(
@@ -57,7 +58,8 @@ def _rank(
         timeout=timedelta(seconds=SECONDS),
     )
     try:
-        queue.put((rank, work(current(), *arguments)))
+        # By value: tensors in shared memory could be gone before they are looked at.
+        queue.put((rank, pickle.dumps(work(current(), *arguments))))
         dist.barrier()
     finally:
         dist.destroy_process_group()

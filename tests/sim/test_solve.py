@@ -12,8 +12,8 @@ from torch import Tensor
 
 from idl_cli.errors import ArgumentError, ConvergenceWarning, IgnoredOptionWarning, ShapeError
 from idl_cli.sim.certificate import certify
-from idl_cli.sim.problem import RowRegression
 from idl_cli.sim.judge import HistoryEntry
+from idl_cli.sim.problem import RowRegression
 from idl_cli.sim.solve import solve, warn_ignored
 from idl_cli.sim.solvers import ADMMSolver, BaseSolver, ProjectedGDLowRankSolver
 from idl_cli.sim.solvers.base import Monitor, SolverResult

@@ -35,6 +35,22 @@ class ADMM:
 
 
 @dataclass(frozen=True)
+class ADMMMultiGPU:
+    """ADMM on several GPUs, machines or CPU processes: the same answer as admm, rows shared out."""
+
+    name: Literal["admm_multigpu"] = "admm_multigpu"
+    devices: Annotated[int, AT_LEAST_ONE] | tuple[Annotated[int, NON_NEGATIVE], ...] | None = None
+    processes: Annotated[int, AT_LEAST_ONE] | None = None
+    max_iter: Annotated[int, AT_LEAST_ONE] = 10000
+    rho: Annotated[float, POSITIVE] = 0.1
+    relaxation: Annotated[float, Range(1, 2, high_open=True)] = 1.6
+    adapt_every: Annotated[int, NON_NEGATIVE] = 20
+    warm_iterations: Annotated[int, NON_NEGATIVE] = 800
+    check_every: Annotated[int, AT_LEAST_ONE] = 50
+    polish_passes: Annotated[int, NON_NEGATIVE] = 40
+
+
+@dataclass(frozen=True)
 class CVX:
     """Row by row through CVXPY and a general-purpose solver: slow, and independent of ours."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from idl_cli.sim.solvers.active_set import ActiveSetSolver as ActiveSetSolver
     from idl_cli.sim.solvers.admm import ADMMSolver as ADMMSolver
+    from idl_cli.sim.solvers.admm_multigpu import ADMMMultiGPUSolver as ADMMMultiGPUSolver
     from idl_cli.sim.solvers.base import BaseSolver as BaseSolver
     from idl_cli.sim.solvers.cvx import CVXSolver as CVXSolver
     from idl_cli.sim.solvers.least_squares import LeastSquareSolver as LeastSquareSolver
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES: Final = {
+    "ADMMMultiGPUSolver": "idl_cli.sim.solvers.admm_multigpu",
     "ADMMSolver": "idl_cli.sim.solvers.admm",
     "ActiveSetSolver": "idl_cli.sim.solvers.active_set",
     "BaseSolver": "idl_cli.sim.solvers.base",
@@ -25,6 +27,7 @@ _HOMES: Final = {
 }
 
 __all__ = [
+    "ADMMMultiGPUSolver",
     "ADMMSolver",
     "ActiveSetSolver",
     "BaseSolver",

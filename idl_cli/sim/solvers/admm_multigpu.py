@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from idl_cli.errors import ArgumentError
 from idl_cli.sim.problem import RowRegression
 from idl_cli.sim.solvers.admm import ADMMSolver
 from idl_cli.sim.solvers.base import Monitor, SolverResult
@@ -16,8 +18,22 @@ class ADMMMultiGPUSolver(ADMMSolver):
     """The same as ``ADMMSolver``, on the processes of a group.
 
     Rows are independent of each other: they are split over the processes, each of which runs the
-    iterations of ``ADMMSolver`` on its own, and put together at the end.
+    iterations of ``ADMMSolver`` on its own, and are put together after every phase. The answer is
+    that of ``ADMMSolver`` to the tolerance, whatever the number of processes.
+
+    Args:
+        devices: GPUs, how many or which; None for all that are visible. On a machine without,
+            one process a number.
+        processes: processes on the CPU; None to follow ``devices``.
     """
+
+    devices: int | Sequence[int] | None = None
+    processes: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.processes is not None and self.processes < 1:
+            raise ArgumentError(f"ADMMMultiGPUSolver: processes={self.processes} must be >= 1")
 
     def solve(self, problem: RowRegression, monitor: Monitor) -> SolverResult:
         """Solve with all processes of the monitor's group; see :class:`BaseSolver`."""

@@ -1,4 +1,4 @@
-"""One ADMM solve under way, phase by phase: what ``admm`` runs to its end and ranks run in turns."""
+"""An ADMM solve under way, phase by phase: ``admm`` runs it to its end, ranks run it in turns."""
 
 from __future__ import annotations
 

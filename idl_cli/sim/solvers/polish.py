@@ -17,6 +17,7 @@ from idl_cli.sim.solvers.scaling import ScaledProblem
 
 _BLOCK = 16
 """Rows between looks at the monitor."""
+_TIE = 8 * torch.finfo(torch.float64).eps
 
 
 class Answer:
@@ -40,11 +41,19 @@ class Answer:
         """The points as weights (rows, D) float64."""
         return self._scaled.to_weights(self.points)
 
-    def offer(self, points: Tensor, rows: Tensor) -> None:
-        """Take over the rows (indices) whose offered points have a lower objective."""
+    def offer(self, points: Tensor, rows: Tensor, *, ties: bool = False) -> None:
+        """Take over the rows (indices) whose offered points have a lower objective.
+
+        Args:
+            points: (len(rows), D), feasible.
+            rows: indices.
+            ties: take over points too whose objective is the same to rounding. Near the optimum
+                the objective cannot tell a polished point from its start; the gradient can.
+        """
         points = self._feasible(points)
         values = self._objective(points, rows)
-        better = values < self._values[rows]
+        present = self._values[rows]
+        better = values < present + (_TIE * present.abs() if ties else 0.0)
         self.points[rows[better]] = points[better]
         self._values[rows[better]] = values[better]
 
@@ -85,7 +94,7 @@ class Answer:
             for first in range(0, len(rows), _BLOCK):
                 block = range(first, min(first + _BLOCK, len(rows)))
                 polished = rows[block.start : block.stop]
-                self.offer(torch.stack(list(pool.map(work, block))), polished)
+                self.offer(torch.stack(list(pool.map(work, block))), polished, ties=True)
                 if tried is not None:
                     tried(polished)
                 progress = monitor(self.weights, iteration=iteration)

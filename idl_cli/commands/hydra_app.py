@@ -26,6 +26,7 @@ from idl_cli.commands.compose import VERSION_BASE
 from idl_cli.commands.continuation import continuation
 from idl_cli.commands.output import claim
 from idl_cli.commands.preflight import Request, preflight
+from idl_cli.commands.run_dataset import with_dataset_of_run
 from idl_cli.commands.specification import COMMANDS
 from idl_cli.config.options import config_directory
 from idl_cli.errors import ConfigError, IdlError
@@ -40,6 +41,8 @@ def main(name: str, arguments: Sequence[str]) -> int:
     task = job.TASKS[name]
     if _asks_only(flags):
         return _hydra(name, flags, flags.overrides, task)
+    if name == "eval":
+        flags.overrides = with_dataset_of_run(flags.overrides)
     continued = continuation(name, flags.overrides)
     if continued is not None:
         flags.overrides, flags.multirun = list(continued.overrides), True

@@ -138,15 +138,20 @@ def test_a_run_is_evaluated_at_other_shifts_and_ranges(idl_here: IdlHere, tmp_pa
     elsewhere = idl_here(
         "eval",
         "run=run",
-        "dataset=argmax",
-        "dataset.test_samples=100",
         "dataset.test_range=[-5e4,5e4]",
         "dataset.shifts=[]",
         "hydra.run.dir=range",
     )
     assert elsewhere.status == 0, elsewhere.errors
     metrics = json.loads((tmp_path / "range" / "summary.json").read_text())["metrics"]
-    assert metrics["test_accuracy"] == rows[1]["accuracy"]
+    assert metrics["test_accuracy"] == rows[1]["accuracy"]  # on the run's 100 samples
+
+    unknown = idl_here("eval", "run=run", "dataset.test_rnage=[-5,5]")
+    assert unknown.status == 2
+    assert "did you mean dataset.test_range?" in unknown.errors
+    nowhere = idl_here("eval", "run=nowhere", "dataset.test_range=[-5,5]")
+    assert nowhere.status == 2
+    assert "run=nowhere" in nowhere.errors
 
 
 def test_shifts_of_a_data_set_that_has_none_are_refused(idl_here: IdlHere, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -64,6 +64,14 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Facts:
+    """Named values under a heading."""
+
+    title: str
+    pairs: Sequence[Fact]
+
+
+@dataclass(frozen=True)
 class Picture:
     """A figure.
 
@@ -103,6 +111,7 @@ class Page:
         warnings: what was said on the way.
         tables: results.
         pictures: figures.
+        details: further results, less read.
         changed: configuration keys whose value is not the default, the default as their note.
         configuration: all keys.
         environment: versions, device, threads.
@@ -119,10 +128,11 @@ class Page:
     warnings: Sequence[str] = ()
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
+    details: Sequence[Facts] = ()
     changed: Sequence[Fact] = ()
     configuration: Sequence[Fact] = ()
     environment: Sequence[Fact] = ()
-    log: Sequence[str] = field(default=())
+    log: Sequence[str] = ()
 
 
 def render(page: Page) -> str:

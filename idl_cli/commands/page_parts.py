@@ -25,15 +25,17 @@ def configuration_facts(keys: Mapping[str, object]) -> list[Fact]:
 def changed_facts(command: str | None, keys: Mapping[str, object], schema_of: Lookup) -> list[Fact]:
     """The keys whose value is not the default, with the default as the note.
 
-    A component's keys are compared with that component's own defaults; a key that the present
-    schemas do not know is left out.
+    A component's keys are compared with that component's own defaults; the note is empty where a
+    key has no default, or the present schemas do not know it.
     """
     defaults = _defaults(command, keys, schema_of)
-    return [
-        Fact(fact.label, fact.value, _value(defaults[fact.label]))
+    if not defaults:
+        return []
+    noted = [
+        Fact(fact.label, fact.value, _value(defaults[fact.label]) if fact.label in defaults else "")
         for fact in configuration_facts(keys)
-        if fact.label in defaults and fact.value != _value(defaults[fact.label])
     ]
+    return [fact for fact in noted if fact.value != fact.note]
 
 
 def _defaults(
@@ -85,8 +87,14 @@ def duration(seconds: object) -> str:
 def score(name: str, value: object) -> str:
     """A headline figure; shares in percent."""
     if isinstance(value, int | float) and name.endswith(("accuracy", "agreement", "fraction")):
-        return f"{100 * value:.2f} %"
+        return f"{100 * value:.2f}\N{NO-BREAK SPACE}%"
     return text(value)
+
+
+def shown_path(path: Path) -> str:
+    """A directory as its user would name it: from the working directory where it lies below."""
+    whole, here = path.resolve(), Path.cwd().resolve()
+    return (whole.relative_to(here) if whole.is_relative_to(here) else whole).as_posix()
 
 
 def now() -> str:

@@ -10,7 +10,7 @@ from typing import Final
 from idl_cli import __version__
 from idl_cli.analysis.columns import text
 from idl_cli.analysis.comparison import flatten
-from idl_cli.analysis.pages import Cell, Fact, Page, Picture, Table, render
+from idl_cli.analysis.pages import Cell, Fact, Facts, Page, Picture, Table, render
 from idl_cli.commands.entries import remembered_schemas, whole_configuration
 from idl_cli.commands.page_parts import (
     changed_facts,
@@ -20,6 +20,7 @@ from idl_cli.commands.page_parts import (
     environment_facts,
     now,
     score,
+    shown_path,
 )
 from idl_cli.run import RunRecord, read_record
 
@@ -62,18 +63,19 @@ def run_page(path: Path) -> str:
         Page(
             kind=f"idl {record.command}" if record.command else "idl",
             title=title,
-            subtitle=" · ".join(part for part in (path.as_posix(), now(), seconds) if part),
+            subtitle=" · ".join(part for part in (shown_path(path), now(), seconds) if part),
             status=record.status,
             version=__version__,
             headline=list(_headline(record)),
             error=record.error,
             warnings=list(dict.fromkeys(_warnings(log))),
             tables=list(_tables(record)),
+            details=list(_details(record)),
             pictures=pictures(path, _CAPTIONS),
             changed=changed_facts(record.command, keys, schema_of),
             configuration=configuration_facts(keys),
             environment=environment_facts(path),
-            log=log[-_LOG_LINES:],
+            log=_end_of(log),
         )
     )
 
@@ -111,7 +113,7 @@ def _headline(record: RunRecord) -> Iterator[Fact]:
         best = training.get("best_epoch")
         note = f"kept: epoch {best}" if best is not None else ""
         yield Fact("epochs", text(training["epochs"]), note)
-    if record.summary.get("seconds") is not None:
+    if record.summary.get("seconds") is not None and record.status == "completed":
         yield Fact("time", duration(record.summary["seconds"]))
 
 
@@ -161,22 +163,25 @@ def _tables(record: RunRecord) -> Iterator[Table]:
         ]
         numeric = [False, False, *(True for _ in columns[2:])]
         yield Table("The convex problems and their certificates", columns, rows, numeric)
-    known = ("metrics", "sim") if stages else ("metrics",)
+
+
+def _details(record: RunRecord) -> Iterator[Facts]:
+    """The other numbers and words of the summary, section by section."""
     for name, section in record.summary.items():
-        if isinstance(section, Mapping) and name not in known:
-            yield from _section_table(name, section)
+        if not isinstance(section, Mapping) or name == "metrics":
+            continue
+        plain = {
+            key: value
+            for key, value in flatten(section).items()
+            if isinstance(value, str | int | float) and key.partition(".")[0] not in _STAGES
+        }
+        if plain:
+            pairs = [Fact(_words(key), text(value, key)) for key, value in plain.items()]
+            yield Facts(_words(name).capitalize(), pairs)
 
 
-def _section_table(name: str, section: Mapping[str, object]) -> Iterator[Table]:
-    """Any other section of the summary, a row a number or word."""
-    plain = {
-        key: value
-        for key, value in flatten(section).items()
-        if isinstance(value, str | int | float) and value != ""
-    }
-    if plain:
-        rows = [[Cell(key), Cell(text(value))] for key, value in plain.items()]
-        yield Table(name.replace("_", " ").capitalize(), ["", ""], rows, [False, False])
+def _words(key: str) -> str:
+    return key.replace("_", " ").replace(".", ": ")
 
 
 def _section(values: Mapping[str, object], name: str) -> Mapping[str, object]:
@@ -192,6 +197,11 @@ def _log(path: Path) -> list[str]:
         return (path / "run.log").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
+
+
+def _end_of(log: list[str]) -> list[str]:
+    left = len(log) - _LOG_LINES
+    return log if left <= 0 else [f"… {left} lines before these, in run.log", *log[left:]]
 
 
 def _warnings(log: list[str]) -> Iterator[str]:

@@ -49,7 +49,7 @@ class UnsupportedModelError(RequestError):
     """A network cannot be expressed as asked; the message names the module."""
 
 
-class MissingExtraError(IdlError):
+class MissingExtraError(RequestError):
     """An optional dependency is not installed; the message gives the install command."""
 
 

@@ -18,12 +18,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any, Final
 
 from idl_cli.config.describe import did_you_mean
 from idl_cli.config.signature import schema_from_signature
-from idl_cli.errors import ArgumentError, IgnoredOptionWarning
+from idl_cli.errors import ArgumentError, IgnoredOptionWarning, MissingExtraError
 
 _BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
@@ -95,8 +96,12 @@ _BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         ),
         "logger": MappingProxyType(
             {
-                "jsonl": "idl_cli.loggers:JsonlLogger",
-                "tensorboard": "idl_cli.loggers:TensorBoardLogger",
+                "jsonl": "idl_cli.loggers.base:JsonlLogger",
+                "tensorboard": "idl_cli.loggers.tensorboard:TensorBoardLogger",
+                "wandb": "idl_cli.loggers.wandb:WandbLogger",
+                "mlflow": "idl_cli.loggers.mlflow:MLflowLogger",
+                "trackio": "idl_cli.loggers.trackio:TrackioLogger",
+                "several": "idl_cli.loggers.several:SeveralLoggers",
             }
         ),
     }
@@ -223,6 +228,27 @@ def build(group: str, settings: Mapping[str, Any], **runtime: Any) -> Any:
     except TypeError as error:
         raise ArgumentError(f"{group}={name}: {component.target}: {error}") from error
     return target(**arguments, **runtime)
+
+
+def require_installed(settings: Mapping[str, Any]) -> None:
+    """Make sure that the optional libraries that a configuration needs are there; none is imported.
+
+    Args:
+        settings: checked sections, by root key.
+
+    Raises:
+        MissingExtraError: the first that is missing, with the command that installs it.
+    """
+    for group in _BUILT_IN:
+        section = settings.get(group)
+        if isinstance(section, Mapping) and section.get("name") in _BUILT_IN[group]:
+            schema = _built_in_schema(group, section["name"])
+            for extra in getattr(schema, "extras", lambda _: ())(section):
+                if find_spec(extra.module) is None:
+                    raise MissingExtraError(
+                        f"{group}={section['name']} needs {extra.library}: "
+                        f"pip install 'idl-cli[{extra.name}]'"
+                    )
 
 
 def load(component: Component) -> Any:

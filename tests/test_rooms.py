@@ -28,7 +28,7 @@ ARROWS = {
     "config": {"equilibrium"},
     "registry": {"config"},
     "run": {"registry", "data", "models"},
-    "loggers": {"run"},
+    "loggers": {"registry", "run"},
     "commands": {
         "analysis",
         "config",
@@ -58,7 +58,6 @@ LIBRARIES = {
     "omegaconf": {"cli", "commands"},
     "rich": {"console"},
     "matplotlib": {"analysis"},
-    "jinja2": {"analysis"},
     "cvxpy": {"sim", "commands"},
     "sklearn": {"data"},
     "pooch": {"data"},

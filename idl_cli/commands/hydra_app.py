@@ -21,6 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from idl_cli import registry
 from idl_cli.commands import job
 from idl_cli.commands.compose import VERSION_BASE
 from idl_cli.commands.continuation import continuation
@@ -49,6 +50,7 @@ def main(name: str, arguments: Sequence[str]) -> int:
     accepted = preflight(_request(name, flags))
     if flags.cfg is not None:
         return _hydra(name, flags, accepted.overrides, task)
+    registry.require_installed(accepted.settings)
     sweep = flags.multirun or accepted.hydra.mode == RunMode.MULTIRUN
     if sweep:
         from idl_cli.commands.sweep_run import run_sweep

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from idl_cli.commands.resume import plain
 from idl_cli.config.schemas.root import TrainSettings
-from idl_cli.loggers import MetricLogger
+from idl_cli.loggers import RunLogger
 from idl_cli.reporting import TrainingReporter
 from idl_cli.run import RunDirectory
 from idl_cli.training.callbacks import Callbacks, EpochRecord, StepReport
@@ -28,7 +28,7 @@ class Recorder(Callbacks):
         self,
         settings: TrainSettings,
         directory: RunDirectory,
-        logger: MetricLogger,
+        logger: RunLogger,
         reporter: TrainingReporter,
     ) -> None:
         self._settings = plain(asdict(settings))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import asdict
 
 from idl_cli import registry
@@ -14,7 +13,7 @@ from idl_cli.commands.teacher import Teacher, find_teacher, new_teacher, prepare
 from idl_cli.config.schemas.root import SimSettings
 from idl_cli.data.dataset import Dataset
 from idl_cli.errors import ConfigError
-from idl_cli.loggers import MetricLogger
+from idl_cli.loggers import open_logger
 from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory, collect_environment, load_run
 from idl_cli.sim.sim import SIM
@@ -68,13 +67,15 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
     if settings.trainer["dry_run"]:
         return _dry_run(settings, dataset, sim, compute, directory, console)
     teacher = prepare_teacher(settings, dataset, compute, directory, console)
-    logger: MetricLogger = registry.build("logger", settings.logger, run_directory=directory)
-    with closing(logger):
+    resumed_step = None if settings.resume is None else 0
+    with open_logger(asdict(settings), directory, resumed_step=resumed_step) as logger:
         job = SimJob(settings, sim, solver, teacher, compute, logger, console)
         recording = job.record(directory)
         found, candidates = job.fit(recording)
         sim.keep(found, recording, solver)
-        return job.finish(found, recording, candidates, directory)
+        report = job.finish(found, recording, candidates, directory)
+        logger.finish({**report["metrics"], "sim": report["sim"]})
+    return report
 
 
 def _dry_run(

@@ -15,7 +15,7 @@ from idl_cli.config.schemas.root import SimSettings
 from idl_cli.data.dataset import Dataset, Split
 from idl_cli.data.loader import BatchLoader
 from idl_cli.evaluation import evaluate
-from idl_cli.loggers import MetricLogger
+from idl_cli.loggers import RunLogger
 from idl_cli.reporting import ProgressReporter, Reporter
 from idl_cli.run import RunDirectory, read_metrics
 from idl_cli.sim.diagnosis import RowDiagnosis, diagnose
@@ -41,7 +41,7 @@ class SimJob(SimCallbacks):
         solver: BaseSolver,
         teacher: Teacher,
         compute: Compute,
-        logger: MetricLogger,
+        logger: RunLogger,
         console: Reporter,
     ) -> None:
         self._settings = settings
@@ -166,7 +166,7 @@ class SimJob(SimCallbacks):
         recording: Recording,
         candidates: tuple[Candidate, ...],
         directory: RunDirectory,
-    ) -> dict[str, object]:
+    ) -> dict[str, Any]:
         """Measure the model, save it, draw it, and say how it went."""
         dataset, console = self._teacher.dataset, self._console
         test = self._sim.evaluate(self._in_order(dataset.test), task=dataset.task)

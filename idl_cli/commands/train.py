@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,7 +20,7 @@ from idl_cli.commands.sequences import SequenceReport, report_sequences
 from idl_cli.config.schemas.root import TrainSettings
 from idl_cli.data.dataset import Dataset
 from idl_cli.distributed.group import Group, current
-from idl_cli.loggers import MetricLogger, NoLogger
+from idl_cli.loggers import RunLogger, open_logger
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.parameter_count import parameter_count
 from idl_cli.reporting import Reporter
@@ -82,35 +81,27 @@ def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> 
     console.facts("run", _plan(settings, dataset, model, trainer))
     if settings.trainer["dry_run"]:
         return _dry_run(dataset, trainer, console)
-    logger: MetricLogger = NoLogger()
-    if group.is_main:
-        logger = registry.build("logger", settings.logger, run_directory=directory)
-    with closing(logger):
-        result = _fit(trainer, resumption, settings, directory, logger, console)
+    resumed_step = _resume(trainer, resumption, settings, directory, console)
+    with open_logger(
+        asdict(settings), directory if group.is_main else None, resumed_step=resumed_step
+    ) as logger:
+        result = _fit(trainer, settings, directory, logger, console)
         figures = _evaluate_kept_model(trainer, loaders, result, directory)
         logger.log(_test_row(figures["test"], trainer, result))
-    if not group.is_main:
-        return {"metrics": {}}
-    directory.save_model(
-        model,
-        name=str(settings.model["name"]),
-        arguments=model_arguments(model, settings.model, dataset),
-        preprocessing=dataset.preprocessing,
-        task=dataset.task,
-    )
-    rows = read_metrics(directory.path)
-    directory.save_figure("learning_curves.png", learning_curves(rows, result.best_epoch))
-    if any("iterations_mean" in row for row in rows):
-        directory.save_figure("iterations.png", _iteration_curves(rows, model))
-    extra = report_sequences(
-        model,
-        dataset,
-        batch_size=int(settings.trainer["batch_size"]),
-        compute=compute,
-        directory=directory,
-        console=console,
-    )
-    return _report(figures, result, group.size, model, extra, directory, console)
+        if not group.is_main:
+            return {"metrics": {}}
+        _save(model, settings, dataset, result, directory)
+        extra = report_sequences(
+            model,
+            dataset,
+            batch_size=int(settings.trainer["batch_size"]),
+            compute=compute,
+            directory=directory,
+            console=console,
+        )
+        report = _report(figures, result, group.size, model, extra, directory, console)
+        logger.finish(report["metrics"])
+    return report
 
 
 def _dataset(settings: TrainSettings, group: Group) -> Dataset:
@@ -126,17 +117,28 @@ def _dataset(settings: TrainSettings, group: Group) -> Dataset:
 # -- training --------------------------------------------------------------------------------------
 
 
-def _fit(
+def _resume(
     trainer: Trainer,
     resumption: Resumption | None,
     settings: TrainSettings,
     directory: RunDirectory,
-    logger: MetricLogger,
+    console: Reporter,
+) -> int | None:
+    """Bring the trainer to the checkpoint; return its step, None where the run starts anew."""
+    if resumption is None:
+        return None if settings.resume is None else 0
+    resumption.restore(trainer, directory)
+    console.message(f"resumed {resumption.path} at step {trainer.progress.step}")
+    return trainer.progress.step
+
+
+def _fit(
+    trainer: Trainer,
+    settings: TrainSettings,
+    directory: RunDirectory,
+    logger: RunLogger,
     console: Reporter,
 ) -> TrainingResult:
-    if resumption is not None:
-        resumption.restore(trainer, directory)
-        console.message(f"resumed {resumption.path} at step {trainer.progress.step}")
     reporting = console.training(
         epochs=trainer.settings.epochs,
         steps_per_epoch=trainer.steps_per_epoch,
@@ -168,6 +170,27 @@ def _evaluate_kept_model(
     }
 
 
+def _save(
+    model: nn.Module,
+    settings: TrainSettings,
+    dataset: Dataset,
+    result: TrainingResult,
+    directory: RunDirectory,
+) -> None:
+    """Write the model and the figures of its training."""
+    directory.save_model(
+        model,
+        name=str(settings.model["name"]),
+        arguments=model_arguments(model, settings.model, dataset),
+        preprocessing=dataset.preprocessing,
+        task=dataset.task,
+    )
+    rows = read_metrics(directory.path)
+    directory.save_figure("learning_curves.png", learning_curves(rows, result.best_epoch))
+    if any("iterations_mean" in row for row in rows):
+        directory.save_figure("iterations.png", _iteration_curves(rows, model))
+
+
 def _test_row(
     figures: Mapping[str, float], trainer: Trainer, result: TrainingResult
 ) -> dict[str, object]:
@@ -182,7 +205,7 @@ def _report(
     extra: SequenceReport,
     directory: RunDirectory,
     console: Reporter,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     epoch = result.best_epoch or result.epochs
     show_figures(f"epoch {epoch}", {**figures, **extra.beside}, console)
     console.message(f"run: {directory.path}")

@@ -75,6 +75,21 @@ class Section:
     group: str
 
 
+@dataclass(frozen=True)
+class Extra:
+    """An optional library; a schema names those that its option needs in a method ``extras``.
+
+    Args:
+        name: of the extra in ``pip install 'idl-cli[NAME]'``.
+        module: what is imported, by which it is found.
+        library: what people call it.
+    """
+
+    name: str
+    module: str
+    library: str
+
+
 POSITIVE = Range(0, low_open=True)
 NON_NEGATIVE = Range(0)
 AT_LEAST_ONE = Range(1)

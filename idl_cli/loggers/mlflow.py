@@ -1,0 +1,131 @@
+"""MLflow: a run in a tracking store, by default a local SQLite file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from idl_cli.errors import MissingExtraError
+from idl_cli.loggers.base import MetricLogger, RunFacts, numbers_in, step_of
+from idl_cli.loggers.memory import forget_unless_resumed, remember
+from idl_cli.run import RunDirectory
+from idl_cli.run.records import Status
+
+_PARAMETERS_A_CALL: Final = 100  # what MLflow takes at once
+_LONGEST_VALUE: Final = 500  # characters of a parameter that every version of MLflow takes
+_ENDED: Final[Mapping[Status, str]] = {
+    "completed": "FINISHED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+}
+
+
+class MLflowLogger(MetricLogger):
+    """An MLflow run: metrics, parameters, figures as artifacts.
+
+    It goes through a client of its own, so that jobs in one process cannot mistake each other's run
+    for theirs.
+
+    Args:
+        run_directory: of the run.
+        experiment: the experiment it belongs to; made where there is none.
+        tracking_uri: where runs are kept, such as ``sqlite:///DIR/mlflow.db`` or a server's
+            address. None takes ``MLFLOW_TRACKING_URI``, else ``mlflow.db`` in the working
+            directory, so that the runs made from there are seen together.
+
+    Raises:
+        MissingExtraError: MLflow is not installed.
+    """
+
+    def __init__(
+        self,
+        *,
+        run_directory: RunDirectory,
+        experiment: str = "idl",
+        tracking_uri: str | None = None,
+    ) -> None:
+        # MLflow reports its own use over the network unless it is told not to before it is loaded.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        try:
+            self._library: Any = import_module("mlflow.tracking")
+            self._entities: Any = import_module("mlflow.entities")
+        except ImportError as error:
+            raise MissingExtraError(
+                "logger=mlflow needs MLflow: pip install 'idl-cli[mlflow]'"
+            ) from error
+        for noisy in ("mlflow", "alembic"):  # they announce every table of a new store
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        self._directory = run_directory
+        self._experiment = experiment
+        self._uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        self._uri = self._uri or f"sqlite:///{Path('mlflow.db').resolve()}"
+        self._client: Any = None
+        self._run = ""
+
+    def start(self, facts: RunFacts) -> None:
+        """Open the run, the same one as before where one is resumed from the same store."""
+        self._client = self._library.MlflowClient(tracking_uri=self._uri)
+        known = forget_unless_resumed(self._directory, "mlflow", facts)
+        if known.get("tracking_uri") == self._uri:
+            self._run = str(known["run_id"])
+            self._client.update_run(self._run, status="RUNNING")
+        else:
+            tags = {"command": facts.command, "directory": str(self._directory.path.resolve())}
+            made = self._client.create_run(self._experiment_id(), run_name=facts.name, tags=tags)
+            self._run = made.info.run_id
+            remember(self._directory, "mlflow", {"run_id": self._run, "tracking_uri": self._uri})
+        self._log_parameters(facts.hyperparameters)
+
+    def _experiment_id(self) -> str:
+        found = self._client.get_experiment_by_name(self._experiment)
+        if found is None:
+            return str(self._client.create_experiment(self._experiment))
+        return str(found.experiment_id)
+
+    def _log_parameters(self, values: Mapping[str, object]) -> None:
+        # A parameter cannot be changed: what a resumed run does otherwise is not recorded here.
+        kept = self._client.get_run(self._run).data.params
+        new = (
+            self._entities.Param(_named(key), str(value)[:_LONGEST_VALUE])
+            for key, value in values.items()
+            if _named(key) not in kept
+        )
+        while batch := list(islice(new, _PARAMETERS_A_CALL)):
+            self._client.log_batch(self._run, params=batch)
+
+    def log(self, row: Mapping[str, object]) -> None:
+        """Log a row's numbers as ``split/name`` at its step."""
+        self._log_metrics(numbers_in(row), step_of(row))
+
+    def _log_metrics(self, values: Mapping[str, float], step: int) -> None:
+        now = int(time.time() * 1000)
+        metrics = list(self._metrics(values, now, step))
+        if metrics:
+            self._client.log_batch(self._run, metrics=metrics)
+
+    def _metrics(self, values: Mapping[str, float], now: int, step: int) -> Iterator[Any]:
+        for name, value in values.items():
+            yield self._entities.Metric(_named(name), value, now, step)
+
+    def finish(self, metrics: Mapping[str, float], figures: Sequence[Path]) -> None:
+        """Log the final figures, and the PNG files as artifacts."""
+        self._log_metrics(metrics, 0)
+        for path in figures:
+            self._client.log_artifact(self._run, str(path), "figures")
+
+    def close(self, status: Status) -> None:
+        """End the run with the status it had."""
+        if self._run:
+            self._client.set_terminated(self._run, _ENDED[status])
+
+
+def _named(name: str) -> str:
+    """The name with what MLflow does not take in one replaced."""
+    return re.sub(r"[^\w\-./ ]", "_", name)

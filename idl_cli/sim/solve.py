@@ -22,6 +22,7 @@ from idl_cli.sim.solvers.base import (
     L2,
     BaseSolver,
     LowRankFactors,
+    Start,
 )
 
 Status = Literal["optimal", "at_precision", "inexact", "stationary", "unconstrained", "failed"]
@@ -45,6 +46,7 @@ class Solution:
         notes: what the solver wants the user to know.
         part_seconds: wall-clock time of parts of the solve, from a solver that tells.
         factors: the budgeted part as L Rᵀ in float64, from a solver that restricts its rank.
+        start: where the same solver may begin on a problem that differs in its penalty.
     """
 
     weights: Tensor
@@ -59,6 +61,7 @@ class Solution:
     notes: tuple[str, ...]
     part_seconds: Mapping[str, float]
     factors: LowRankFactors | None = None
+    start: Start | None = None
 
 
 def warn_ignored(solver: BaseSolver, *, l1: float, l2: float, budget: bool) -> tuple[str, ...]:
@@ -103,6 +106,7 @@ def solve(
     warn: bool = True,
     group: Group | None = None,
     keeping: Keeping | None = None,
+    start: Start | None = None,
 ) -> Solution:
     """Solve a row problem and certify the answer.
 
@@ -119,14 +123,22 @@ def solve(
         group: the processes that solve this problem together, all of which call this function
             with the same problem; None for this one alone.
         keeping: how the solve is kept, and what to continue from; None for neither.
+        start: ``Solution.start`` of a similar problem, where the solver may begin. The answer is
+            certified all the same.
 
     Raises:
         ArgumentError: tol or max_time out of range.
+        ShapeError: the start has another shape than the problem.
     """
     if not (0 < tol < 1):
         raise ArgumentError(f"tol={tol} must lie in (0, 1): it is a relative duality gap")
     if max_time is not None and not max_time > 0:
         raise ArgumentError(f"max_time={max_time} must be positive seconds, or None")
+    if start is not None and start.weights.shape != problem.cross.shape:
+        raise ShapeError(
+            f"start.weights has shape {tuple(start.weights.shape)}, the problem "
+            f"{tuple(problem.cross.shape)} (rows, features): begin from its own answers only"
+        )
     with warnings.catch_warnings():
         if not warn:
             warnings.simplefilter("ignore", IgnoredOptionWarning)
@@ -142,7 +154,10 @@ def solve(
         keeping=keeping,
     )
     with torch.no_grad():
-        result = solver.solve(problem, judge)
+        if start is None:
+            result = solver.solve(problem, judge)
+        else:
+            result = solver.solve_from(problem, judge, start)
     seconds = judge.elapsed()
     if result.weights.shape != problem.cross.shape:
         raise ShapeError(
@@ -175,6 +190,7 @@ def solve(
         notes=notes,
         part_seconds=dict(result.seconds),
         factors=result.factors,
+        start=Start(weights, result.memory),
     )
 
 

@@ -9,7 +9,7 @@ import torch
 
 from idl_cli.errors import ArgumentError
 from idl_cli.sim.problem import RowRegression
-from idl_cli.sim.solvers.base import BUDGET, L1, L2, BaseSolver, Monitor, SolverResult
+from idl_cli.sim.solvers.base import BUDGET, L1, L2, BaseSolver, Monitor, SolverResult, Start
 from idl_cli.sim.solvers.polish import Answer
 from idl_cli.sim.solvers.scaling import ScaledProblem
 from idl_cli.sim.solvers.splitting import Splitting, SplittingState
@@ -57,6 +57,26 @@ class ActiveSetSolver(BaseSolver):
         splitting = Splitting(problem, scaled, _RELAXATION)
         state = SplittingState.zeros(scaled.cross.float(), _RHO)
         state = splitting.run(state, self.warm_iterations, _ADAPT_EVERY).to(torch.float64)
+        return self._finish(problem, monitor, splitting, state, settle_first=False)
+
+    def solve_from(self, problem: RowRegression, monitor: Monitor, start: Start) -> SolverResult:
+        """As ``solve``, with the support of the start instead of one found by splitting."""
+        scaled = ScaledProblem.of(problem, start.memory)
+        splitting = Splitting(problem, scaled, _RELAXATION)
+        state = SplittingState.at(scaled.from_weights(start.weights), scaled, _RHO)
+        return self._finish(problem, monitor, splitting, state, settle_first=True)
+
+    def _finish(
+        self,
+        problem: RowRegression,
+        monitor: Monitor,
+        splitting: Splitting,
+        state: SplittingState,
+        *,
+        settle_first: bool,
+    ) -> SolverResult:
+        """Polish all rows, and go on splitting for those that it does not finish."""
+        scaled = splitting.scaled
         rows = torch.arange(problem.rows, device=scaled.cross.device)
         answer = Answer(problem, scaled, state.sparse)
         progress = monitor(answer.weights, iteration=0)
@@ -77,5 +97,7 @@ class ActiveSetSolver(BaseSolver):
                 monitor,
                 iteration=int(answer.passes.sum()),
                 max_passes=self.max_iter,
+                settle_first=settle_first and attempt == 0,
             )
-        return SolverResult(weights=answer.weights, iterations=int(answer.passes.sum()))
+        passes = int(answer.passes.sum())
+        return SolverResult(weights=answer.weights, iterations=passes, memory=scaled)

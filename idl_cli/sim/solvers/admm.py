@@ -8,7 +8,8 @@ from typing import ClassVar
 from idl_cli.errors import ArgumentError
 from idl_cli.sim.problem import RowRegression
 from idl_cli.sim.solvers.admm_run import ADMMRun, Iterate
-from idl_cli.sim.solvers.base import BUDGET, L1, L2, BaseSolver, Monitor, SolverResult
+from idl_cli.sim.solvers.base import BUDGET, L1, L2, BaseSolver, Monitor, SolverResult, Start
+from idl_cli.sim.solvers.scaling import ScaledProblem
 from idl_cli.sim.solvers.stopwatch import Stopwatch
 
 
@@ -57,10 +58,30 @@ class ADMMSolver(BaseSolver):
 
     def solve(self, problem: RowRegression, monitor: Monitor) -> SolverResult:
         """Iterate until the monitor says stop; see :class:`BaseSolver`."""
+        return self._run(problem, monitor, ScaledProblem.of(problem), None)
+
+    def solve_from(self, problem: RowRegression, monitor: Monitor, start: Start) -> SolverResult:
+        """As ``solve``, from the start's weights and multipliers; polished at once."""
+        scaled = ScaledProblem.of(problem, start.memory)
+        return self._run(problem, monitor, scaled, Iterate.after(start.weights, self))
+
+    def _run(
+        self,
+        problem: RowRegression,
+        monitor: Monitor,
+        scaled: ScaledProblem,
+        start: Iterate | None,
+    ) -> SolverResult:
         watch = Stopwatch(problem.cross.device)
-        start = Iterate.from_tensors(monitor.kept, problem.cross)
-        run = ADMMRun(problem, self, watch, start=start)
+        kept = Iterate.from_tensors(monitor.kept, problem.cross)
+        start = start if kept is None else kept
+        run = ADMMRun(problem, self, watch, scaled=scaled, start=start)
         progress = run.advance(monitor) if start is None else run.look(monitor)
         while not (progress.should_stop or run.exhausted):
             progress = run.advance(monitor)
-        return SolverResult(weights=run.weights, iterations=run.iteration, seconds=watch.seconds)
+        return SolverResult(
+            weights=run.weights,
+            iterations=run.iteration,
+            seconds=watch.seconds,
+            memory=scaled,
+        )

@@ -12,7 +12,7 @@ from torch import Tensor
 from idl_cli.sim.problem import RowRegression
 from idl_cli.sim.solvers.base import Monitor, Progress
 from idl_cli.sim.solvers.polish import Answer
-from idl_cli.sim.solvers.ridge import EigenInverse, RidgeInverse
+from idl_cli.sim.solvers.ridge import RidgeInverse
 from idl_cli.sim.solvers.scaling import ScaledProblem
 from idl_cli.sim.solvers.splitting import Splitting, SplittingState
 from idl_cli.sim.solvers.stopwatch import Stopwatch
@@ -46,6 +46,13 @@ class Iterate:
         """The start: all zero."""
         weights = torch.zeros_like(problem.cross)
         return cls(weights, torch.zeros(problem.rows, dtype=torch.bool), 0, -1, rho)
+
+    @classmethod
+    def after(cls, weights: Tensor, options: ADMMSolver) -> Iterate:
+        """The start at the answer (rows, D) for another penalty: its support is polished first."""
+        untried = torch.zeros(len(weights), dtype=torch.bool)
+        next_polish = 0 if options.polish_passes else options.max_iter + 1
+        return cls(weights, untried, 0, next_polish, options.rho)
 
     def select(self, rows: Tensor) -> Iterate:
         """Of some rows (indices) only."""
@@ -204,6 +211,7 @@ class ADMMRun:
             iteration=self.iteration,
             max_passes=self._options.polish_passes,
             tried=tried,
+            settle_first=self.iteration == 0,
         )
         self._drop(progress.solved)
         if not bool(self._untried.any()):
@@ -220,7 +228,7 @@ class ADMMRun:
         if self._splitting is None:
             with self._watch.time("factorisation"):
                 if self.inverse is None:
-                    self.inverse = EigenInverse(self._scaled.gram)
+                    self.inverse = self._scaled.inverse
             self._splitting = Splitting(
                 self._problem, self._scaled, self._options.relaxation, inverse=self.inverse
             )

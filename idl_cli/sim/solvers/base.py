@@ -98,6 +98,8 @@ class SolverResult:
         stationary: None when the solver minimised the convex problem, which the certificate judges.
             When it restricted the weights to a set that is not convex: whether it reached a
             stationary point there, which is the most that can be claimed.
+        memory: what would spare the same solver work on a problem that differs in its penalty
+            alone, such as a factorisation; nobody else looks at it.
     """
 
     weights: Tensor
@@ -106,11 +108,26 @@ class SolverResult:
     factors: LowRankFactors | None = None
     stationary: bool | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+    memory: object = None
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where a solver may begin: its answer to a similar problem, at another penalty say.
+
+    Attributes:
+        weights: (rows, D) float64, feasible for the new problem too.
+        memory: ``SolverResult.memory`` of that answer. It may be of another problem: what does not
+            fit is made anew.
+    """
+
+    weights: Tensor
+    memory: object = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaseSolver(ABC):
-    """Base of all solvers: an immutable set of options with one method, :meth:`solve`.
+    """Base of all solvers: an immutable set of options with one method to write, :meth:`solve`.
 
     A solver knows the problem and the monitor it is handed, nothing else: not where the data came
     from, which SIM stage it serves, or how it is judged. A custom solver is a subclass registered
@@ -138,3 +155,17 @@ class BaseSolver(ABC):
             problem: what to solve.
             monitor: call it now and then with the current weights; stop when it says so.
         """
+
+    def solve_from(self, problem: RowRegression, monitor: Monitor, start: Start) -> SolverResult:
+        """Minimise, beginning where a similar problem ended; a solver need not know how.
+
+        Whoever solves for many penalties calls this. Without a method of its own a solver begins
+        from nothing each time, which costs time and changes no answer.
+
+        Args:
+            problem: what to solve.
+            monitor: as for :meth:`solve`.
+            start: weights of the same shape, and what the solver kept.
+        """
+        del start
+        return self.solve(problem, monitor)

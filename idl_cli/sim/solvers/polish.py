@@ -16,7 +16,8 @@ from idl_cli.sim.solvers.row_descent import polish_row
 from idl_cli.sim.solvers.scaling import ScaledProblem
 
 _BLOCK = 16
-"""Rows between looks at the monitor."""
+_BLOCK_SETTLED = 64
+"""Rows between looks at the monitor: a look costs as much as several rows that are nearly done."""
 _TIE = 8 * torch.finfo(torch.float64).eps
 
 
@@ -66,6 +67,7 @@ class Answer:
         iteration: int,
         max_passes: int,
         tried: Callable[[Tensor], None] | None = None,
+        settle_first: bool = False,
     ) -> Progress:
         """Polish some rows in blocks, each row in one thread, and report after every block.
 
@@ -79,20 +81,27 @@ class Answer:
             iteration: the solver's own count, for the history.
             max_passes: factorisations a row at most.
             tried: told the rows (indices) of every block that has been polished.
+            settle_first: see ``polish_row``.
         """
         start = start.to(self.points)
 
         def work(index: int) -> Tensor:
             row = int(rows[index])
             point, passes = polish_row(
-                self._problem, self._scaled, row, start[index], max_passes=max_passes
+                self._problem,
+                self._scaled,
+                row,
+                start[index],
+                max_passes=max_passes,
+                settle_first=settle_first,
             )
             self.passes[row] += passes
             return point
 
         with _single_threaded() as threads, ThreadPoolExecutor(threads) as pool:
-            for first in range(0, len(rows), _BLOCK):
-                block = range(first, min(first + _BLOCK, len(rows)))
+            size = _BLOCK_SETTLED if settle_first else _BLOCK
+            for first in range(0, len(rows), size):
+                block = range(first, min(first + size, len(rows)))
                 polished = rows[block.start : block.stop]
                 self.offer(torch.stack(list(pool.map(work, block))), polished, ties=True)
                 if tried is not None:

@@ -43,7 +43,13 @@ Outcome = Literal["complete", "partial", "stalled"]
 
 
 def polish_row(
-    problem: RowRegression, scaled: ScaledProblem, row: int, start: Tensor, *, max_passes: int
+    problem: RowRegression,
+    scaled: ScaledProblem,
+    row: int,
+    start: Tensor,
+    *,
+    max_passes: int,
+    settle_first: bool = False,
 ) -> tuple[Tensor, int]:
     """Solve a row; the objective of the answer is not above the start's.
 
@@ -53,26 +59,30 @@ def polish_row(
         row: its index.
         start: (D,) float64, scaled coordinates; projected on the budget first.
         max_passes: supports tried at most.
+        settle_first: solve on the start's own support before any feature may enter. After a change
+            of λ most features that violate optimality at the start no longer do so then.
 
     Returns:
         The point (D,) in scaled coordinates, and the passes used. It is optimal to round-off
         unless the passes were used up or no further descent was found.
     """
-    return _RowDescent(problem, scaled, row, start).run(max_passes)
+    return _RowDescent(problem, scaled, row, start).run(max_passes, settle_first=settle_first)
 
 
 @dataclass(frozen=True, eq=False)
 class _Support:
-    """A row's data on a support J: indices (n,), cost, h, and how many of J have the budget."""
+    """A row on a support J: indices (n,), cost, h, G_JJ, and how many of J have the budget."""
 
     indices: Tensor
     cost: Tensor
     cross: Tensor
+    gram: Tensor
     inside: int
 
     def select(self, kept: Tensor) -> _Support:
         inside = int((kept < self.inside).sum())
-        return _Support(self.indices[kept], self.cost[kept], self.cross[kept], inside)
+        block = self.gram.index_select(0, kept).index_select(1, kept)
+        return _Support(self.indices[kept], self.cost[kept], self.cross[kept], block, inside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +109,13 @@ class _RowDescent:
         self.point = self._feasible(start.clone(), self.cost[: self.count])
         self.multiplier: float | None = None
         self.admitted = len(self.cross)
+        present = self.point.nonzero().squeeze(1)
+        self._columns = present, self.gram.index_select(0, present)
 
-    def run(self, max_passes: int) -> tuple[Tensor, int]:
+    def run(self, max_passes: int, *, settle_first: bool) -> tuple[Tensor, int]:
         refinements = 0
         for passes in range(max_passes):
-            correlation = torch.addmv(self.cross, self.gram, self.point, alpha=-1.0)
+            correlation = self._correlation()
             signs = self.point.sign()
             limit = self._limit(correlation, signs)
             # |G||v| <= Σ|v| with a unit diagonal: the rounding error of a correlation.
@@ -112,7 +124,9 @@ class _RowDescent:
             present = signs != 0
             violation = (correlation.abs() - limit).masked_fill(present, -torch.inf)
             entering = violation > slack
-            if not bool(entering.any()):
+            if settle_first and passes == 0 and bool(present.any()):
+                entering = torch.zeros_like(entering)
+            elif not bool(entering.any()):
                 stationary = ((correlation - signs * limit).abs() <= slack)[present].all()
                 # A repeated complete step only refines round-off: twice is enough.
                 if bool(stationary) or refinements == 2:
@@ -124,8 +138,13 @@ class _RowDescent:
             indices = signs.nonzero().squeeze(1)
             if len(indices) == 0:
                 return self.point, passes
+            self._columns = indices, self.gram.index_select(0, indices)
             support = _Support(
-                indices, self.cost[indices], self.cross[indices], int((indices < self.count).sum())
+                indices,
+                self.cost[indices],
+                self.cross[indices],
+                self._columns[1].index_select(1, indices),
+                int((indices < self.count).sum()),
             )
             outcome = self._descend(support, signs[indices], correlation[indices])
             if outcome == "stalled":
@@ -133,6 +152,11 @@ class _RowDescent:
             refined = outcome == "complete" and not bool(entering.any())
             refinements = refinements + 1 if refined else 0
         return self.point, max_passes
+
+    def _correlation(self) -> Tensor:
+        """The vector h − G v (D,), from columns of G on the last support: v is zero elsewhere."""
+        indices, columns = self._columns
+        return torch.addmv(self.cross, columns.T, self.point[indices], alpha=-1.0)
 
     def _limit(self, correlation: Tensor, signs: Tensor) -> Tensor:
         """What |g_j| may reach (D,): (λ + μ) cost_j inside the budget, λ cost_j outside."""
@@ -152,7 +176,7 @@ class _RowDescent:
 
     def _descend(self, support: _Support, signs: Tensor, correlation: Tensor) -> Outcome:
         """Move towards the optimum on a support, one factorisation for all sign changes."""
-        factor = SupportFactor(self.gram, support.indices, _RIDGE)
+        factor = SupportFactor(support.gram, _RIDGE)
         point = self.point[support.indices]
         for attempt in range(_SIGN_CHANGES):
             target, multiplier = self._target(factor, support, signs, point)
@@ -224,7 +248,7 @@ class _RowDescent:
         kept = (~wrong).nonzero().squeeze(1)
         while len(kept):
             part = support.select(kept)
-            factor = SupportFactor(self.gram, part.indices, _RIDGE)
+            factor = SupportFactor(part.gram, _RIDGE)
             target, multiplier = self._target(factor, part, signs[kept], point[kept])
             right = target * signs[kept] >= 0
             if bool(right.all()):
@@ -248,7 +272,7 @@ class _RowDescent:
         slope = float(self.l1 * (support.cost @ rate) - correlation @ direction)
         if not slope < 0:
             return best
-        curvature = float(direction @ self._pull(support, direction))
+        curvature = float(direction @ (support.gram @ direction))
         kink = self.l1 * support.cost
         kink[: support.inside] += multiplier * support.cost[: support.inside]
         minimum = line_minimum(point, direction, slope, curvature, kink)
@@ -267,14 +291,10 @@ class _RowDescent:
     ) -> _Move:
         feasible = self._feasible(candidate, support.cost[: support.inside])
         step = feasible - point
-        pull = self._pull(support, step)
+        pull = support.gram @ step
         shrinkage = support.cost @ (feasible.abs() - point.abs())
         change = float((0.5 * pull - correlation) @ step + self.l1 * shrinkage)
         return _Move(feasible, pull, change)
-
-    def _pull(self, support: _Support, step: Tensor) -> Tensor:
-        full = torch.zeros_like(self.cross).index_copy_(0, support.indices, step)
-        return (self.gram @ full)[support.indices]
 
     def _feasible(self, values: Tensor, cost: Tensor) -> Tensor:
         """Project the leading entries, as many as ``cost`` has, on the ball, in place."""

@@ -9,11 +9,13 @@ is only a matter of units.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from idl_cli.sim.problem import RowRegression
+from idl_cli.sim.solvers.ridge import EigenInverse
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,24 +26,39 @@ class ScaledProblem:
         gram: (D, D) float64, ones on the diagonal (zeros for features that are zero throughout).
         cross: (rows, D) float64.
         cost: (D,) float64, 1/d: the penalty is l1·Σ cost_j |v_j|, the budget likewise.
+        source: the problem in its own coordinates.
     """
 
     gram: Tensor
     cross: Tensor
     cost: Tensor
+    source: RowRegression
 
     @classmethod
-    def of(cls, problem: RowRegression) -> ScaledProblem:
-        """Scale a problem; its l2 term is folded into the gram matrix."""
+    def of(cls, problem: RowRegression, known: object = None) -> ScaledProblem:
+        """Scale a problem; its l2 term is folded into the gram matrix.
+
+        Args:
+            problem: what to scale.
+            known: what may be returned instead of a new one: a ``ScaledProblem`` made from the same
+                statistics (the same tensors) at another penalty. Anything else is ignored.
+        """
+        if isinstance(known, ScaledProblem) and known._serves(problem):
+            return known
         hessian = problem.hessian
         deviation = hessian.diagonal().clamp(min=0).sqrt()
         # A feature that is zero throughout has h_j = 0: any unit serves, its weight stays zero.
         cost = torch.where(deviation > 0, 1.0 / deviation, torch.ones_like(deviation))
-        return cls(hessian * cost[:, None] * cost, problem.cross * cost, cost)
+        return cls(hessian * cost[:, None] * cost, problem.cross * cost, cost, problem)
+
+    @cached_property
+    def inverse(self) -> EigenInverse:
+        """(G + ρI)⁻¹ for any ρ, from one eigendecomposition, made when first asked for."""
+        return EigenInverse(self.gram)
 
     def select(self, rows: Tensor) -> ScaledProblem:
         """The problem of some rows only (index or mask)."""
-        return ScaledProblem(self.gram, self.cross[rows], self.cost)
+        return ScaledProblem(self.gram, self.cross[rows], self.cost, self.source.select(rows))
 
     def to_weights(self, scaled: Tensor) -> Tensor:
         """W = v / d, in float64 (rows, D)."""
@@ -50,3 +67,7 @@ class ScaledProblem:
     def from_weights(self, weights: Tensor) -> Tensor:
         """V = d·w (rows, D)."""
         return weights.to(self.cost) / self.cost
+
+    def _serves(self, problem: RowRegression) -> bool:
+        mine = self.source
+        return problem.gram is mine.gram and problem.cross is mine.cross and problem.l2 == mine.l2

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from idl_cli.sim.problem import RowRegression
 from idl_cli.sim.prox import prox_rows
-from idl_cli.sim.solvers.ridge import EigenInverse, RidgeInverse
+from idl_cli.sim.solvers.ridge import RidgeInverse
 from idl_cli.sim.solvers.scaling import ScaledProblem
 
 _BALANCE = 1.5
@@ -107,8 +107,8 @@ class Splitting:
         problem: gives penalty and budget.
         scaled: the same problem in unit-diagonal coordinates.
         relaxation: over-relaxation in [1, 2).
-        inverse: of the scaled gram matrix; None makes one. It may serve several splittings of rows
-            of one problem, one after another.
+        inverse: of the scaled gram matrix; None takes ``scaled.inverse``. It may serve several
+            splittings of rows of one problem, one after another.
         total: sums squared norms over all rows that share ρ, where others than these rows do;
             None for no others.
     """
@@ -123,9 +123,9 @@ class Splitting:
         total: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self._problem = problem
-        self._scaled = scaled
+        self.scaled = scaled
         self._relaxation = relaxation
-        self._inverse = EigenInverse(scaled.gram) if inverse is None else inverse
+        self._inverse = inverse
         self._total = total
         self._cross = scaled.cross
         self._key: tuple[float, torch.dtype] | None = None
@@ -134,7 +134,7 @@ class Splitting:
 
     def restrict(self, rows: Tensor) -> None:
         """Go on with some of all the problem's rows; states must be selected likewise."""
-        self._cross = self._scaled.cross[rows]
+        self._cross = self.scaled.cross[rows]
         self._key = None
 
     def run(self, state: SplittingState, iterations: int, adapt_every: int) -> SplittingState:
@@ -153,6 +153,7 @@ class Splitting:
 
     def _step(self, state: SplittingState) -> SplittingState:
         self._prepare(state.rho, state.sparse.dtype)
+        assert self._inverse is not None
         dense = self._inverse.step(self._constant, state.sparse - state.dual)
         moved = torch.lerp(state.sparse, dense, self._relaxation) + state.dual
         threshold = self._problem.l1 / state.rho
@@ -162,7 +163,8 @@ class Splitting:
     def _prepare(self, rho: float, dtype: torch.dtype) -> None:
         if self._key == (rho, dtype):
             return
+        self._inverse = self._inverse or self.scaled.inverse
         self._inverse.prepare(rho, dtype)
         self._constant = self._inverse.multiply(self._cross).to(dtype)
-        self._cost = self._scaled.cost.to(dtype)
+        self._cost = self.scaled.cost.to(dtype)
         self._key = (rho, dtype)

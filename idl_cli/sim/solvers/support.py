@@ -9,21 +9,19 @@ from torch import Tensor
 
 
 class SupportFactor:
-    """Solves (G + ridge·I)_JJ x = b, with x zero at positions dropped since the factorisation.
+    """Solves (G_JJ + ridge·I) x = b, with x zero at positions dropped since the factorisation.
 
     Dropping k positions costs k triangular solves and a k x k system (a Schur complement of the
     inverse) instead of a new factorisation.
 
     Args:
-        gram: (D, D) float64.
-        support: J, indices (n,).
+        block: G_JJ (n, n) float64.
         ridge: > 0; raised by powers of 100 where the block is not positive definite in floating
             point. The value used is :attr:`ridge`.
     """
 
-    def __init__(self, gram: Tensor, support: Tensor, ridge: float) -> None:
-        block = gram.index_select(0, support).index_select(1, support)
-        self.size = len(support)
+    def __init__(self, block: Tensor, ridge: float) -> None:
+        self.size = len(block)
         self.ridge = ridge
         while True:
             shifted = block.clone()
@@ -32,9 +30,9 @@ class SupportFactor:
             if int(info) == 0:
                 break
             self.ridge *= 100
-        self.dropped = torch.zeros(self.size, dtype=torch.bool, device=gram.device)
-        self._columns = gram.new_zeros(self.size, 0)
-        self._positions = support.new_zeros(0)
+        self.dropped = torch.zeros(self.size, dtype=torch.bool, device=block.device)
+        self._columns = block.new_zeros(self.size, 0)
+        self._positions = torch.zeros(0, dtype=torch.long, device=block.device)
 
     def branch(self) -> SupportFactor:
         """The same system, to drop positions from without effect on this one."""

@@ -58,6 +58,7 @@ LIBRARIES = {
     "omegaconf": {"cli", "commands"},
     "rich": {"console"},
     "matplotlib": {"analysis"},
+    "jinja2": {"analysis"},
     "cvxpy": {"sim", "commands"},
     "sklearn": {"data"},
     "pooch": {"data"},

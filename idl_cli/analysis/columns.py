@@ -124,8 +124,10 @@ def number(value: float) -> str:
     """Four significant digits; whole numbers whole; the very large and small with an exponent."""
     if isinstance(value, int) or not math.isfinite(value):
         return str(value)
-    if value == 0 or 1e-3 <= abs(value) < 1e5:
+    if value == 0 or 1e-3 <= abs(value) < 10**_DIGITS:
         return f"{value:.{_DIGITS}g}"
+    if 10**_DIGITS <= abs(value) < 1e6:
+        return f"{value:.0f}"
     mantissa, _, exponent = f"{value:.3g}".partition("e")
     return f"{mantissa}e{int(exponent)}" if exponent else mantissa
 

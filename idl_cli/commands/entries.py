@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from idl_cli import registry
 from idl_cli.analysis.comparison import Entry, figures_in, flatten
 from idl_cli.commands.specification import COMMANDS
-from idl_cli.config.check import collect
+from idl_cli.config.check import Lookup, collect
 from idl_cli.errors import RequestError
 from idl_cli.run import RunRecord, find_runs, read_record
 
@@ -35,15 +36,21 @@ def find_entries(directories: Iterable[Path]) -> list[Entry]:
                 "summary.json or a .hydra/config.yaml"
             )
         paths.update({path.resolve(): path for path in found})
+    schema_of = remembered_schemas()
     return [
-        entry_of(read_record(path), name)
+        entry_of(read_record(path), name, schema_of)
         for path, name in zip(paths.values(), _names(list(paths)), strict=True)
     ]
 
 
-def entry_of(record: RunRecord, name: str) -> Entry:
+def remembered_schemas() -> Lookup:
+    """Look schemas up once each: the search for plug-ins reads every installed package."""
+    return cache(registry.schema_of)
+
+
+def entry_of(record: RunRecord, name: str, schema_of: Lookup) -> Entry:
     """One run as a line; ``name`` is what it is called."""
-    keys = whole_configuration(record.command, record.config)
+    keys = whole_configuration(record.command, record.config, schema_of)
     if "run" in keys:  # of `idl eval`: the run it measured, not what this one is called
         keys["eval.run"] = keys.pop("run")
     return Entry(
@@ -57,15 +64,22 @@ def entry_of(record: RunRecord, name: str) -> Entry:
     )
 
 
-def whole_configuration(command: str | None, config: Mapping[str, Any]) -> dict[str, object]:
+def whole_configuration(
+    command: str | None, config: Mapping[str, Any], schema_of: Lookup
+) -> dict[str, object]:
     """The flattened configuration with the defaults of the keys that its files left out.
 
     Keys and values that the present schemas do not know, of an older run, stay as they are.
+
+    Args:
+        command: the sub-command that made the run, None where that is unknown.
+        config: as composed, nested.
+        schema_of: what ``remembered_schemas`` returns.
     """
     raw = flatten(config)
     if command is None or command not in COMMANDS or not config:
         return raw
-    checked, _ = collect(COMMANDS[command].schema, config, registry.schema_of)
+    checked, _ = collect(COMMANDS[command].schema, config, schema_of)
     filled = flatten(checked)
     return {**filled, **{key: value for key, value in raw.items() if key not in filled}}
 

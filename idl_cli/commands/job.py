@@ -93,6 +93,7 @@ def _run(name: str, config: DictConfig) -> float | None:
     with (
         console.capture_warnings(),
         RunDirectory(output, command=name, seed=config.get("seed"), resume=continues) as directory,
+        _reported(directory, console, wanted=config.get("report") is not False),
         _recorded(directory, console),
     ):
         settings = instantiate(command.schema, checked_settings(command, config))
@@ -147,6 +148,22 @@ def _device(wanted: str) -> str:
     import torch
 
     return device_of_job(int(hydra.job.num), wanted, torch.cuda.device_count())
+
+
+@contextmanager
+def _reported(directory: RunDirectory, console: Reporter, *, wanted: bool) -> Iterator[None]:
+    """Leave a page about the run behind, however it ended; never fail it for that."""
+    try:
+        yield
+    finally:
+        if wanted:
+            from idl_cli.commands.run_page import REPORT, run_page
+
+            try:
+                directory.write_text(REPORT, run_page(directory.path))
+            except Exception as error:
+                _LOG.debug("%s", REPORT, exc_info=True)
+                console.warning(f"{REPORT} was not written: {type(error).__name__}: {error}")
 
 
 @contextmanager

@@ -84,13 +84,11 @@ def planned_devices(settings: Any, assigned: str) -> tuple[str, ...]:
         return (assigned,)
     import torch
 
-    return rank_devices(
-        devices,
-        processes,
-        policy=assigned if devices is None and processes is None else settings.device,
-        visible=torch.cuda.device_count() if torch.cuda.is_available() else 0,
-        key=key,
-    )
+    visible = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    policy = assigned if devices is None and processes is None else settings.device
+    if key == "trainer" and isinstance(devices, int) and policy == "auto" and not visible:
+        policy = "cpu"  # how many is all that was asked for
+    return rank_devices(devices, processes, policy=policy, visible=visible, key=key)
 
 
 def run_on_ranks(

@@ -21,6 +21,7 @@ from idl_cli.commands.sweep_jobs import (
     variant,
     varying_keys,
 )
+from idl_cli.commands.sweep_page import write_sweep_page
 from idl_cli.reporting import Reporter
 from idl_cli.run.files import csv_bytes, json_bytes, read_json, write_atomic, write_figure
 
@@ -42,7 +43,9 @@ _LABELS: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def report_sweep(directory: Path, console: Reporter, metric: str | None = None) -> None:
-    """Write ``sweep.csv`` and ``sweep.json``; where jobs have shifts, ``extrapolation.*`` too.
+    """Write ``sweep.csv``, ``sweep.json``, ``sweep.html`` and plots of what varied.
+
+    Where jobs have shifts, there is ``extrapolation.*`` too.
 
     Args:
         directory: of the sweep.
@@ -58,6 +61,7 @@ def report_sweep(directory: Path, console: Reporter, metric: str | None = None) 
     write_atomic(directory / "sweep.json", json_bytes(rows))
     _show_jobs(rows, varying, ranking_metric(rows, metric), console)
     _report_extrapolation(directory, jobs, varying, console)
+    write_sweep_page(directory, metric)
     console.message(f"sweep: {directory}")
 
 

@@ -6,6 +6,7 @@
     model.safetensors, model.json   the trained model alone
     environment.json                versions, git revision, device, threads
     *.png                           figures
+    report.html                     all of it on one page
 
 Every file is replaced in one step, except ``metrics.jsonl``, which grows line by line and is cut
 back to the checkpoint's length when a run is resumed.
@@ -240,6 +241,10 @@ class RunDirectory:
     def write_json(self, name: str, value: object) -> None:
         """Write a JSON file; NaN and infinities become null."""
         write_atomic(self.path / name, json_bytes(value))
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file in UTF-8."""
+        write_atomic(self.path / name, text.encode())
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Write a CSV file: a header and a line a row."""

@@ -128,11 +128,10 @@ def read_summary(path: Path) -> dict[str, object]:
 
 
 def _status(path: Path, summary: Mapping[str, Any]) -> str:
-    if is_locked(path):
-        return "running"
-    if not (path / SUMMARY).exists():
-        return "killed"
-    return str(summary.get("status", "unreadable"))
+    """A summary is the last thing that a run writes, so it goes before the lock."""
+    if (path / SUMMARY).exists():
+        return str(summary.get("status", "unreadable"))
+    return "running" if is_locked(path) else "killed"
 
 
 def _command(path: Path, summary: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:

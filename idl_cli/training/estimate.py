@@ -34,6 +34,7 @@ class Estimate:
         optimizer_bytes: the optimiser's moments.
         activations_bytes: tensors that one batch keeps for the backward pass.
         data_bytes: the samples held in memory.
+        ranks: processes that train together; the bytes are those of each.
     """
 
     steps: int
@@ -44,6 +45,7 @@ class Estimate:
     optimizer_bytes: int
     activations_bytes: int
     data_bytes: int
+    ranks: int = 1
 
     @property
     def bytes(self) -> int:
@@ -63,7 +65,8 @@ class Estimate:
                 f"{self.seconds:.3g} s ({self.steps} steps of"
                 f" {1000 * self.seconds_per_step:.3g} ms, and validation)"
             ),
-            "memory": f"{self.bytes / _MIB:.3g} MiB beside the interpreter and torch",
+            "memory": f"{self.bytes / _MIB:.3g} MiB beside the interpreter and torch"
+            + (f", on each of {self.ranks} ranks" if self.ranks > 1 else ""),
             "of which": ", ".join(
                 f"{name} {value / _MIB:.3g} MiB"
                 for name, value in (
@@ -81,7 +84,7 @@ def estimate(trainer: Trainer, *, data_bytes: int) -> Estimate:
     """Make a few steps and measure them; the trainer is of no other use afterwards.
 
     Args:
-        trainer: new; its model and optimiser are changed by the steps.
+        trainer: new; its model and optimiser are changed by the steps. All ranks call this.
         data_bytes: size of the samples held in memory.
     """
     accumulate = trainer.settings.accumulate
@@ -102,7 +105,7 @@ def estimate(trainer: Trainer, *, data_bytes: int) -> Estimate:
     validation = 0.0
     if trainer.validation_loader is not None:
         start = time.perf_counter()
-        evaluate(trainer.model, trainer.validation_loader, trainer.task)
+        evaluate(trainer.model, trainer.validation_loader, trainer.task, group=trainer.group)
         validation = time.perf_counter() - start
     return Estimate(
         steps=steps,
@@ -118,11 +121,15 @@ def estimate(trainer: Trainer, *, data_bytes: int) -> Estimate:
         ),
         activations_bytes=activations,
         data_bytes=data_bytes,
+        ranks=trainer.group.size,
     )
 
 
 def _saved_bytes(trainer: Trainer, group: Sequence[tuple[Tensor, Tensor]]) -> int:
     """Count what one batch's graph keeps beside the parameters."""
+    inputs, targets = group[0]
+    if not len(targets):  # this rank's part of a small batch
+        return 0
     storages = {p.untyped_storage().data_ptr() for p in trainer.model.parameters()}
     total = 0
 
@@ -135,7 +142,7 @@ def _saved_bytes(trainer: Trainer, group: Sequence[tuple[Tensor, Tensor]]) -> in
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        trainer.model(group[0][0])
+        trainer.model(inputs)
     return total
 
 

@@ -149,7 +149,14 @@ def test_a_column_is_named_by_its_last_parts_where_that_is_enough() -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0.97333333, "0.9733"), (1e-6, "1e-6"), (1.2345e-7, "1.23e-7"), (12, "12"), (0.0, "0")],
+    [
+        (0.97333333, "0.9733"),
+        (1e-6, "1e-6"),
+        (1.2345e-7, "1.23e-7"),
+        (12, "12"),
+        (0.0, "0"),
+        (22999.7, "23000"),
+    ],
 )
 def test_numbers_in_few_digits(value: float, shown: str) -> None:
     assert number(value) == shown

@@ -42,6 +42,7 @@ class TrainSettings:
     join_timeout: Annotated[float, POSITIVE] = 300.0
     resume: str | None = None
     optimized_metric: str | None = None
+    report: bool = True
     sweep: SweepSettings = SweepSettings()
 
     def problems(self) -> Iterator[str]:
@@ -66,6 +67,7 @@ class SimSettings:
     join_timeout: Annotated[float, POSITIVE] = 300.0
     resume: str | None = None
     optimized_metric: str | None = None
+    report: bool = True
     sweep: SweepSettings = SweepSettings()
 
     def problems(self) -> Iterator[str]:
@@ -86,6 +88,7 @@ class EvalSettings:
     seed: Annotated[int, NON_NEGATIVE] = 0
     threads: Annotated[int, AT_LEAST_ONE] | None = None
     optimized_metric: str | None = None
+    report: bool = True
     sweep: SweepSettings = SweepSettings()
 
     def problems(self) -> Iterator[str]:

@@ -1,0 +1,132 @@
+"""``idl train trainer.devices=2``: the figures of one process, interrupted, resumed, and killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from idl_cli.commands.ranks import run_on_ranks
+from idl_cli.reporting import SilentReporter
+from idl_cli.run import RunDirectory, load_model, read_metrics, read_summary, run_status
+from tests.commands.conftest import IdlHere
+from tests.commands.helpers import train, train_settings
+from tests.training.helpers import without_seconds
+
+_SECONDS = 30.0  # in which every process must have ended after one of them died
+
+_ARGUMENTS = (
+    "train",
+    "model.hidden_dim=12",
+    "dataset.train_samples=300",
+    "dataset.test_samples=50",
+    "trainer.epochs=30",
+    "trainer.batch_size=64",
+    "device=cpu",
+    "threads=1",
+    "hydra.run.dir=run",
+)
+
+
+def _train_on_ranks(path: Path, count: int, **changes: Any) -> dict[str, Any]:
+    settings = train_settings(**changes)
+    with RunDirectory(path, command="train", seed=settings.seed) as directory:
+        return run_on_ranks(
+            "train", settings, directory, SilentReporter(), devices=("cpu",) * count
+        )
+
+
+def _assert_close(rows: list[dict[str, object]], expected: list[dict[str, object]]) -> None:
+    assert len(rows) == len(expected)
+    for row, other in zip(without_seconds(rows), without_seconds(expected), strict=True):
+        assert row.keys() == other.keys()
+        for key in ("step", "epoch", "split", "accuracy"):
+            assert row[key] == other[key]
+        for key in ("loss", "inf_norm_A", "lr"):
+            assert row[key] == pytest.approx(other[key], abs=1e-5)
+
+
+def test_two_ranks_leave_behind_what_one_process_does(tmp_path: Path) -> None:
+    """150 samples in batches of 32: the last batch has 22 of 130 that are trained on."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    expected = train(one)
+    result = _train_on_ranks(two, 2)
+    _assert_close(read_metrics(two), read_metrics(one))
+    assert result["metrics"] == pytest.approx(expected["metrics"], abs=1e-5)
+    assert (result["training"]["ranks"], expected["training"]["ranks"]) == (2, 1)
+    assert {path.name for path in two.iterdir()} == (
+        {path.name for path in one.iterdir()} - {"summary.json"}  # which the job writes
+    )
+    assert load_model(two).state_dict().keys() == load_model(one).state_dict().keys()
+
+
+@contextmanager
+def _at_third_epoch(home: Path) -> Iterator[subprocess.Popen[str]]:
+    """A training on two ranks that has just reported its third epoch."""
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "idl_cli", *_ARGUMENTS, "trainer.devices=2"],
+        cwd=home,
+        env={**os.environ, "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("epoch  3/30"):
+                break
+        else:
+            pytest.fail("the run never reported its third epoch")
+        yield process
+
+
+def test_interrupted_ranks_go_on_as_one_process(tmp_path: Path, idl_here: IdlHere) -> None:
+    with _at_third_epoch(tmp_path) as process:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=_SECONDS)
+    assert process.returncode == 130
+    run = tmp_path / "run"
+    assert run_status(run) == "interrupted"
+    assert 6 <= len(read_metrics(run)) < 60
+    done = idl_here(*_ARGUMENTS, "resume=auto")
+    assert done.status == 0, done.errors
+    assert "resumed" in done.output
+    whole = idl_here(*_ARGUMENTS[:-1], "hydra.run.dir=whole")
+    assert whole.status == 0, whole.errors
+    _assert_close(read_metrics(run), read_metrics(tmp_path / "whole"))
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_rank_that_is_killed_ends_the_training(tmp_path: Path) -> None:
+    with _at_third_epoch(tmp_path) as process:
+        parent = psutil.Process(process.pid)
+        children = parent.children(recursive=True)
+        ranks = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        assert len(ranks) == 2
+        ranks[1].kill()
+        started = time.monotonic()
+        _, errors = process.communicate(timeout=_SECONDS)
+        assert time.monotonic() - started < _SECONDS
+    assert process.returncode == 1
+    assert "rank" in errors
+    assert "was killed by SIGKILL" in errors
+    while any(_lives(child) for child in children):  # multiprocessing's tracker ends by itself
+        assert time.monotonic() - started < _SECONDS
+    summary = read_summary(tmp_path / "run")
+    assert summary["status"] == "failed"
+    assert "was killed by SIGKILL" in str(summary["error"])

@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final, TextIO
+from typing import Final, Literal, TextIO
 
 from rich import box
 from rich.console import Console as RichConsole
@@ -34,6 +34,8 @@ from idl_cli.reporting import ProgressReporter, TrainingReporter
 
 _LOG: Final = "idl_cli"
 
+_UNBROKEN: Final = 20  # letters of a word
+_GAPS: Final = (3, 2)  # letters between columns: the usual, and where there is little room
 _IN_WORDS: Final = re.compile(r"-?[\d.]+(e-?\d+)?( ± [\d.]+(e-?\d+)?)?( ?%)?")
 
 _SHOWN: Final = (
@@ -99,12 +101,16 @@ class Console:
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Show a table; numbers stand right-aligned."""
-        table = _table(title)
-        for index, column in enumerate(columns):
+        cells = [[_number(value) for value in row] for row in rows]
+        every = list(zip(columns, *cells, strict=True))
+        gap, widths = _fitted(every, self._out.width)
+        table = _table(title, gap)
+        for index, (column, width) in enumerate(zip(columns, widths, strict=True)):
             numeric = all(_reads_as_number(row[index]) or row[index] is None for row in rows)
-            table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(_number(value)) for value in row))
+            justify: Literal["left", "right"] = "right" if numeric else "left"
+            table.add_column(Text(column), justify=justify, overflow="fold", width=width)
+        for line in cells:
+            table.add_row(*map(Text, line))
         self._show(table)
 
     def _show(self, table: Table) -> None:
@@ -283,12 +289,57 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _table(title: str) -> Table:
-    return Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+def _table(title: str, gap: int = 3) -> Table:
+    """An empty table whose columns stand ``gap`` letters apart."""
+    return Table(
+        title=Text(title),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        title_style="bold",
+        padding=(0, 1, 0, gap - 2),
+    )
+
+
+def _fitted(columns: Sequence[Sequence[str]], width: int) -> tuple[int, Sequence[int | None]]:
+    """Gap between columns, and their widths in a table of ``width``: words whole where they fit.
+
+    Args:
+        columns: heading and cells of each.
+        width: letters that there is room for.
+
+    Returns:
+        Widths of None where not even the words fit: the table breaks them as it must.
+    """
+    full = [max(map(len, column), default=0) for column in columns]
+    words = [_longest_word(column) for column in columns]
+    for gap in _GAPS:
+        room = width - gap * len(columns) - 1
+        if sum(full) <= room:
+            return gap, full
+        if sum(words) <= room:
+            return gap, _widened(words, full, room - sum(words))
+    return _GAPS[-1], [None] * len(columns)
+
+
+def _widened(words: Sequence[int], full: Sequence[int], spare: int) -> list[int]:
+    """Share out spare letters; who needs few gets them all, the longest texts what is left."""
+    widths = list(words)
+    order = sorted(range(len(words)), key=lambda index: full[index] - words[index])
+    for place, index in enumerate(order):
+        given = min(full[index] - words[index], spare // (len(order) - place))
+        widths[index] += given
+        spare -= given
+    return widths
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _longest_word(texts: Sequence[str]) -> int:
+    """Letters of the longest word, which a narrow table should not break; of a path, a few."""
+    words = (word for text in texts for word in text.split())
+    return min(max(map(len, words), default=0), _UNBROKEN)
 
 
 def _reads_as_number(value: object) -> bool:

@@ -117,6 +117,17 @@ def test_tables_align_numbers_to_the_right() -> None:
     assert len(ends) == 1
 
 
+def test_words_stay_whole_in_a_narrow_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "44")
+    reporter, out, _ = console()
+    columns = ["job", "solver", "test accuracy of it", "non-zero weights"]
+    reporter.table("sweep", columns, [[12, "least_squares", 0.7855, "100.0 %"]])
+    shown = out.getvalue()
+    assert "least_squares" in shown
+    assert "accuracy" in shown
+    assert max(map(len, shown.splitlines())) <= 44
+
+
 def test_everything_said_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     reporter, _, _ = console()
     with caplog.at_level(logging.INFO):

@@ -50,6 +50,7 @@ def test_wheel_holds_every_config_and_nothing_but_the_package(wheel: Path) -> No
     assert configs
     assert {f"idl_cli/{path.as_posix()}" for path in configs} <= names
     assert "idl_cli/py.typed" in names
+    assert {f"idl_cli/analysis/templates/page.{end}" for end in ("html", "css")} <= names
     assert {name.split("/")[0] for name in names if "dist-info" not in name} == {"idl_cli"}
 
 

@@ -8,6 +8,7 @@ epoch. Colours follow the terminal and the variables ``NO_COLOR`` and ``FORCE_CO
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
 import warnings
@@ -53,6 +54,17 @@ _SHOWN: Final = (
 """What is shown of a record: its key, a short label, the number's format."""
 
 
+class _Terminal(RichConsole):
+    """Falls silent where nobody reads any more (``idl train | head``): the work goes on."""
+
+    def on_broken_pipe(self) -> None:
+        """Write the rest to nowhere; the run's log has it all."""
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())
+        os.close(nowhere)
+
+
 class Console:
     """A reporter on the terminal.
 
@@ -65,8 +77,8 @@ class Console:
     def __init__(
         self, output: TextIO | None = None, errors: TextIO | None = None, *, logged: bool = True
     ) -> None:
-        self._out = RichConsole(file=output, highlight=False)
-        self._err = RichConsole(file=errors, stderr=errors is None, highlight=False)
+        self._out = _Terminal(file=output, highlight=False)
+        self._err = _Terminal(file=errors, stderr=errors is None, highlight=False)
         silent = logging.Logger(_LOG, logging.CRITICAL + 1)
         self._log = logging.getLogger(_LOG) if logged else silent
         self._live: Progress | None = None

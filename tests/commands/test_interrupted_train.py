@@ -124,3 +124,15 @@ def test_a_directory_in_use_is_refused(tmp_path: Path, idl: Idl) -> None:
     assert done.returncode == 1
     assert "a run that is still going writes there" in done.stderr
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_a_run_whose_reader_leaves_goes_on_to_its_end(tmp_path: Path) -> None:
+    # As `idl train | head -1` does.
+    command = [sys.executable, "-m", "idl_cli", "train", "threads=1", "hydra.run.dir=run"]
+    quick = ["trainer.epochs=3", "dataset.train_samples=200", "model.hidden_dim=8"]
+    with subprocess.Popen([*command, *quick], cwd=tmp_path, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=120) == 0
+    assert read_summary(tmp_path / "run")["status"] == "completed"

@@ -14,7 +14,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from idl_cli.errors import IdlError, RequestError
+from idl_cli.errors import IdlError, RankExit, RequestError
 
 SIGINT: Final = 2  # an interrupted command exits with 128 plus the signal's number, as shells do
 
@@ -76,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _dispatch(words)
+    except RankExit as error:
+        return error.exit_status
     except IdlError as error:
         return _failed(error, words)
     except KeyboardInterrupt as interrupt:

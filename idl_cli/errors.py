@@ -73,6 +73,18 @@ class PeerLostError(RankError):
     """A message to or from another rank could not be carried: most likely that rank has ended."""
 
 
+class RankExit(RankError):
+    """This rank ends because of what another rank tells the user: nothing more is to be said.
+
+    Args:
+        exit_status: what the process exits with.
+    """
+
+    def __init__(self, exit_status: int) -> None:
+        super().__init__(exit_status)
+        self.exit_status = exit_status
+
+
 class ConvergenceWarning(UserWarning):
     """A solve stopped before it reached its tolerance; the result is usable but inexact."""
 

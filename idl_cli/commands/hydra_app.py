@@ -26,10 +26,11 @@ from idl_cli.commands import job
 from idl_cli.commands.compose import VERSION_BASE
 from idl_cli.commands.continuation import continuation
 from idl_cli.commands.output import claim
-from idl_cli.commands.preflight import Request, preflight
+from idl_cli.commands.preflight import Accepted, Request, preflight
 from idl_cli.commands.run_dataset import with_dataset_of_run
 from idl_cli.commands.specification import COMMANDS
 from idl_cli.config.options import config_directory
+from idl_cli.distributed.environment import Launched, launched
 from idl_cli.errors import ConfigError, IdlError
 
 _FLAGS = ("hydra_help", "help", "cfg", "resolve", "package", "run", "multirun", "shell_completion")
@@ -40,10 +41,15 @@ def main(name: str, arguments: Sequence[str]) -> int:
     """Run ``idl NAME ARGUMENTS`` and return the exit status."""
     flags = _parse(name, arguments)
     task = job.TASKS[name]
+    place = launched()
+    if place is not None and place.rank and (_asks_only(flags) or flags.cfg is not None):
+        return 0  # rank 0 answers
     if _asks_only(flags):
         return _hydra(name, flags, flags.overrides, task)
     if name == "eval":
         flags.overrides = with_dataset_of_run(flags.overrides)
+    if place is not None and flags.cfg is None:
+        return _joined(name, flags, place)
     continued = continuation(name, flags.overrides)
     if continued is not None:
         flags.overrides, flags.multirun = list(continued.overrides), True
@@ -64,6 +70,25 @@ def main(name: str, arguments: Sequence[str]) -> int:
         )
     _, telling_hydra = claim(accepted, sweep=False)
     return _single(name, flags, (*accepted.overrides, *telling_hydra), task)
+
+
+def _joined(name: str, flags: argparse.Namespace, place: Launched) -> int:
+    """Run one job as a rank of the group that torchrun has started."""
+    from idl_cli.commands.torchrun import refuse_alone, run_joined, sweep_refusal
+
+    def accept() -> Accepted:
+        if flags.multirun or continuation(name, flags.overrides) is not None:
+            raise sweep_refusal(name)
+        accepted = preflight(_request(name, flags))
+        refuse_alone(COMMANDS[name], accepted, place.size)
+        return accepted
+
+    return run_joined(
+        place,
+        accept,
+        lambda overrides, task: _single(name, flags, overrides, task),
+        functools.partial(job.run_joined, name),
+    )
 
 
 def _single(name: str, flags: argparse.Namespace, overrides: Sequence[str], task: job.Task) -> int:

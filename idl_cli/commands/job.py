@@ -28,6 +28,7 @@ from idl_cli.config.check import instantiate
 from idl_cli.errors import ConfigError, IdlError
 
 if TYPE_CHECKING:
+    from idl_cli.distributed.store import MeetingPlace
     from idl_cli.reporting import Reporter
     from idl_cli.run import RunDirectory
 
@@ -82,24 +83,35 @@ Task: TypeAlias = Callable[[DictConfig], "float | None"]
 TASKS: Final[Mapping[str, Task]] = MappingProxyType({"train": train, "sim": sim, "eval": evaluate})
 
 
-def _run(name: str, config: DictConfig) -> float | None:
-    from idl_cli.console import Console
+def run_joined(name: str, config: DictConfig, meeting: MeetingPlace) -> float | None:
+    """Run one rank's part of a command whose ranks another launcher has started."""
+    return _run(name, config, meeting)
+
+
+def _run(name: str, config: DictConfig, meeting: MeetingPlace | None = None) -> float | None:
+    from idl_cli.commands.ranks import reporter_of
     from idl_cli.run import RunDirectory
+    from idl_cli.run.shared import ObservedRunDirectory
 
     command = COMMANDS[name]
     output = Path(HydraConfig.get().runtime.output_dir)
-    console = Console()
+    seed = config.get("seed")
+    rank = 0 if meeting is None else meeting.place.rank
     continues = config.get("resume") == "auto" or _is_unfinished_job(output)
     with (
-        console.capture_warnings(),
-        RunDirectory(output, command=name, seed=config.get("seed"), resume=continues) as directory,
-        _reported(directory, console, wanted=config.get("report") is not False),
+        reporter_of(rank) as console,
+        ObservedRunDirectory(output, command=name, seed=seed)
+        if rank
+        else RunDirectory(output, command=name, seed=seed, resume=continues) as directory,
+        _reported(directory, console, wanted=rank == 0 and config.get("report") is not False),
         _recorded(directory, console),
     ):
         settings = instantiate(command.schema, checked_settings(command, config))
         if continues:
             settings = _continuing(settings, directory)
-        result = _perform(command, settings, directory, console)
+        result = _perform(command, settings, directory, console, meeting)
+        if rank:
+            return None
         if not _is_finished(directory):
             sections = {key: value for key, value in result.items() if key != "metrics"}
             directory.finish("completed", result.get("metrics", result), sections=sections)
@@ -107,11 +119,18 @@ def _run(name: str, config: DictConfig) -> float | None:
 
 
 def _perform(
-    command: Command, settings: Any, directory: RunDirectory, console: Reporter
+    command: Command,
+    settings: Any,
+    directory: RunDirectory,
+    console: Reporter,
+    meeting: MeetingPlace | None,
 ) -> dict[str, Any]:
     """Do the command's work: here, or on one process a device where it asks for several."""
     from idl_cli.commands.ranks import perform, planned_devices, run_on_ranks
+    from idl_cli.commands.torchrun import perform_joined
 
+    if meeting is not None:
+        return perform_joined(command, settings, directory, console, meeting)
     devices = planned_devices(settings, assigned=_device(settings.device))
     if len(devices) == 1:
         return perform(command, replace(settings, device=devices[0]), directory, console)

@@ -165,8 +165,13 @@ def perform(
 
 
 @contextmanager
-def reporter_of(rank: int, log: Mapping[str, Any] | None) -> Iterator[Reporter]:
-    """The terminal and the log for rank 0; silence for the others, whose warnings are the same."""
+def reporter_of(rank: int, log: Mapping[str, Any] | None = None) -> Iterator[Reporter]:
+    """The terminal for rank 0; silence for the others, whose warnings are the same.
+
+    Args:
+        rank: which.
+        log: how rank 0 logs, for ``dictConfig``; None where logging is set up already.
+    """
     if rank == 0:
         from idl_cli.console import Console
 

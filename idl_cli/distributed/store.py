@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -13,7 +13,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from idl_cli.distributed.environment import Launched
-from idl_cli.errors import RankError
+from idl_cli.errors import RankError, RankExit
 
 JOIN_TIMEOUT: Final = 300.0
 _SLICE: Final = 5.0  # seconds of one attempt to connect: a signal is answered between two of them
@@ -47,7 +47,9 @@ class MeetingPlace:
             In the order of ranks; ``Unheard`` where a rank said nothing in time.
         """
         keys = [f"{topic}/{rank}" for rank in range(self.place.size)]
-        _wait(lambda: self.store.check(keys), timeout)
+        deadline = time.monotonic() + timeout
+        while not self.store.check(keys) and time.monotonic() < deadline:
+            time.sleep(_PAUSE)  # store.wait would answer no signal meanwhile
         return [
             json.loads(self.store.get(key)) if self.store.check([key]) else Unheard(rank)
             for rank, key in enumerate(keys)
@@ -57,17 +59,20 @@ class MeetingPlace:
         """Say this rank's word on a topic and return everyone's.
 
         Raises:
-            RankError: a rank did not say its word in time; the message names it.
+            RankError: a rank did not say its word in time; the message names it. Of the ranks
+                that did, the first raises it, the others ``RankExit``.
         """
         self.tell(topic, value)
         words = self.hear(topic, timeout)
         silent = [str(word.rank) for word in words if isinstance(word, Unheard)]
-        if silent:
-            raise RankError(
-                f"rank{'s' if len(silent) > 1 else ''} {', '.join(silent)} of {self.place.size} "
-                f"did not join within {timeout:g} s (join_timeout)"
-            )
-        return words
+        if not silent:
+            return words
+        if speaker(words) != self.place.rank:
+            raise RankExit(RankError.exit_status)
+        raise RankError(
+            f"rank{'s' if len(silent) > 1 else ''} {', '.join(silent)} of {self.place.size} "
+            f"did not join within {timeout:g} s (join_timeout)"
+        )
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,11 @@ class Unheard:
     """Stands for the word of a rank that said nothing."""
 
     rank: int
+
+
+def speaker(words: Sequence[object]) -> int:
+    """The rank that tells the user what happened: the first of those that can be heard."""
+    return next((r for r, word in enumerate(words) if not isinstance(word, Unheard)), 0)
 
 
 def meet(place: Launched, timeout: float = JOIN_TIMEOUT) -> MeetingPlace:
@@ -123,9 +133,3 @@ def _connect(place: Launched, timeout: float) -> Store:
 
 def _where(place: Launched) -> str:
     return f"{place.address}:{place.port} (MASTER_ADDR, MASTER_PORT)"
-
-
-def _wait(condition: Callable[[], bool], timeout: float) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(_PAUSE)

@@ -1,0 +1,89 @@
+"""Ranks that no launcher of ours watches over: they find out among themselves why a job ended."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any, Final
+
+from idl_cli.distributed.failure import RankReport, killed, report_of, root_cause
+from idl_cli.distributed.store import MeetingPlace, Unheard, speaker
+from idl_cli.errors import ConfigError, RankError, RankExit
+
+_ROLL_CALL: Final = 5.0
+"""Seconds to wait for the other ranks' words. A rank that lost contact says so at once; torchrun
+kills those that are still there 30 s after the first failure."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """All ranks were told to stop.
+
+    Attributes:
+        signal: the number of the signal that said so.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.signal = number
+
+
+@contextmanager
+def ending_together(
+    meeting: MeetingPlace, on_cause: Callable[[RankReport], None]
+) -> Iterator[None]:
+    """Have every rank know why the job ended, and one of them say so.
+
+    An error inside the context is this rank's word; the words of all ranks give the cause. Rank 0
+    raises it, or the first rank that is left where rank 0 is not; the others raise ``RankExit``.
+
+    Args:
+        meeting: of the ranks.
+        on_cause: called with the cause of a failure, on the rank that raises it.
+
+    Raises:
+        RankError: a rank failed; the sentence names it and its cause.
+        ConfigError: the ranks refused the request.
+        KeyboardInterrupt: all ranks were interrupted.
+        RankExit: another rank raises one of these.
+    """
+    try:
+        yield
+    except BaseException as error:
+        ignore_sigterm()
+        reports, speaks = _roll_call(meeting, report_of(meeting.place.rank, error))
+        cause = root_cause(reports)
+        assert cause is not None
+        if not speaks:
+            raise RankExit(cause.exit_status) from error
+        if cause.kind == "interrupted":
+            raise Interrupted(cause.exit_status - 128) from error
+        on_cause(cause)
+        if cause.exit_status == ConfigError.exit_status:  # the same on all ranks
+            raise ConfigError(cause.problems) from error
+        raise RankError(cause.sentence) from error
+
+
+def ignore_sigterm() -> None:
+    """Let the process end by itself: torchrun sends SIGTERM to ranks that are ending already."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _roll_call(meeting: MeetingPlace, own: RankReport) -> tuple[list[RankReport], bool]:
+    """The reports of all ranks, and whether this one speaks for them."""
+    words: list[Any] = [Unheard(rank) for rank in range(meeting.place.size)]
+    try:
+        meeting.tell("end", asdict(own))
+        words = meeting.hear("end", _ROLL_CALL)
+    except RuntimeError:  # rank 0 kept the store, and is no more
+        words[own.rank] = asdict(own)
+    reports = [
+        killed(word.rank, None)
+        if isinstance(word, Unheard)
+        else RankReport(**{**word, "problems": tuple(word["problems"])})
+        for word in words
+    ]
+    return reports, speaker(words) == own.rank

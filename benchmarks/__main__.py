@@ -22,6 +22,7 @@ BENCHMARKS = (
     "sim_accuracy",
     "rnn_epoch_time",
     "extrapolation",
+    "ddp",
 )
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "numpy", "cvxpy", "clarabel", "hydra-core", "torchidl", "torchdeq")

@@ -17,15 +17,16 @@ from idl_cli.commands.optimized import check_metric
 from idl_cli.commands.recorder import Recorder
 from idl_cli.commands.resume import Resumption, find_resumption
 from idl_cli.commands.sequences import SequenceReport, report_sequences
+from idl_cli.commands.train_plan import dry_run, plan
 from idl_cli.config.schemas.root import TrainSettings
 from idl_cli.data.dataset import Dataset
 from idl_cli.distributed.group import Group, current
+from idl_cli.errors import DataError
 from idl_cli.loggers import RunLogger, open_logger
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.parameter_count import parameter_count
 from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory, collect_environment, read_metrics
-from idl_cli.training.estimate import estimate
 from idl_cli.training.interruption import watch_signals
 from idl_cli.training.progress import TrainingResult
 from idl_cli.training.randomness import seed_rank
@@ -78,9 +79,9 @@ def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> 
     loaders = Loaders(dataset, settings, compute, group)
     trainer = build_trainer(settings, dataset, model, loaders, compute, group)
     seed_rank(settings.seed, group.rank)  # the weights, which all ranks draw alike, are drawn
-    console.facts("run", _plan(settings, dataset, model, trainer))
+    console.facts("run", plan(settings, dataset, model, trainer))
     if settings.trainer["dry_run"]:
-        return _dry_run(dataset, trainer, console)
+        return dry_run(dataset, trainer, console)
     resumed_step = _resume(trainer, resumption, settings, directory, console)
     with open_logger(
         asdict(settings), directory if group.is_main else None, resumed_step=resumed_step
@@ -111,6 +112,14 @@ def _dataset(settings: TrainSettings, group: Group) -> Dataset:
     dataset: Dataset = registry.build("dataset", settings.dataset, seed=settings.seed)
     if group.local_rank == 0:
         group.barrier()
+    parts = (dataset.train, dataset.validation, dataset.test)
+    sizes = tuple(0 if part is None else len(part) for part in parts)
+    for rank, others in enumerate(group.gather_objects(sizes)):
+        if others != sizes:
+            raise DataError(
+                f"dataset={dataset.name}: rank {rank} finds {others} training, validation and test"
+                f" samples, rank {group.rank} {sizes}; give every machine the same files"
+            )
     return dataset
 
 
@@ -226,50 +235,3 @@ def _iteration_curves(rows: Sequence[Mapping[str, object]], model: nn.Module) ->
     if not isinstance(model, ImplicitModel):
         return iteration_curves(rows)
     return iteration_curves(rows, kappa=model.kappa, tol=model.forward_settings.tol)
-
-
-# -- before training -------------------------------------------------------------------------------
-
-
-def _plan(
-    settings: TrainSettings,
-    dataset: Dataset,
-    model: nn.Module,
-    trainer: Trainer,
-) -> dict[str, object]:
-    sizes = {
-        "train": len(dataset.train),
-        "validation": 0 if dataset.validation is None else len(dataset.validation),
-        "test": len(dataset.test),
-    }
-    return {
-        "model": str(model),
-        "parameters": ", ".join(
-            f"{name} {'×'.join(map(str, p.shape))}" for name, p in model.named_parameters()
-        ),
-        "parameter count": f"{parameter_count(model):,}",
-        "data": f"{dataset.name}: " + ", ".join(f"{n} {part}" for part, n in sizes.items()),
-        "steps": (
-            f"{trainer.settings.epochs} epochs of {trainer.steps_per_epoch}, batches of"
-            f" {settings.trainer['batch_size']}"
-        ),
-        "optimizer": f"{settings.optimizer['name']}, lr {settings.optimizer['lr']:g},"
-        f" {settings.scheduler['name']} schedule",
-        "device": f"{_devices(trainer.group)}, {settings.dtype}, seed {settings.seed}",
-    }
-
-
-def _devices(group: Group) -> str:
-    if group.size == 1:
-        return str(group.device)
-    return f"{group.size} ranks on {group.device.type}, {group.backend}"
-
-
-def _dry_run(dataset: Dataset, trainer: Trainer, console: Reporter) -> dict[str, object]:
-    parts = [dataset.train, dataset.test]
-    parts += [] if dataset.validation is None else [dataset.validation]
-    samples = sum(part.inputs.nbytes + part.targets.nbytes for part in parts)
-    expected = estimate(trainer, data_bytes=samples)
-    console.facts("estimate", expected.described())
-    console.message("trainer.dry_run=true: nothing was trained")
-    return {"metrics": {}, "dry_run": asdict(expected)}

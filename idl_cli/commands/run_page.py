@@ -26,6 +26,7 @@ from idl_cli.run import RunRecord, read_record
 
 REPORT: Final = "report.html"
 _LOG_LINES: Final = 60
+_MOST_TILES: Final = 4
 _PARTS: Final = ("train", "validation", "test")
 _CAPTIONS: Final = {
     "learning_curves": "Loss and score by epoch; the vertical line marks the model that was kept",
@@ -57,7 +58,7 @@ def run_page(path: Path) -> str:
     schema_of = remembered_schemas()
     keys = whole_configuration(record.command, record.config, schema_of)
     log = _log(path)
-    title = described(keys) or path.name
+    title = _title(record, keys)
     seconds = duration(record.summary.get("seconds"))
     return render(
         Page(
@@ -78,6 +79,13 @@ def run_page(path: Path) -> str:
             log=_end_of(log),
         )
     )
+
+
+def _title(record: RunRecord, keys: Mapping[str, object]) -> str:
+    measured = _section(record.summary, "eval")
+    if measured.get("run") and measured.get("dataset"):
+        return f"{Path(str(measured['run'])).name} on {measured['dataset']}"
+    return described(keys) or record.path.name
 
 
 def pictures(path: Path, captions: Mapping[str, str]) -> list[Picture]:
@@ -103,6 +111,8 @@ def _headline(record: RunRecord) -> Iterator[Fact]:
             train = metrics.get(f"train_{name}")
             note = f"train {score(name, train)}" if train is not None else ""
             yield Fact(f"test {name}", score(name, metrics[f"test_{name}"]), note)
+    for name, value in list(_of_no_part(metrics).items())[:_MOST_TILES]:
+        yield Fact(_words(name), score(name, value))
     sim = _section(record.summary, "sim")
     if sim:
         yield from _of_sim(sim)
@@ -115,6 +125,12 @@ def _headline(record: RunRecord) -> Iterator[Fact]:
         yield Fact("epochs", text(training["epochs"]), note)
     if record.summary.get("seconds") is not None and record.status == "completed":
         yield Fact("time", duration(record.summary["seconds"]))
+
+
+def _of_no_part(metrics: Mapping[str, object]) -> dict[str, object]:
+    """Metrics that are not of the training, validation or test part."""
+    prefixes = tuple(f"{part}_" for part in _PARTS)
+    return {name: value for name, value in metrics.items() if not name.startswith(prefixes)}
 
 
 def _of_sim(sim: Mapping[str, object]) -> Iterator[Fact]:
@@ -168,11 +184,12 @@ def _tables(record: RunRecord) -> Iterator[Table]:
 def _details(record: RunRecord) -> Iterator[Facts]:
     """The other numbers and words of the summary, section by section."""
     for name, section in record.summary.items():
-        if not isinstance(section, Mapping) or name == "metrics":
+        if not isinstance(section, Mapping):
             continue
+        values = _of_no_part(section) if name == "metrics" else flatten(section)
         plain = {
             key: value
-            for key, value in flatten(section).items()
+            for key, value in values.items()
             if isinstance(value, str | int | float) and key.partition(".")[0] not in _STAGES
         }
         if plain:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html import unescape
 from pathlib import Path
@@ -20,7 +21,7 @@ def shown(page: str) -> str:
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", body)).split())
 
 
-def test_a_training_leaves_its_report(idl_here: IdlHere) -> None:
+def test_a_training_leaves_its_report(idl_here: IdlHere, tmp_path: Path) -> None:
     done = idl_here("train", *QUICK, "model.kappa=0.5", "hydra.run.dir=run")
     assert done.status == 0, done.errors
     text = shown(Path("run/report.html").read_text())
@@ -35,6 +36,8 @@ def test_a_training_leaves_its_report(idl_here: IdlHere) -> None:
     again = idl_here("eval", "run=run", "hydra.run.dir=eval", "report=false")
     assert again.status == 0, again.errors
     assert not Path("eval/report.html").exists()
+    (tmp_path / "eval" / "report.html").write_text(run_page(tmp_path / "eval"))
+    assert "run on digits" in shown(Path("eval/report.html").read_text())
 
 
 def test_a_failed_run_says_why_in_its_report(idl_here: IdlHere) -> None:
@@ -63,6 +66,13 @@ def test_warnings_of_the_log_stand_in_the_report(tmp_path: Path) -> None:
     assert text.count("κ is close to 1") == 1 + 3, "once as a warning, thrice in the log"
     assert "relative gap 1e-7 optimal" in text
     assert "non-zero weights 25.0 %" in text
+
+
+def test_metrics_of_no_part_are_shown_too(tmp_path: Path) -> None:
+    make_run(tmp_path / "run")
+    summary = {"command": "certify", "status": "completed", "metrics": {"certified_accuracy": 0.5}}
+    (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
+    assert "certified accuracy 50.00 %" in shown(run_page(tmp_path / "run"))
 
 
 def test_a_sweep_links_its_jobs_and_names_what_failed(tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def schema_of(group: str, name: str) -> type:
     return find(group, name).schema
 
 
-def build(group: str, settings: Mapping[str, Any], **runtime: Any) -> Any:
+def build(group: str, settings: Mapping[str, Any], /, **runtime: Any) -> Any:
     """Make the component that ``settings`` names.
 
     Args:

@@ -11,18 +11,36 @@ from torch.optim import Optimizer
 from idl_cli import registry
 from idl_cli.commands.compute import Compute
 from idl_cli.commands.measure import evaluation_loader
-from idl_cli.config.schemas.root import TrainSettings
+from idl_cli.config.schemas.root import SimSettings, TrainSettings
 from idl_cli.data.dataset import Dataset, Split
 from idl_cli.data.loader import BatchLoader
 from idl_cli.data.task import Task
 from idl_cli.distributed.group import Group
-from idl_cli.errors import ConfigError
+from idl_cli.errors import ConfigError, DataError
 from idl_cli.models.differenced import Differenced
 from idl_cli.run import fitted_to, load_run
 from idl_cli.training.losses import make_loss
 from idl_cli.training.schedulers import Scheduler
 from idl_cli.training.settings import TrainerSettings
 from idl_cli.training.trainer import Trainer
+
+
+def build_dataset(settings: TrainSettings | SimSettings, group: Group) -> Dataset:
+    """Build the data set; of several ranks, one a machine downloads what is not there yet."""
+    if group.local_rank > 0:
+        group.barrier()
+    dataset: Dataset = registry.build("dataset", settings.dataset, seed=settings.seed)
+    if group.local_rank == 0:
+        group.barrier()
+    parts = (dataset.train, dataset.validation, dataset.test)
+    sizes = tuple(0 if part is None else len(part) for part in parts)
+    for rank, others in enumerate(group.gather_objects(sizes)):
+        if others != sizes:
+            raise DataError(
+                f"dataset={dataset.name}: rank {rank} finds {others} training, validation and test"
+                f" samples, rank {group.rank} {sizes}; give every machine the same files"
+            )
+    return dataset
 
 
 def build_model(

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from idl_cli import registry
+from idl_cli.commands.build import build_dataset
 from idl_cli.commands.compute import Compute, prepare
 from idl_cli.commands.optimized import check_metric
 from idl_cli.commands.sim_estimate import estimate
 from idl_cli.commands.sim_job import SimJob, recording_loader
-from idl_cli.commands.teacher import Teacher, find_teacher, new_teacher, prepare_teacher, taken_from
+from idl_cli.commands.teacher import Teacher, find_teacher, new_teacher, shared_teacher, taken_from
 from idl_cli.config.schemas.root import SimSettings
 from idl_cli.data.dataset import Dataset
+from idl_cli.distributed.group import current
 from idl_cli.errors import ConfigError
 from idl_cli.loggers import open_logger
 from idl_cli.reporting import Reporter
@@ -23,13 +25,16 @@ from idl_cli.sim.solvers.base import BaseSolver
 def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> dict[str, object]:
     """Train an implicit model from a teacher's states and leave behind what DESIGN promises.
 
+    Several ranks run this together, and the first one alone measures the model and reports.
+
     Args:
         settings: checked.
         directory: of this run, locked.
         console: told what happens.
 
     Returns:
-        ``metrics`` and the section ``sim`` of ``summary.json``.
+        ``metrics`` and the section ``sim`` of ``summary.json``; on the ranks that do not report,
+        empty ``metrics``.
 
     Raises:
         IdlError: the work cannot be done; the message says why.
@@ -41,6 +46,7 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
         threads=settings.threads,
         deterministic=settings.deterministic,
     )
+    group = current(compute.device)
     if settings.resume is not None:  # the convex problems are solved anew, from the teacher kept
         directory.truncate_metrics(0)
     directory.write_json("environment.json", collect_environment(compute.device))
@@ -51,9 +57,10 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
         states=settings.teacher["states"],
         device=compute.device,
         dtype=compute.dtype,
+        group=group,
     )
     sim.warn_ignored(solver)  # before any data are read
-    dataset: Dataset = registry.build("dataset", settings.dataset, seed=settings.seed)
+    dataset = build_dataset(settings, group)
     check_metric(settings.optimized_metric, dataset)
     # The equilibrium model that is made has no place for the differencing around it.
     dataset = dataset.learning_changes(None)
@@ -66,13 +73,17 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
         )
     if settings.trainer["dry_run"]:
         return _dry_run(settings, dataset, sim, compute, directory, console)
-    teacher = prepare_teacher(settings, dataset, compute, directory, console)
+    teacher = shared_teacher(settings, dataset, compute, group, directory, console)
     resumed_step = None if settings.resume is None else 0
-    with open_logger(asdict(settings), directory, resumed_step=resumed_step) as logger:
+    with open_logger(
+        asdict(settings), directory if group.is_main else None, resumed_step=resumed_step
+    ) as logger:
         job = SimJob(settings, sim, solver, teacher, compute, logger, console)
         recording = job.record(directory)
         found, candidates = job.fit(recording)
         sim.keep(found, recording, solver)
+        if not group.is_main:
+            return {"metrics": {}}
         report = job.finish(found, recording, candidates, directory)
         logger.finish({**report["metrics"], "sim": report["sim"]})
     return report

@@ -14,6 +14,7 @@ from idl_cli.commands.teacher import Teacher
 from idl_cli.config.schemas.root import SimSettings
 from idl_cli.data.dataset import Dataset, Split
 from idl_cli.data.loader import BatchLoader
+from idl_cli.distributed.group import current
 from idl_cli.evaluation import evaluate
 from idl_cli.loggers import RunLogger
 from idl_cli.reporting import ProgressReporter, Reporter
@@ -50,6 +51,7 @@ class SimJob(SimCallbacks):
         self._solver = solver
         self._teacher = teacher
         self._compute = compute
+        self._group = current(compute.device)
         self._console = console
         self._progress: ProgressReporter | None = None
         self._counted = 0
@@ -158,7 +160,8 @@ class SimJob(SimCallbacks):
         dataset = self._teacher.dataset
         assert dataset.validation is not None
         figures = evaluate(found.model, self._in_order(dataset.validation), dataset.task)
-        return figures["accuracy" if dataset.task.kind == "classification" else "r2"]
+        score = figures["accuracy" if dataset.task.kind == "classification" else "r2"]
+        return self._group.broadcast_object(score)  # all ranks choose by the same figure
 
     def finish(
         self,

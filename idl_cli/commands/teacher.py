@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from idl_cli.commands.compute import Compute
 from idl_cli.config.schemas.root import SimSettings
 from idl_cli.data.dataset import Dataset
 from idl_cli.data.loader import BatchLoader
+from idl_cli.distributed.group import Group
 from idl_cli.errors import ConfigError
 from idl_cli.evaluation import evaluate
 from idl_cli.models.differenced import Differenced
@@ -100,6 +102,42 @@ def prepare_teacher(
         figures = evaluate(model, test, dataset.task)
         kept.finish("completed", {f"test_{name}": value for name, value in figures.items()})
     return Teacher(model, dataset, "trained here", time.perf_counter() - started)
+
+
+def shared_teacher(
+    settings: SimSettings,
+    dataset: Dataset,
+    compute: Compute,
+    group: Group,
+    directory: RunDirectory,
+    console: Reporter,
+) -> Teacher:
+    """The same teacher on every rank: rank 0 takes or trains it, and sends it to the others.
+
+    Args:
+        settings: as for ``prepare_teacher``.
+        dataset: as for ``prepare_teacher``.
+        compute: as for ``prepare_teacher``.
+        group: of the ranks, all of which call this.
+        directory: as for ``prepare_teacher``.
+        console: as for ``prepare_teacher``.
+
+    Raises:
+        ConfigError, RunError: as for ``prepare_teacher``, on rank 0.
+    """
+    teacher = None
+    if group.is_main:
+        teacher = prepare_teacher(settings, dataset, compute, directory, console)
+        if group.size == 1:
+            return teacher
+        sent = (deepcopy(teacher.model).cpu(), teacher.dataset.preprocessing, teacher.origin)
+    received = group.broadcast_object(None if teacher is None else sent)
+    if teacher is not None:
+        return teacher
+    assert received is not None
+    model, preprocessing, origin = received
+    dataset = replace(dataset, preprocessing=preprocessing)
+    return Teacher(model.to(device=compute.device, dtype=compute.dtype), dataset, origin, 0.0)
 
 
 def find_teacher(settings: SimSettings, directory: RunDirectory) -> Path | None:

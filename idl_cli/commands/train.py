@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
-from idl_cli import registry
 from idl_cli.analysis.curves import iteration_curves, learning_curves
-from idl_cli.commands.build import Loaders, build_model, build_trainer, model_arguments
+from idl_cli.commands.build import (
+    Loaders,
+    build_dataset,
+    build_model,
+    build_trainer,
+    model_arguments,
+)
 from idl_cli.commands.compute import prepare
 from idl_cli.commands.measure import METRIC_NAMES, metrics_of, show_figures, timed_evaluation
 from idl_cli.commands.optimized import check_metric
@@ -20,8 +25,7 @@ from idl_cli.commands.sequences import SequenceReport, report_sequences
 from idl_cli.commands.train_plan import dry_run, plan
 from idl_cli.config.schemas.root import TrainSettings
 from idl_cli.data.dataset import Dataset
-from idl_cli.distributed.group import Group, current
-from idl_cli.errors import DataError
+from idl_cli.distributed.group import current
 from idl_cli.loggers import RunLogger, open_logger
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.parameter_count import parameter_count
@@ -71,7 +75,7 @@ def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> 
         find_resumption(settings, directory) if group.is_main else None
     )
     directory.write_json("environment.json", collect_environment(compute.device))
-    dataset = _dataset(settings, group)
+    dataset = build_dataset(settings, group)
     check_metric(settings.optimized_metric, dataset)
     for assumption in dataset.assumptions:
         console.message(f"assumed: {assumption}")
@@ -103,24 +107,6 @@ def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> 
         report = _report(figures, result, group.size, model, extra, directory, console)
         logger.finish(report["metrics"])
     return report
-
-
-def _dataset(settings: TrainSettings, group: Group) -> Dataset:
-    """Build the data set; of several ranks, one a machine downloads what is not there yet."""
-    if group.local_rank > 0:
-        group.barrier()
-    dataset: Dataset = registry.build("dataset", settings.dataset, seed=settings.seed)
-    if group.local_rank == 0:
-        group.barrier()
-    parts = (dataset.train, dataset.validation, dataset.test)
-    sizes = tuple(0 if part is None else len(part) for part in parts)
-    for rank, others in enumerate(group.gather_objects(sizes)):
-        if others != sizes:
-            raise DataError(
-                f"dataset={dataset.name}: rank {rank} finds {others} training, validation and test"
-                f" samples, rank {group.rank} {sizes}; give every machine the same files"
-            )
-    return dataset
 
 
 # -- training --------------------------------------------------------------------------------------

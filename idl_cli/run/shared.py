@@ -81,6 +81,9 @@ class ObservedRunDirectory(LentRunDirectory):
     def write_json(self, name: str, value: object) -> None:
         """Leave it to rank 0."""
 
+    def write_text(self, name: str, text: str) -> None:
+        """Leave it to rank 0."""
+
     def write_table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Leave it to rank 0."""
 

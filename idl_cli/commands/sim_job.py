@@ -7,8 +7,18 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
+from torch import nn
+
 from idl_cli.analysis.sim_plots import gap_curves, sparsity_pattern
 from idl_cli.commands.compute import Compute
+from idl_cli.commands.sim_path import (
+    MeasuredPath,
+    Measures,
+    follow,
+    penalties_of,
+    pruning_rows,
+    write_path,
+)
 from idl_cli.commands.sim_tables import candidate_row, result_rows, show_rows
 from idl_cli.commands.teacher import Teacher
 from idl_cli.config.schemas.root import SimSettings
@@ -20,8 +30,9 @@ from idl_cli.loggers import RunLogger
 from idl_cli.reporting import ProgressReporter, Reporter
 from idl_cli.run import RunDirectory, read_metrics
 from idl_cli.sim.diagnosis import RowDiagnosis, diagnose
-from idl_cli.sim.fitting import Fit, Pass, SimCallbacks, Stage, with_penalties
+from idl_cli.sim.fitting import Fit, Pass, SimCallbacks, Stage, StageFit, with_penalties
 from idl_cli.sim.judge import HistoryEntry
+from idl_cli.sim.path import fit_path
 from idl_cli.sim.recording import Recording
 from idl_cli.sim.selection import Candidate, select_penalty
 from idl_cli.sim.sim import SIM
@@ -56,6 +67,7 @@ class SimJob(SimCallbacks):
         self._progress: ProgressReporter | None = None
         self._counted = 0
         self._silent = False
+        self._path: MeasuredPath | None = None
         self._logger = logger
         self._states = recording_loader(settings, teacher.dataset, compute)
 
@@ -124,6 +136,8 @@ class SimJob(SimCallbacks):
 
     def fit(self, recording: Recording) -> tuple[Fit, tuple[Candidate, ...]]:
         """Solve both stages, at the λ asked for or at the one the validation part chooses."""
+        if self._trainer["path"] is not None:
+            return self._follow_path(recording), ()
         if self._trainer["select_lambda"] is None:
             with self._bar("solving"):
                 return self._fit_at(None, recording), ()
@@ -135,14 +149,84 @@ class SimJob(SimCallbacks):
                 self._validation_score,
                 max_nonzero_fraction=self._trainer["max_nonzero_fraction"],
             )
-        self._silent = False
-        for stage, part in (("ab", best.fit.ab), ("cd", best.fit.cd)):
-            for entry in part.solution.history:
-                self.on_progress("ab" if stage == "ab" else "cd", entry)
+        self._log_history(best.fit)
         columns = ["lambda_z", "validation score", "non-zeros", "chosen"]
         rows = [candidate_row(each, best) for each in candidates]
         self._console.table("choice of lambda on the validation part", columns, rows)
         return best.fit, candidates
+
+    def _log_history(self, found: Fit) -> None:
+        """Write down how the solves of the fit that is kept converged; the others' are not."""
+        self._silent = False
+        stages: tuple[tuple[Stage, StageFit], ...] = (("ab", found.ab), ("cd", found.cd))
+        for stage, part in stages:
+            for entry in part.solution.history:
+                self.on_progress(stage, entry)
+
+    def _follow_path(self, recording: Recording) -> Fit:
+        """Fit and measure along the path; the files of the path are written by ``finish``."""
+        trainer, options = self._trainer, self._sim.options
+        penalties = penalties_of(trainer["path"], recording, options.lambda_scale)
+        self._silent = True
+        with self._console.progress("path of lambda", total=len(penalties)) as progress:
+
+            def on_row(row: Mapping[str, Any]) -> None:
+                progress.advance()
+                progress.note(f"lambda_z {row['lambda_z']:.2g}: {row['nonzeros']:,} non-zeros")
+
+            fits = fit_path(
+                self._sim,
+                recording,
+                penalties,
+                dataloader=self._states,
+                solver=self._solver,
+                options=options,
+                callbacks=self,
+            )
+            self._path = follow(
+                fits,
+                self._measures(),
+                select=trainer["select_lambda"] is not None,
+                max_nonzero_fraction=trainer["max_nonzero_fraction"],
+                on_row=on_row,
+            )
+        found = self._path.best[0]
+        self._log_history(found)
+        return found
+
+    def _measures(self) -> Measures:
+        dataset = self._teacher.dataset
+        test = self._in_order(dataset.test)
+        classes = dataset.task.kind == "classification"
+
+        def figures(model: nn.Module) -> dict[str, float]:
+            found = evaluate(model, test, dataset.task)
+            return {name: value for name, value in found.items() if name in METRIC_NAMES}
+
+        return Measures(
+            test=figures,
+            validation=None if dataset.validation is None else self._score_on_validation,
+            score="accuracy" if classes else "r2",
+        )
+
+    def _finish_path(self, path: MeasuredPath, directory: RunDirectory) -> dict[str, object]:
+        """Prune the teacher for comparison, write and show the path."""
+        measures, pruned = self._measures(), []
+        if self._trainer["prune_baseline"]:
+            total = len(self._trainer["prune_zeros"])
+            with self._console.progress("pruning the teacher", total=total) as progress:
+                pruned = pruning_rows(
+                    self._teacher,
+                    path.rows,
+                    self._trainer,
+                    self._settings.teacher,
+                    measures,
+                    self._compute,
+                    self._settings.seed,
+                    progress.advance,
+                )
+        write_path(path, pruned, self._teacher, measures, directory, self._console)
+        return {"points": len(path.rows), "seconds": path.seconds}
 
     def _fit_at(self, penalty: float | None, recording: Recording) -> Fit:
         options = self._sim.options
@@ -157,9 +241,12 @@ class SimJob(SimCallbacks):
         )
 
     def _validation_score(self, found: Fit) -> float:
+        return self._score_on_validation(found.model)
+
+    def _score_on_validation(self, model: nn.Module) -> float:
         dataset = self._teacher.dataset
         assert dataset.validation is not None
-        figures = evaluate(found.model, self._in_order(dataset.validation), dataset.task)
+        figures = evaluate(model, self._in_order(dataset.validation), dataset.task)
         score = figures["accuracy" if dataset.task.kind == "classification" else "r2"]
         return self._group.broadcast_object(score)  # all ranks choose by the same figure
 
@@ -191,6 +278,8 @@ class SimJob(SimCallbacks):
             "origin": self._teacher.origin,
             "seconds": self._teacher.seconds,
         }
+        if self._path is not None:
+            report["path"] = self._finish_path(self._path, directory)
         if candidates:
             report["candidates"] = [
                 {

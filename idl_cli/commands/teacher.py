@@ -226,6 +226,53 @@ def load_teacher(*, run: str) -> nn.Module:
     return load_run(run).model
 
 
+def teacher_trainer(
+    model: nn.Module,
+    dataset: Dataset,
+    compute: Compute,
+    *,
+    seed: int,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    keep_sparsity: bool = False,
+) -> Trainer:
+    """Adam under a one-cycle schedule: good weights in few epochs, without tuning."""
+    loader = BatchLoader(
+        dataset.train,
+        min(batch_size, len(dataset.train)),
+        preprocessing=dataset.preprocessing,
+        shuffle=True,
+        seed=seed,
+        augmentation=dataset.augmentation,
+        device=compute.device,
+        dtype=compute.dtype,
+    )
+    options = TrainerSettings(epochs=epochs, keep_sparsity=keep_sparsity)
+    optimizer = registry.build(
+        "optimizer",
+        {"name": "adam", "lr": lr},
+        parameters=list(model.parameters()),
+    )
+    scheduler = registry.build(
+        "scheduler",
+        {"name": "one_cycle"},
+        optimizer=optimizer,
+        total_steps=options.epochs * len(loader),
+        steps_per_epoch=len(loader),
+    )
+    return Trainer(
+        model,
+        task=dataset.task,
+        train_loader=loader,
+        validation_loader=None,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        loss=make_loss(dataset.task, device=compute.device),
+        settings=options,
+    )
+
+
 def _has_model(path: Path) -> bool:
     return (path / f"{MODEL}.safetensors").is_file()
 
@@ -239,41 +286,18 @@ def _train(
     kept: RunDirectory,
     console: Reporter,
 ) -> None:
-    """Adam under a one-cycle schedule: good weights in few epochs, without tuning."""
-    loader = BatchLoader(
-        dataset.train,
-        min(int(teacher["batch_size"]), len(dataset.train)),
-        preprocessing=dataset.preprocessing,
-        shuffle=True,
-        seed=seed,
-        augmentation=dataset.augmentation,
-        device=compute.device,
-        dtype=compute.dtype,
-    )
-    options = TrainerSettings(epochs=int(teacher["epochs"]))
-    optimizer = registry.build(
-        "optimizer",
-        {"name": "adam", "lr": float(teacher["lr"])},
-        parameters=list(model.parameters()),
-    )
-    scheduler = registry.build(
-        "scheduler",
-        {"name": "one_cycle"},
-        optimizer=optimizer,
-        total_steps=options.epochs * len(loader),
-        steps_per_epoch=len(loader),
-    )
-    trainer = Trainer(
+    trainer = teacher_trainer(
         model,
-        task=dataset.task,
-        train_loader=loader,
-        validation_loader=None,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        loss=make_loss(dataset.task, device=compute.device),
-        settings=options,
+        dataset,
+        compute,
+        seed=seed,
+        epochs=int(teacher["epochs"]),
+        batch_size=int(teacher["batch_size"]),
+        lr=float(teacher["lr"]),
     )
-    reporting = console.training(epochs=options.epochs, steps_per_epoch=trainer.steps_per_epoch)
+    reporting = console.training(
+        epochs=trainer.settings.epochs, steps_per_epoch=trainer.steps_per_epoch
+    )
     with reporting as reporter, watch_signals() as watch:
         trainer.callbacks = _Recorder(kept, reporter)
         trainer.interrupted = lambda: watch.received

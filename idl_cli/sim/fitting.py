@@ -34,7 +34,7 @@ from idl_cli.sim.recording import (
     record_equilibria,
 )
 from idl_cli.sim.solve import Solution, solve
-from idl_cli.sim.solvers.base import BaseSolver
+from idl_cli.sim.solvers.base import BaseSolver, Start
 from idl_cli.sim.statistics import SufficientStatistics
 
 Stage = Literal["ab", "cd"]
@@ -80,6 +80,26 @@ class StageFit:
 
 
 @dataclass(frozen=True, eq=False)
+class Starts:
+    """Where the solves of both stages begin.
+
+    Attributes:
+        ab: of stage [A B].
+        cd: of stage [C D].
+    """
+
+    ab: Start
+    cd: Start
+
+    @classmethod
+    def zero(cls, recording: Recording) -> Starts:
+        """All weights zero: the answer at λ_max, where a path begins."""
+        cross = recording.statistics.cross
+        ab, cd = (torch.zeros_like(cross[name]) for name in (PRE_ACTIVATIONS, OUTPUTS))
+        return cls(Start(ab), Start(cd))
+
+
+@dataclass(frozen=True, eq=False)
 class Fit:
     """A trained implicit model and how it came about.
 
@@ -102,10 +122,23 @@ class Fit:
     seconds_equilibria: float
 
     @property
+    def starts(self) -> Starts:
+        """Where a fit at another λ may begin."""
+        ab, cd = self.ab.solution.start, self.cd.solution.start
+        assert ab is not None
+        assert cd is not None
+        return Starts(ab, cd)
+
+    @property
+    def nonzeros(self) -> int:
+        """Entries of A, B, C, D and the biases that are not zero."""
+        return sum(int((w != 0).sum()) for w in (self.ab.solution.stored, self.cd.solution.stored))
+
+    @property
     def nonzero_fraction(self) -> float:
         """Share of the entries of A, B, C, D and the biases that are not zero."""
         weights = (self.ab.solution.stored, self.cd.solution.stored)
-        return sum(int((w != 0).sum()) for w in weights) / sum(w.numel() for w in weights)
+        return self.nonzeros / sum(w.numel() for w in weights)
 
 
 def fit(
@@ -118,6 +151,7 @@ def fit(
     device: torch.device,
     callbacks: SimCallbacks,
     group: Group | None = None,
+    starts: Starts | None = None,
 ) -> Fit:
     """Solve both stages and put the model together.
 
@@ -131,6 +165,7 @@ def fit(
         callbacks: told what happens.
         group: the processes that fit this model together, each of which calls this function and
             gets the same; None for this one alone.
+        starts: where the solves begin, such as ``Fit.starts`` of another λ; None for nowhere.
 
     Raises:
         NonFiniteError: the solver's weights are NaN or infinite.
@@ -147,6 +182,7 @@ def fit(
         dtype,
         callbacks,
         group,
+        None if starts is None else starts.ab,
     )
     equilibria, seconds = None, 0.0
     if options.regenerate_states:
@@ -162,7 +198,18 @@ def fit(
         equilibria = _equilibria(half_made, recording, loader, options, callbacks, group)
         seconds = time.perf_counter() - started
     statistics = recording.statistics if equilibria is None else equilibria.statistics
-    cd = _solve_stage("cd", statistics, OUTPUTS, None, solver, options, dtype, callbacks, group)
+    cd = _solve_stage(
+        "cd",
+        statistics,
+        OUTPUTS,
+        None,
+        solver,
+        options,
+        dtype,
+        callbacks,
+        group,
+        None if starts is None else starts.cd,
+    )
     return Fit(
         options=options,
         model=assemble(
@@ -191,6 +238,7 @@ def _solve_stage(
     dtype: torch.dtype,
     callbacks: SimCallbacks,
     group: Group | None,
+    start: Start | None,
 ) -> StageFit:
     started = time.perf_counter()
     problem = RowRegression.from_statistics(
@@ -228,6 +276,7 @@ def _solve_stage(
             warn=False,
             group=group,
             keeping=keeping,
+            start=start,
         )
     if solution.status == "failed":
         raise NonFiniteError(

@@ -14,7 +14,7 @@ from idl_cli.errors import ArgumentError, IgnoredOptionWarning
 from idl_cli.evaluation import evaluate
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.agreement import agreement_with
-from idl_cli.sim.fitting import Fit, SimCallbacks, fit
+from idl_cli.sim.fitting import Fit, SimCallbacks, Starts, fit
 from idl_cli.sim.options import ActivationLike, SimOptions, known_activation
 from idl_cli.sim.problem import LambdaScale
 from idl_cli.sim.recorders import state_recorder
@@ -210,6 +210,7 @@ class SIM:
         solver: BaseSolver,
         options: SimOptions | None = None,
         callbacks: SimCallbacks | None = None,
+        starts: Starts | None = None,
     ) -> Fit:
         """Solve both problems of recorded states.
 
@@ -219,6 +220,7 @@ class SIM:
             solver: of both problems.
             options: with other penalties than the instance's; None takes the instance's.
             callbacks: told what happens.
+            starts: where the solves begin, such as ``Fit.starts`` of another λ; None for nowhere.
         """
         return fit(
             recording,
@@ -229,6 +231,7 @@ class SIM:
             device=self.device,
             callbacks=SimCallbacks() if callbacks is None else callbacks,
             group=self.group,
+            starts=starts,
         )
 
     def keep(self, found: Fit, recording: Recording, solver: BaseSolver) -> None:

@@ -64,6 +64,14 @@ class Gradient:
 
 
 @dataclass(frozen=True)
+class Path:
+    """A geometric grid from λ_max, where all weights are zero, down."""
+
+    points: Annotated[int, AT_LEAST_ONE] = 30
+    smallest: Annotated[float, Range(0, 1, low_open=True, high_open=True)] = 1e-5
+
+
+@dataclass(frozen=True)
 class Sim:
     """A teacher's states matched by convex optimisation, with a certificate."""
 
@@ -86,6 +94,14 @@ class Sim:
     max_nonzero_fraction: Annotated[float, Range(0, 1, low_open=True)] | None = field(
         default=None, metadata=COMMAND_ONLY
     )
+    path: Annotated[int, AT_LEAST_ONE] | Path | tuple[Annotated[float, POSITIVE], ...] | None = (
+        field(default=None, metadata=COMMAND_ONLY)
+    )
+    prune_baseline: bool = field(default=True, metadata=COMMAND_ONLY)
+    prune_zeros: tuple[Annotated[float, Range(0, 1, high_open=True)], ...] = field(
+        default=(0.5, 0.8, 0.9, 0.95, 0.98), metadata=COMMAND_ONLY
+    )
+    prune_epochs: Annotated[int, NON_NEGATIVE] = field(default=5, metadata=COMMAND_ONLY)
     save_statistics: bool = field(default=False, metadata=COMMAND_ONLY)
     load_statistics: str | None = field(default=None, metadata=COMMAND_ONLY)
     diagnose_rows: bool = field(default=False, metadata=COMMAND_ONLY)
@@ -99,4 +115,9 @@ class Sim:
             yield (
                 f"trainer.max_nonzero_fraction={self.max_nonzero_fraction:g}: limits what"
                 " trainer.select_lambda=validation may choose; set that too"
+            )
+        if isinstance(self.path, tuple) and len(set(self.path)) < max(len(self.path), 1):
+            yield (
+                f"trainer.path={list(self.path)}: must name at least one value, and none twice;"
+                " null for no path"
             )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_ECHO = 1.0  # s in which further signals are the first one again
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -28,6 +30,7 @@ class SignalWatch:
 
     def __init__(self) -> None:
         self._received: int | None = None
+        self._since = 0.0
 
     @property
     def received(self) -> int | None:
@@ -35,11 +38,17 @@ class SignalWatch:
         return self._received
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Remember the first signal; the second one stops at once."""
+        """Remember the first signal; a later one stops at once.
+
+        One Ctrl-C comes twice to a process that torchrun has started: from the terminal, and from
+        torchrun, to which it came too. That is not yet impatience.
+        """
         del frame
-        if self._received is not None:
+        now = time.monotonic()
+        if self._received is None:
+            self._received, self._since = number, now
+        elif now - self._since > _ECHO:
             raise TrainingInterrupted(number)
-        self._received = number
 
 
 @contextmanager

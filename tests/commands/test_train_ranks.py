@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -36,6 +37,20 @@ _ARGUMENTS = (
     "hydra.run.dir=run",
 )
 
+_SMALL = (
+    "model.hidden_dim=12",
+    "dataset.train_samples=150",
+    "dataset.test_samples=60",
+    "trainer.epochs=4",
+    "trainer.batch_size=32",
+    "optimizer.lr=5e-3",
+    "scheduler=constant",
+    "device=cpu",
+    "threads=1",
+    "hydra.run.dir=run",
+)
+"""What ``tests.commands.helpers.SMALL`` says, as arguments."""
+
 
 def _train_on_ranks(path: Path, count: int, **changes: Any) -> dict[str, Any]:
     settings = train_settings(**changes)
@@ -55,11 +70,18 @@ def _assert_close(rows: list[dict[str, object]], expected: list[dict[str, object
             assert row[key] == pytest.approx(other[key], abs=1e-5)
 
 
-def test_two_ranks_leave_behind_what_one_process_does(tmp_path: Path) -> None:
-    """150 samples in batches of 32: the last batch has 22 of 130 that are trained on."""
-    one, two = tmp_path / "one", tmp_path / "two"
+@pytest.fixture(scope="module")
+def ranked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A run on two ranks, and what it returned."""
+    path = tmp_path_factory.mktemp("ranks") / "two"
+    return path, _train_on_ranks(path, 2)
+
+
+def test_two_ranks_leave_behind_what_one_process_does(
+    tmp_path: Path, ranked: tuple[Path, dict[str, Any]]
+) -> None:
+    one, (two, result) = tmp_path / "one", ranked
     expected = train(one)
-    result = _train_on_ranks(two, 2)
     _assert_close(read_metrics(two), read_metrics(one))
     assert result["metrics"] == pytest.approx(expected["metrics"], abs=1e-5)
     assert (result["training"]["ranks"], expected["training"]["ranks"]) == (2, 1)
@@ -67,6 +89,36 @@ def test_two_ranks_leave_behind_what_one_process_does(tmp_path: Path) -> None:
         {path.name for path in one.iterdir()} - {"summary.json"}  # which the job writes
     )
     assert load_model(two).state_dict().keys() == load_model(one).state_dict().keys()
+
+
+def test_agents_of_torchrun_give_the_same_figures(
+    tmp_path: Path, ranked: tuple[Path, dict[str, Any]]
+) -> None:
+    """Two agents on loopback, as on two machines."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1")
+    where = ("--master-addr=127.0.0.1", f"--master-port={port}")
+    agents = [
+        subprocess.Popen(
+            [*torchrun, f"--node-rank={node}", *where, "-m", "idl_cli", "train", *_SMALL],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for node in range(2)
+    ]
+    outputs = [agent.communicate(timeout=4 * _SECONDS)[0] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], outputs
+    path, result = ranked
+    run = tmp_path / "run"
+    assert read_summary(run)["metrics"] == result["metrics"]
+    assert without_seconds(read_metrics(run)) == without_seconds(read_metrics(path))
+    told = [output.count("epoch 4/4") for output in outputs]
+    assert sorted(told) == [0, 1]  # rank 0 is of either agent
 
 
 @contextmanager

@@ -1,5 +1,7 @@
+import itertools
 import signal
 import threading
+import time
 
 import pytest
 
@@ -21,7 +23,13 @@ def test_a_signal_is_noted_and_sent_on_at_the_end(number: signal.Signals) -> Non
         signal.signal(number, before)
 
 
-def test_the_second_signal_stops_at_once() -> None:
+@pytest.mark.parametrize(("later", "stopped_at"), [(1.5, [0, 1]), (0.1, [0, 1, 2])])
+def test_a_second_signal_stops_at_once_unless_it_is_an_echo(
+    monkeypatch: pytest.MonkeyPatch, later: float, stopped_at: list[int]
+) -> None:
+    """A step takes ``later`` seconds; a signal comes in each."""
+    clock = itertools.count(0.0, later)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     reached: list[int] = []
 
     def train() -> None:
@@ -32,7 +40,7 @@ def test_the_second_signal_stops_at_once() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         train()
-    assert reached == [0, 1]
+    assert reached == stopped_at
 
 
 def test_without_a_signal_the_handlers_come_back() -> None:

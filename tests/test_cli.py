@@ -218,6 +218,11 @@ def test_a_sweep_goes_on_after_a_failed_job(idl: Idl, tmp_path: Path) -> None:
     assert "job 0 failed" in done.stderr
     assert "1 of 2 jobs failed: 0" in done.stderr
     assert "absent.npz" in (tmp_path / "sweep" / "0" / "run.log").read_text()
+    page = (tmp_path / "sweep" / "sweep.html").read_text()
+    assert f"job 0 failed: {tmp_path}/absent.npz: no such file" in page
+    for job in "01":
+        assert f'href="{job}/report.html"' in page
+        assert (tmp_path / "sweep" / job / "report.html").is_file()
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

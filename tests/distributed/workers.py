@@ -5,22 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 
-from idl_cli.distributed.group import Group, current
+from idl_cli.distributed.group import current
 from idl_cli.distributed.join import joined
-from idl_cli.errors import ConfigError, NonFiniteError
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What one rank does wrong, once all have joined."""
-
-    rank: int
-    kind: str
 
 
 def collectives(seed: int) -> dict[str, object]:
@@ -47,74 +36,24 @@ def collectives(seed: int) -> dict[str, object]:
         }
 
 
-def with_fault(fault: Fault) -> str:
-    """Join, then go wrong as told; the other ranks wait for the one that does."""
+def raises_while_another_hangs(rank: int) -> None:
+    """Rank 1 raises, rank 0 does not follow SIGTERM."""
     with joined("cpu", timeout=60.0) as group:
         group.barrier()
-        if group.rank == fault.rank:
-            _FAULTS[fault.kind]()
-        while True:
-            group.barrier()
+        if rank == 1:
+            raise ZeroDivisionError("the seventh block is empty")
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _hang()
 
 
 def never_joins(rank: int) -> None:
-    """All but the last rank wait for it in vain."""
+    """Rank 0 waits for rank 1 in vain."""
     if rank == 1:
         _hang()
     with joined("cpu", timeout=1.0):
         pass
 
 
-def alone(_: object) -> Group:
-    """Join nothing."""
-    return current("cpu")
-
-
-def _kill_myself() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _raise() -> None:
-    raise ZeroDivisionError("the seventh block is empty")
-
-
-def _raise_foreseen() -> None:
-    raise NonFiniteError("the loss became NaN at step 3")
-
-
-def _refuse() -> None:
-    raise ConfigError(["trainer.tol=0: must be above 0", "seed=-1: must not be negative"])
-
-
-def _run_out_of_memory() -> None:
-    raise MemoryError("cannot allocate 80 GiB")
-
-
-def _run_out_of_gpu_memory() -> None:
-    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80 GiB")
-
-
-def _exit() -> None:
-    os._exit(7)
-
-
-def _ignore_sigterm() -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _hang()
-
-
 def _hang() -> None:
     while True:
         time.sleep(60)
-
-
-_FAULTS: dict[str, Callable[[], None]] = {
-    "killed": _kill_myself,
-    "raises": _raise,
-    "foreseen": _raise_foreseen,
-    "refuses": _refuse,
-    "memory": _run_out_of_memory,
-    "gpu_memory": _run_out_of_gpu_memory,
-    "exits": _exit,
-    "hangs": _ignore_sigterm,
-}

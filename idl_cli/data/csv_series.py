@@ -114,7 +114,7 @@ def csv(
         sentences.append(assumed.differences(training, differenced))
     if gaps:
         samples = sum(len(each) for each in chosen.values())
-        asked = "dataset.missing=error refuses them" if missing == "auto" else "as asked for"
+        asked = "dataset.missing=error refuses" if missing == "auto" else "as asked for"
         sentences.append(f"{first_gap}: {rule} ({asked}) leaves {samples} samples")
     axis = np.array(table.lines, dtype=np.float64) if times is None else times.values
     label = f"line of {table.file.name}" if times is None else times.column
@@ -185,8 +185,8 @@ class _Assumptions:
 def _missing_cell(table: Table, series: Series, used: Sequence[str]) -> str:
     row, feature = np.argwhere(np.isnan(series))[0]
     gaps = int(np.isnan(series).sum())
-    others = "" if gaps == 1 else f", as are {gaps} cells in all"
-    return f"{table.where(int(row), used[int(feature)])}: empty{others}"
+    others = "" if gaps == 1 else f" ({gaps} such cells in all)"
+    return f"{table.where(int(row), used[int(feature)])}: no value{others}"
 
 
 def _refuse_constant(table: Table, training: Series, used: Sequence[str]) -> None:

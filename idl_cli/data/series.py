@@ -119,15 +119,17 @@ def make_dataset(
 def _refuse_empty(rows: Mapping[str, Rows], split: SeriesSplit, source: str) -> None:
     windows, bounds = split.windows, split.parts.bounds()
     for part in ("train", "validation", "test"):
-        if part in rows and len(rows[part]):
+        least = 2 if part == "train" else 1  # one sample has no spread to learn
+        if part in rows and len(rows[part]) >= least:
             continue
         if part == "validation" and part not in bounds:
             continue
         first, last = bounds.get(part, (0, 0))
-        needed = windows.horizon + (windows.look_back if part == "train" else 0)
+        needed = windows.horizon + (windows.look_back + windows.stride if part == "train" else 0)
+        what = "two samples" if part == "train" else "a sample"
         raise DataError(
-            f"{source}: the {part} part has {last - first} of {split.parts.end} rows, too few for a"
-            f" sample of dataset.look_back={windows.look_back} and"
-            f" dataset.horizon={windows.horizon}, which needs {needed} rows in a row; choose a"
+            f"{source}: the {part} part has {last - first} of {split.parts.end} rows, too few for"
+            f" {what} of dataset.look_back={windows.look_back} and"
+            f" dataset.horizon={windows.horizon}: {needed} rows in a row are needed; choose a"
             " shorter look_back or horizon, other fractions, or more data"
         )

@@ -5,6 +5,7 @@ Every complaint names the file, the line as an editor counts it, and the column.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import difflib
 from collections import Counter
@@ -110,6 +111,7 @@ def read_table(file: Path, *, delimiter: Delimiter = "auto", decimal: Decimal = 
         DataError: the file is missing, not text, without header or rows, or a row has more or
             fewer cells than the header.
     """
+    numbered: list[tuple[int, list[str]]] = []
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             first = stream.readline()
@@ -117,13 +119,17 @@ def read_table(file: Path, *, delimiter: Delimiter = "auto", decimal: Decimal = 
             reader = csv.reader(
                 stream, delimiter=_delimiter(first, delimiter), strict=True, skipinitialspace=True
             )
-            numbered = [(reader.line_num, row) for row in reader]
+            for row in reader:
+                numbered.append((reader.line_num, row))
     except FileNotFoundError as error:
         raise DataError(f"{file}: no such file") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{file}: not a text file in UTF-8 ({error.reason})") from error
+        raise DataError(_not_text(file, error)) from error
     except csv.Error as error:
-        raise DataError(f"{file}: line {reader.line_num}: not a table ({error})") from error
+        begun = numbered[-1][0] + 1 if numbered else 1
+        raise DataError(
+            f"{file}: line {begun}: not a table ({error}: is a quotation mark never closed?)"
+        ) from error
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror or error})") from error
     numbered = [(line, row) for line, row in numbered if any(cell.strip() for cell in row)]
@@ -161,6 +167,19 @@ def parse_number(cell: str, decimal: Decimal) -> float | None:
         return float(cell.replace(",", ".") if decimal == "comma" else cell)
     except ValueError:
         return None
+
+
+def _not_text(file: Path, error: UnicodeDecodeError) -> str:
+    content = file.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return f"{file}: text in UTF-16; save it as UTF-8"
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError as whole:
+        error = whole  # positions in the file, where those of the stream are in its last chunk
+    line = content.count(b"\n", 0, error.start) + 1
+    byte = error.object[error.start]
+    return f"{file}: line {line}: byte {byte:#04x} is no text in UTF-8; save the file as UTF-8"
 
 
 def _delimiter(first: str, chosen: Delimiter) -> str:

@@ -69,7 +69,7 @@ def test_a_users_file_needs_no_further_argument(idl_here: IdlHere, tmp_path: Pat
                 *lines[20:],
             ],
             1,
-            "line 6, column 'temp': empty",
+            "line 6, column 'temp': no value",
         ),
         (lambda lines: [*lines[:5], lines[7], *lines[6:]], 1, "line 7, column 'day': 2020-01-06"),
         (lambda lines: [lines[0], *(f"{x[:10]},5" for x in lines[1:])], 1, "column 'temp': const"),

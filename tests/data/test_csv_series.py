@@ -85,7 +85,9 @@ def test_missing_values_by_rule(tmp_path: Path, rule: str, kept: int) -> None:
     rows = _rows()
     rows[180][1] = ""
     file = _write(tmp_path, rows)
-    with pytest.raises(DataError, match=r"line 182, column 'temp': empty; choose dataset.missing"):
+    with pytest.raises(
+        DataError, match=r"line 182, column 'temp': no value; choose dataset.missing"
+    ):
         csv(file=file, target="temp", look_back=5, missing="error")
     dataset = csv(file=file, target="temp", look_back=5, missing=rule)  # type: ignore[arg-type]
     # The row itself is no target; with drop no window may hold it either.
@@ -94,7 +96,7 @@ def test_missing_values_by_rule(tmp_path: Path, rule: str, kept: int) -> None:
         assert torch.isfinite(part.inputs).all()
         assert torch.isfinite(part.targets).all()
     assert any(
-        f"line 182, column 'temp': empty: {rule}" in sentence for sentence in dataset.assumptions
+        f"line 182, column 'temp': no value: {rule}" in sentence for sentence in dataset.assumptions
     )
 
 
@@ -103,9 +105,9 @@ def test_few_empty_cells_are_bridged_and_told_many_refused(tmp_path: Path) -> No
     for line in range(60, 70):
         rows[line][1] = ""
     said = "\n".join(csv(file=_write(tmp_path, rows), target="temp").assumptions)
-    assert "line 62, column 'temp': empty, as are 10 cells in all: interpolate" in said
+    assert "line 62, column 'temp': no value (10 such cells in all): interpolate" in said
     rows[80][1] = ""
-    with pytest.raises(DataError, match=r"line 62, column 'temp': empty, as are 11 cells in all"):
+    with pytest.raises(DataError, match=r"line 62, column 'temp': no value .11 such cells in all"):
         csv(file=_write(tmp_path, rows), target="temp")
 
 
@@ -121,9 +123,13 @@ def test_a_constant_column_is_named(tmp_path: Path) -> None:
 
 def test_too_few_rows_for_the_look_back(tmp_path: Path) -> None:
     file = _write(tmp_path, _rows()[:30])
-    with pytest.raises(DataError, match=r"my.csv: the train part has 22 of 30 rows, too few for"):
+    with pytest.raises(
+        DataError, match=r"my.csv: the train part has 22 of 30 rows, too few for two"
+    ):
         csv(file=file, target="temp", look_back=22)
-    with pytest.raises(DataError, match=r"the test part has 6 of 30 rows, .* needs 7 rows"):
+    with pytest.raises(
+        DataError, match=r"the test part has 6 of 30 rows, .* 7 rows in a row are needed"
+    ):
         csv(file=file, target="temp", look_back=2, horizon=7, validation_fraction=0.0)
 
 

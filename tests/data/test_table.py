@@ -44,7 +44,7 @@ def test_the_delimiter_is_found(tmp_path: Path, text: str, decimal: str) -> None
         ("a,,c\n1,2,3\n", "line 1: column 2 has no name"),
         ("a,b,a\n1,2,3\n", "line 1: column 'a' is named twice"),
         ("a,b\n1,2\n3\n", "line 3: 1 cells, but the header names 2 columns"),
-        ('a,b\n1,"2\n', "my.csv: line 2: not a table"),
+        ('a,b\n1,"2\n', "my.csv: line 2: not a table .* never closed"),
     ],
 )
 def test_what_is_no_table_is_refused_with_its_line(
@@ -55,8 +55,10 @@ def test_what_is_no_table_is_refused_with_its_line(
 
 
 def test_other_encodings_and_missing_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"my.csv: not a text file in UTF-8"):
-        read_table(_write(tmp_path, "température\n1\n", "latin-1"))
+    with pytest.raises(DataError, match=r"my.csv: line 2: byte 0xe9 is no text in UTF-8"):
+        read_table(_write(tmp_path, "t\ntempérature\n1\n", "latin-1"))
+    with pytest.raises(DataError, match=r"my.csv: text in UTF-16; save it as UTF-8"):
+        read_table(_write(tmp_path, "t\n1\n", "utf-16"))
     with pytest.raises(DataError, match=r"nowhere.csv: no such file"):
         read_table(tmp_path / "nowhere.csv")
 

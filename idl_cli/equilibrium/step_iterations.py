@@ -2,14 +2,16 @@
 
 For φ = relu, relu(z) = (z + |z|)/2 turns the equilibrium of z = A relu(z) + b into
 
-    z = K|z| + (I + K) b            K = (I − A/2)⁻¹ A/2,
+    y = K|y| + (I + K) b            K = ((1 + ω)I − A)⁻¹ (A − (1 − ω)I)        x = relu(y)/ω
 
-which contracts by ‖K‖∞ ≤ κ/(2 − κ) instead of κ where ‖A‖∞ ≤ κ < 1 (modulus iteration of linear
-complementarity problems: Bai, Numer. Linear Algebra Appl. 17, 2010, doi:10.1002/nla.680). For
-trained weights it takes two thirds of the iterations, at the same price each. Likewise the adjoint
-w = g + Aᵀ(d ⊙ w), v = d ⊙ w, with d = (1 + s)/2 and signs s in place of the modulus:
+with y = ωz for z > 0 and y = z otherwise, for any ω > 0 (modulus iteration of linear
+complementarity problems: Bai, Numer. Linear Algebra Appl. 17, 2010, doi:10.1002/nla.680). For ω = 1
+it contracts by ‖K‖∞ ≤ κ/(2 − κ) instead of κ where ‖A‖∞ ≤ κ < 1. Trained feedback has one slow,
+positive direction, which a smaller ω hastens at the cost of the others: with ω a little below 1
+trained weights take half of the plain one's iterations, at the same price each. Likewise the
+adjoint p = g + Aᵀ(d ⊙ p), v = d ⊙ p, with d = (1 + s)/2 and signs s in place of the modulus:
 
-    w = Kᵀ(s ⊙ w) + (I + Kᵀ) g.
+    w = Kᵀ(s ⊙ w) + (I + Kᵀ) g       v = d ⊙ w/ω.
 
 Whatever the iteration, convergence is judged by the residual of the equation itself; the evaluation
 that this takes is the next step.
@@ -138,18 +140,33 @@ class PlainAdjoints(StepIterations):
         self._next, self._spare = self._next[: samples.shape[0]], self._spare[: samples.shape[0]]
 
 
+# Values of ω, of which the first with ‖K‖∞ < 1 is taken; with ω = 1 that is sure. At 0.9 the
+# slowest samples need a tenth fewer iterations than at 1 and the others no more; at 0.7 they do.
+_WEIGHTS = (0.9, 1.0)
+
+
 class Modulus:
     """K of an A with ‖A‖∞ < 1, and the memory that its iterations share.
 
     Args:
         matrix: A (n, n).
         samples: most samples of a solve.
+
+    Attributes:
+        weight: ω.
+        kernel: K (n, n).
     """
 
     def __init__(self, matrix: Tensor, samples: int) -> None:
-        half = matrix / 2
         identity = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
-        self.kernel = torch.linalg.solve(identity - half, half)
+        weights = torch.tensor(_WEIGHTS, dtype=matrix.dtype, device=matrix.device)[:, None, None]
+        kernels = torch.linalg.solve(
+            (1 + weights) * identity - matrix, matrix - (1 - weights) * identity
+        )
+        norms = kernels.abs().sum(dim=2).amax(dim=1).tolist()
+        chosen = next((i for i, norm in enumerate(norms) if norm < 1), len(_WEIGHTS) - 1)
+        self.weight = _WEIGHTS[chosen]
+        self.kernel = kernels[chosen]
         self.kernel_transpose = self.kernel.t()
         self.matrix = matrix
         self.matrix_transpose = matrix.t()
@@ -162,7 +179,7 @@ class Modulus:
 
 
 class ModulusStates(StepIterations):
-    """z ← K|z| + (I + K) b with x = relu(z).
+    """y ← K|y| + (I + K) b with x = relu(y)/ω.
 
     Args:
         modulus: K of A.
@@ -173,37 +190,47 @@ class ModulusStates(StepIterations):
     def __init__(self, modulus: Modulus, offset: Tensor, start: Tensor | None) -> None:
         self._modulus = modulus
         self._offset = offset
-        self._z, self._shifted, self._x, self._image = modulus.buffers(offset.shape[0])
+        # y, or z while ``_image`` is relu(z).
+        self._y, self._shifted, self._x, self._image = modulus.buffers(offset.shape[0])
         torch.addmm(offset, offset, modulus.kernel_transpose, out=self._shifted)
         if start is None:
-            self._z.copy_(offset)
+            self._y.copy_(offset)
         else:
-            torch.addmm(offset, start, modulus.matrix_transpose, out=self._z)
+            torch.addmm(offset, start, modulus.matrix_transpose, out=self._y)
+        torch.clamp(self._y, min=0, out=self._image)
+        self._is_z = True
 
     def advance(self, count: int) -> None:
         """Take so many steps."""
-        z, shifted, work = self._z, self._shifted, self._image
-        kernel = self._modulus.kernel_transpose
+        y, shifted, work = self._y, self._shifted, self._image
+        kernel, weight = self._modulus.kernel_transpose, self._modulus.weight
+        if count and self._is_z:
+            self._is_z = False
+            if weight != 1:
+                y.sub_(work, alpha=1 - weight)
         for _ in range(count):
-            torch.abs(z, out=work)
-            torch.addmm(shifted, work, kernel, out=z)
+            torch.abs(y, out=work)
+            torch.addmm(shifted, work, kernel, out=y)
 
     def check(self) -> tuple[Tensor, Tensor]:
         """Take a step; return the iterate before it and its image."""
-        x = torch.clamp(self._z, min=0, out=self._x)
-        torch.addmm(self._offset, x, self._modulus.matrix_transpose, out=self._z)
-        return x, torch.clamp(self._z, min=0, out=self._image)
+        if self._is_z:
+            self._x, self._image = self._image, self._x
+        else:
+            torch.clamp(self._y, min=0, out=self._x).div_(self._modulus.weight)
+        torch.addmm(self._offset, self._x, self._modulus.matrix_transpose, out=self._y)
+        self._is_z = True
+        return self._x, torch.clamp(self._y, min=0, out=self._image)
 
     def restrict(self, samples: Tensor) -> None:
         """Go on with these samples alone."""
-        count = samples.shape[0]
         self._offset = select(self._offset, samples)
-        self._shifted, self._z = select(self._shifted, samples), select(self._z, samples)
-        self._x, self._image = self._x[:count], self._image[:count]
+        self._shifted, self._y = select(self._shifted, samples), select(self._y, samples)
+        self._x, self._image = self._x[: samples.shape[0]], select(self._image, samples)
 
 
 class ModulusAdjoints(StepIterations):
-    """w ← Kᵀ(s ⊙ w) + (I + Kᵀ) g with v = d ⊙ w.
+    """w ← Kᵀ(s ⊙ w) + (I + Kᵀ) g with v = d ⊙ w/ω.
 
     Args:
         modulus: K of A.
@@ -219,20 +246,29 @@ class ModulusAdjoints(StepIterations):
         self._w, self._shifted, self._v, self._image = modulus.buffers(gradient.shape[0])
         torch.addmm(gradient, gradient, modulus.kernel, out=self._shifted)
         self._w.copy_(self._shifted)
+        self._is_p = False  # w, or p while ``_image`` is d ⊙ p
 
     def advance(self, count: int) -> None:
         """Take so many steps."""
         w, shifted, signs, work = self._w, self._shifted, self._signs, self._image
-        kernel = self._modulus.kernel
+        kernel, weight = self._modulus.kernel, self._modulus.weight
+        if count and self._is_p:
+            self._is_p = False
+            if weight != 1:
+                w.sub_(work, alpha=1 - weight)
         for _ in range(count):
             torch.mul(w, signs, out=work)
             torch.addmm(shifted, work, kernel, out=w)
 
     def check(self) -> tuple[Tensor, Tensor]:
         """Take a step; return the iterate before it and its image."""
-        v = torch.mul(self._slopes, self._w, out=self._v)
-        torch.addmm(self._gradient, v, self._modulus.matrix, out=self._w)
-        return v, torch.mul(self._slopes, self._w, out=self._image)
+        if self._is_p:
+            self._v, self._image = self._image, self._v
+        else:
+            torch.mul(self._slopes, self._w, out=self._v).div_(self._modulus.weight)
+        torch.addmm(self._gradient, self._v, self._modulus.matrix, out=self._w)
+        self._is_p = True
+        return self._v, torch.mul(self._slopes, self._w, out=self._image)
 
     def restrict(self, samples: Tensor) -> None:
         """Go on with these samples alone."""
@@ -240,4 +276,4 @@ class ModulusAdjoints(StepIterations):
         self._slopes, self._signs = select(self._slopes, samples), select(self._signs, samples)
         self._gradient = select(self._gradient, samples)
         self._shifted, self._w = select(self._shifted, samples), select(self._w, samples)
-        self._v, self._image = self._v[:count], self._image[:count]
+        self._v, self._image = self._v[:count], select(self._image, samples)

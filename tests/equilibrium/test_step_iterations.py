@@ -42,8 +42,20 @@ def buffers() -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("kappa", [0.5, 0.95, 0.99])
 def test_modulus_kernel_contracts_faster_than_the_equation(kappa: float) -> None:
-    kernel = Modulus(feedback(kappa), SAMPLES).kernel
-    assert kernel.abs().sum(dim=1).max() <= kappa / (2 - kappa) + 1e-12
+    modulus = Modulus(feedback(kappa), SAMPLES)
+    norm = modulus.kernel.abs().sum(dim=1).max()
+    # ‖((1 + ω)I − A)⁻¹‖∞ ≤ 1/(1 + ω − κ) and ‖A − (1 − ω)I‖∞ ≤ 1 − ω + κ.
+    assert norm <= (1 - modulus.weight + kappa) / (1 + modulus.weight - kappa) + 1e-12
+    assert norm < kappa
+
+
+def test_the_weight_is_given_up_where_the_kernel_would_not_contract() -> None:
+    # A cycle of states, whose eigenvalues go round the whole circle.
+    cycle = 0.99 * torch.eye(STATES, dtype=torch.float64).roll(1, 0)
+    assert Modulus(feedback(0.95), SAMPLES).weight < 1
+    modulus = Modulus(cycle, SAMPLES)
+    assert modulus.weight == 1
+    assert modulus.kernel.abs().sum(dim=1).max() < 1
 
 
 @pytest.mark.parametrize("start", [None, 3.0])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import re
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -250,7 +251,9 @@ def _one_line(error: BaseException) -> str:
         return str(error)
     first = str(error).strip().partition("\n")[0]
     if isinstance(error, MemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY):
-        return f"out of memory: {first or 'no more is left'}"
+        amount = re.search(r"[Tt]ried to allocate [\d.]+ \w+", str(error))
+        what = amount[0].lower() if amount else first
+        return f"out of memory{what and ': '}{what}; use fewer samples, smaller batches or models"
     return f"{type(error).__name__}: {first}"
 
 

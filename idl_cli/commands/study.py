@@ -10,17 +10,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
 
 import optuna
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
+from idl_cli.commands.parallel import jobs_at_once
 from idl_cli.commands.sweep_plan import SweepPlan
 from idl_cli.config.metrics import is_higher_better
 from idl_cli.errors import ConfigError, RunError
 from idl_cli.reporting import Reporter
+
+STUDY: Final = "study.db"
+"""In the sweep's directory: the study, where the user keeps it nowhere else."""
 
 _TARGET: Final = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
 _SQLITE: Final = "sqlite:///"
@@ -32,45 +35,76 @@ def is_study(hydra: DictConfig) -> bool:
 
 
 def prepare_study(
-    hydra: DictConfig, settings: Mapping[str, Any], plan: SweepPlan, console: Reporter
+    hydra: DictConfig,
+    settings: Mapping[str, Any],
+    given: frozenset[str],
+    plan: SweepPlan,
+    console: Reporter,
 ) -> list[str]:
     """Make a study ready to start or go on.
+
+    Where the user says nothing, a study is kept in ``study.db`` in the sweep's directory, goes on
+    whatever share of its trials fails, chooses as many trials at once as the launcher runs, and
+    takes its direction from the metric.
 
     Args:
         hydra: Hydra's part of the configuration.
         settings: the checked settings of the command.
+        given: keys that the user has given.
         plan: of the sweep.
         console: told what is left of a study that goes on.
 
     Returns:
-        Overrides for Hydra: the direction, and how many trials are missing.
+        Overrides for Hydra.
 
     Raises:
         ConfigError: there is no metric to improve, or no single direction.
         RunError: the study cannot be read.
     """
-    direction = _direction(hydra, settings)
-    overrides = [f"hydra.sweeper.direction={direction}"]
-    storage = hydra.sweeper.storage
-    if storage is None:
-        return overrides
-    storage = _in_directory(str(storage), hydra, plan.directory)
+    sweeper = hydra.sweeper
+    wanted = int(sweeper.n_trials)
+    launcher = OmegaConf.to_container(hydra.launcher, resolve=False)
+    assert isinstance(launcher, dict)
+    direction = _direction(hydra, settings, given)
+    chosen: dict[str, object] = {
+        "direction": direction,
+        "storage": sweeper.storage or f"{_SQLITE}{plan.directory.absolute()}/{STUDY}",
+        "study_name": sweeper.study_name or plan.command,
+        "max_failure_rate": sweeper.max_failure_rate or 1.0,
+        "n_jobs": jobs_at_once({str(k): v for k, v in launcher.items()}, wanted),
+    }
+    for key in chosen:
+        if f"hydra.sweeper.{key}" in given:
+            chosen[key] = sweeper[key]
+    if chosen["storage"] is not None:
+        chosen.update(_go_on(hydra, chosen, plan, console))
+    return [f"hydra.sweeper.{key}={_quoted(value)}" for key, value in chosen.items()]
+
+
+def _go_on(
+    hydra: DictConfig, chosen: Mapping[str, object], plan: SweepPlan, console: Reporter
+) -> dict[str, object]:
+    """What a study that was begun before needs to go on; nothing for a new one."""
+    wanted = int(hydra.sweeper.n_trials)
     with quiet():
-        study = _study(storage, str(hydra.sweeper.study_name), direction)
+        study = _study(
+            str(chosen["storage"]), str(chosen["study_name"]), _word(chosen["direction"])
+        )
         trials = study.trials
         if not trials:
-            return overrides
-        left = _put_back(study, plan, int(hydra.sweeper.n_trials))
-    _tell(study.study_name, trials, left, int(hydra.sweeper.n_trials), console)
+            return {}
+        left = _put_back(study, plan, wanted)
+    _tell(study.study_name, trials, left, wanted, console)
     seed = OmegaConf.select(hydra, "sweeper.sampler.seed")
-    if seed is not None:  # with the same one again, the first points would come again too
-        overrides.append(f"hydra.sweeper.sampler.seed={int(seed) + len(trials)}")
-    return [*overrides, f"hydra.sweeper.n_trials={left}"]
+    if seed is None:
+        return {"n_trials": left}
+    # With the same seed again, the first points would come again too.
+    return {"n_trials": left, "sampler.seed": int(seed) + len(trials)}
 
 
-def _direction(hydra: DictConfig, settings: Mapping[str, Any]) -> str:
-    given = hydra.sweeper.direction
-    if OmegaConf.is_config(given):
+def _direction(hydra: DictConfig, settings: Mapping[str, Any], given: frozenset[str]) -> str:
+    asked = hydra.sweeper.direction
+    if OmegaConf.is_config(asked):
         raise ConfigError(
             ["hydra.sweeper.direction: one figure is improved, so give one direction, not a list"]
         )
@@ -83,18 +117,22 @@ def _direction(hydra: DictConfig, settings: Mapping[str, Any]) -> str:
                 "part; give one, such as optimized_metric=test_accuracy"
             ]
         )
-    if given is not None:
-        return str(given).rpartition(".")[2]
+    if "hydra.sweeper.direction" in given:
+        return _word(asked)
     # The metric by default is the validation accuracy or R².
     return "maximize" if metric is None or is_higher_better(metric) else "minimize"
 
 
-def _in_directory(storage: str, hydra: DictConfig, directory: Path) -> str:
-    """The storage with the sweep's directory as it is, not as it was before it was claimed."""
-    composed = f"{_SQLITE}{hydra.sweep.dir}/"
-    if storage.startswith(composed):
-        return f"{_SQLITE}{directory}/{storage.removeprefix(composed)}"
-    return storage
+def _word(direction: object) -> str:
+    """A direction given as text or as a member of Hydra's enumeration."""
+    return str(direction).rpartition(".")[2]
+
+
+def _quoted(value: object) -> str:
+    if value is None:
+        return "null"
+    text = str(value).replace("'", r"\'")
+    return f"'{text}'" if isinstance(value, str) and not value.isalpha() else text
 
 
 def _study(storage: str, name: str, direction: str) -> optuna.Study:

@@ -74,7 +74,9 @@ def submit(
 def _outcome(job: submitit.Job[Any]) -> str | None:
     try:
         job.results()
-    except UncompletedJobError as error:
-        reason = str(error).strip().partition("\n")[0]
-        return f"killed: its process gave no result ({reason}); see {job.paths.stderr}"
+    except UncompletedJobError:
+        return (
+            "killed: its process ended without a result (kill -9, out of time or memory); what it "
+            f"printed is in {job.paths.stderr}"
+        )
     return None

@@ -29,6 +29,8 @@ _EXTRAPOLATION: Final = "extrapolation"
 _SHOWN: Final = ("test_accuracy", "test_r2", "test_mse", "sim.nonzero_fraction", "seconds")
 """Figures that the terminal's table shows; ``sweep.csv`` has all."""
 
+_WIDE: Final = 8  # characters of a number above which it is shown rounded
+
 _LABELS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "validation_accuracy": "val accuracy",
@@ -81,12 +83,22 @@ def _show_jobs(
         columns = ["job", *varying, *present]
         title = "sweep" if metric is None else f"sweep, best {metric} first"
         names = ["job", *labels, *(_LABELS.get(name, name) for name in present)]
-        console.table(title, names, [[row.get(name) for name in columns] for row in done])
+        console.table(title, names, [[_shown(row.get(name)) for name in columns] for row in done])
     if others:
         columns = ["job", "status", *varying, "error"]
         names = ["job", "status", *labels, "error"]
-        shown = [[row.get(name) for name in columns] for row in others]
+        shown = [[_shown(row.get(name)) for name in columns] for row in others]
         console.table("not completed", names, shown)
+
+
+def _shown(value: object) -> object:
+    """A sampled number with the digits that people read; anything else as it is."""
+    if not isinstance(value, str) or len(value) <= _WIDE:
+        return value
+    try:
+        return f"{float(value):.4g}"
+    except ValueError:
+        return value
 
 
 def _report_extrapolation(

@@ -42,9 +42,9 @@ _DIED = (
 
 _LEFT: Final = (
     ("completed", "finished and kept"),
-    ("failed", "failed to run again"),
-    ("killed", "killed to run again"),
-    ("interrupted", "interrupted to run again"),
+    ("failed", "failed, run again"),
+    ("killed", "killed, run again"),
+    ("interrupted", "interrupted, run again"),
     ("new", "new"),
 )
 """What becomes of the jobs of a sweep that goes on, by how they ended before."""
@@ -118,7 +118,7 @@ class SweepLauncher(Launcher):
         parts = [f"{count[status]} {meaning}" for status, meaning in _LEFT if count[status]]
         others = len(self._plan.jobs) - len(statuses)
         parts += [f"{others} not asked for and left as they are"] if others else []
-        self._console.message(f"continuing {self._plan.directory}: {', '.join(parts)}")
+        self._console.message(f"continuing {self._plan.directory}: {'; '.join(parts)}")
 
     # -- several at once ------------------------------------------------------------------------
 

@@ -90,7 +90,8 @@ def _launch(
 
     if not is_study(accepted.hydra):
         return launch(overrides)
-    added = prepare_study(accepted.hydra, accepted.settings, plan, console)
+    given = frozenset(override.partition("=")[0].lstrip("+~") for override in accepted.overrides)
+    added = prepare_study(accepted.hydra, accepted.settings, given, plan, console)
     return run_study(lambda: launch((*overrides, *added)))
 
 

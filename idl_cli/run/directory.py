@@ -36,7 +36,7 @@ from idl_cli.run.files import (
     write_figure,
 )
 from idl_cli.run.lock import RunLock
-from idl_cli.run.records import CHECKPOINTS, METRICS, SUMMARY, Status
+from idl_cli.run.records import CHECKPOINTS, METRICS, SUMMARY, Status, read_record
 from idl_cli.run.state import read_state, write_state, write_tensors
 
 if TYPE_CHECKING:
@@ -293,7 +293,8 @@ def mark_failed(path: Path, *, command: str, error: str) -> None:
     Raises:
         RunError: the run lives.
     """
-    with RunDirectory(path, command=command, resume=True) as directory:
+    seed = read_record(path).config.get("seed")
+    with RunDirectory(path, command=command, seed=seed, resume=True) as directory:
         with (path / LOG).open("a", encoding="utf-8") as log:
             log.write(f"{error}\n")
         directory.finish("failed", {}, error)

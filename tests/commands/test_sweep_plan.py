@@ -1,0 +1,87 @@
+"""The plan of a sweep: jobs told by their values, whatever the request looks like."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from idl_cli.commands.continuation import continuation
+from idl_cli.commands.sweep_launcher import consecutive
+from idl_cli.commands.sweep_plan import SweepPlan, identity_of, read_plan
+from idl_cli.errors import ConfigError, RunError
+
+
+def _plan(directory: Path) -> SweepPlan:
+    plan = SweepPlan(directory, "train", ("seed=0,1", "hydra/launcher=joblib"))
+    plan.place(["optimizer.lr=1e-2", "seed=0"], repeats=True)
+    plan.place(["optimizer.lr=1e-2", "seed=1"], repeats=True)
+    plan.save()
+    return plan
+
+
+def test_a_job_is_the_same_however_its_values_are_written() -> None:
+    written = ["optimizer.lr=1e-2", "model.kappa=0.5", "resume=auto", "hydra.sweep.subdir=3"]
+    assert identity_of(written) == identity_of(["+model.kappa=0.50", "optimizer.lr=0.01"])
+    assert identity_of(["seed=1"]) != identity_of(["seed=2"])
+    assert identity_of(["solver=cvx"]) != identity_of(["~solver"])
+
+
+def test_jobs_keep_their_numbers_and_new_ones_follow(tmp_path: Path) -> None:
+    _plan(tmp_path)
+    plan = read_plan(tmp_path, "train")
+    assert plan.jobs[0] == ("optimizer.lr=1e-2", "seed=0")
+    assert plan.place(["seed=1", "optimizer.lr=0.010"], repeats=True) == 1
+    assert plan.place(["seed=2", "optimizer.lr=0.010"], repeats=True) == 2
+    assert plan.statuses() == {0: "new", 1: "new", 2: "new"}
+
+
+def test_the_same_values_twice_are_two_jobs_of_a_grid_and_one_of_a_sampler(tmp_path: Path) -> None:
+    grid, sampler = (SweepPlan(tmp_path, "train", ()) for _ in range(2))
+    assert [grid.place(["seed=0"], repeats=True) for _ in range(2)] == [0, 1]
+    assert [sampler.place(["seed=0"], repeats=False) for _ in range(2)] == [0, 0]
+    grid.save()
+    again = read_plan(tmp_path, "train")
+    assert [again.place(["seed=0"], repeats=True) for _ in range(2)] == [0, 1]
+
+
+def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
+    (tmp_path / "jobs.json").write_text(json.dumps({"command": "train", "jobs": [{}]}))
+    with pytest.raises(RunError, match=r"jobs\.json: is not the plan of a sweep"):
+        read_plan(tmp_path, "train")
+
+
+def test_a_sweep_without_a_plan_is_read_from_its_jobs(tmp_path: Path) -> None:
+    (tmp_path / "multirun.yaml").write_text(
+        "hydra:\n  job:\n    name: train\n  overrides:\n    task: [seed=0,1]\n"
+    )
+    for number in (0, 1):
+        hydra = tmp_path / str(number) / ".hydra"
+        hydra.mkdir(parents=True)
+        (hydra / "overrides.yaml").write_text(f"- seed={number}\n")
+    plan = read_plan(tmp_path, "train")
+    assert plan.jobs == {0: ("seed=0",), 1: ("seed=1",)}
+    assert plan.statuses() == {0: "killed", 1: "killed"}
+
+
+def test_resume_alone_repeats_the_request(tmp_path: Path) -> None:
+    _plan(tmp_path)
+    named = f"sweep.resume={tmp_path}"
+    found = continuation("train", [named])
+    assert found is not None
+    assert found.overrides == ("seed=0,1", "hydra/launcher=joblib")
+    found = continuation("train", [named, "hydra/launcher=basic"])
+    assert found is not None
+    assert found.overrides == ("seed=0,1", "hydra/launcher=basic")
+    found = continuation("train", [named, "seed=7"])
+    assert found is not None
+    assert found.overrides == ("seed=7",)
+    assert continuation("train", ["seed=7", "sweep.resume=null"]) is None
+    with pytest.raises(ConfigError, match=r"hydra\.sweep\.dir"):
+        continuation("train", [named, "hydra.sweep.dir=elsewhere"])
+
+
+def test_numbers_are_launched_in_runs_without_a_gap() -> None:
+    assert list(consecutive([0, 1, 2, 5, 7, 8])) == [[0, 1, 2], [5], [7, 8]]
+    assert list(consecutive([])) == []

@@ -75,6 +75,15 @@ def test_metrics_of_no_part_are_shown_too(tmp_path: Path) -> None:
     assert "certified accuracy 50.00 %" in shown(run_page(tmp_path / "run"))
 
 
+def test_a_path_is_a_table(tmp_path: Path) -> None:
+    make_run(tmp_path / "run")
+    head = "method,lambda_z,nonzeros,nonzero_fraction,test_r2,seconds"
+    rows = f"{head}\nSIM,1e-05,7,0.5,,3\npruned,,7,,,\n"
+    (tmp_path / "run" / "path.csv").write_text(rows)
+    text = shown(run_page(tmp_path / "run"))
+    assert "method λ_z weights non-zeros SIM 1e-5 7 50.0 % pruned 7" in text
+
+
 def test_a_sweep_links_its_jobs_and_names_what_failed(tmp_path: Path) -> None:
     for number, solver in enumerate(("cvx", "admm")):
         for seed in (0, 1):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
+import os
 import re
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -18,6 +21,7 @@ from docs import reference
 from idl_cli import registry
 from idl_cli.cli import SUB_COMMANDS
 from idl_cli.commands.specification import COMMANDS
+from tests.conftest import Idl
 
 DOCS = Path(reference.__file__).parent
 
@@ -178,3 +182,46 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             assert not cell.outputs, "outputs are not kept in git"
             exec(compile(cell.source, f"tutorial.ipynb[{number}]", "exec"), namespace)
     assert namespace["report"]["ab"]["status"] in ("optimal", "at_precision")
+
+
+# -- the examples of plug-ins ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def my_package(tmp_path: Path) -> Path:
+    """The page's examples as an installed package: a module and its entry points."""
+    page = (DOCS / "extending.md").read_text(encoding="utf-8")
+    page = page[page.index("## A solver") :]
+    code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "my_package.py").write_text("\n\n".join(code), encoding="utf-8")
+    metadata = tmp_path / "my_package-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my_package\nVersion: 1.0\n")
+    declared = re.findall(
+        r"```toml\n\[project\.entry-points\.\"(.*?)\"\]\n(.*?)```", page, re.DOTALL
+    )
+    lines = [f"[{group}]\n{names.replace(chr(34), '')}" for group, names in declared]
+    (metadata / "entry_points.txt").write_text("\n".join(lines))
+    return tmp_path
+
+
+def test_the_examples_of_plug_ins_work(idl: Idl, my_package: Path) -> None:
+    path = os.pathsep.join([str(my_package), *sys.path])
+    small = ["dataset.train_samples=200", "teacher.epochs=1", "threads=1"]
+    solved = idl(
+        *["sim", "solver=gradient", "trainer.lambda_z=1e-2", "solver.max_iter=500", *small],
+        "hydra.run.dir=solved",
+        PYTHONPATH=path,
+    )
+    assert solved.returncode == 0, solved.stderr
+    trained = idl(
+        *["train", "model=two_layers", "model.width=16", "dataset=rings", "logger=tally"],
+        *["trainer.epochs=2", "threads=1", "hydra.run.dir=trained"],
+        PYTHONPATH=path,
+    )
+    assert trained.returncode == 0, trained.stderr
+    sim = json.loads((my_package / "solved" / "summary.json").read_text())["sim"]
+    assert sim["solver"] == "gradient"
+    assert sim["inf_norm_A"] <= 0.95
+    rows = len((my_package / "trained" / "metrics.jsonl").read_text().splitlines())
+    assert (my_package / "trained" / "rows.txt").read_text() == f"{rows} rows, completed"

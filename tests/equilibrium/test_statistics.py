@@ -97,3 +97,14 @@ def test_a_copy_counts_for_itself() -> None:
     other.record_forward(result([5], [0.0]))
     assert statistics.summary()["iterations_mean"] == 3
     assert other.summary()["iterations_mean"] == 4
+
+
+def test_counts_of_others_are_added() -> None:
+    whole, parts = SolveStatistics(warn=False), SolveStatistics(warn=False)
+    for part in (result([10], [1e-6]), result([1, 500], [1e-7, 1e-2])):
+        for statistics in (whole, other := SolveStatistics(warn=False)):
+            statistics.record_forward(part)
+            statistics.record_backward(part)
+        parts.merge(other.state_dict())
+    assert parts.state_dict() == whole.state_dict()
+    assert parts.summary() == whole.summary()

@@ -185,3 +185,22 @@ def test_accumulation_goes_on_from_its_state(task: Task) -> None:
     whole.update(outputs[:5], targets[:5])
     whole.update(outputs[5:], targets[5:])
     assert second.compute() == whole.compute()  # bit by bit
+
+
+@pytest.mark.parametrize("task", [classification(20), regression(2)])
+def test_sums_over_other_samples_are_added(task: Task) -> None:
+    """A rank without samples adds nothing; the rest adds up to the whole."""
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(12, task.output_dim, generator=generator, dtype=torch.float64)
+    targets = torch.arange(12)
+    if task.kind == "regression":  # far from zero: the spread must not lose its digits
+        targets = 1e6 + torch.randn(12, 2, generator=generator, dtype=torch.float64)
+        outputs = targets + outputs
+    whole, merged = make_metrics(task), make_metrics(task)
+    whole.update(outputs, targets)
+    for part in (slice(0, 5), slice(5, 5), slice(5, 12)):
+        metrics = make_metrics(task)
+        if len(targets[part]):
+            metrics.update(outputs[part], targets[part])
+        merged.merge(metrics.state_dict())
+    assert merged.compute() == pytest.approx(whole.compute(), rel=1e-9)

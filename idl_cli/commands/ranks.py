@@ -13,7 +13,7 @@ import logging
 import logging.config
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -158,10 +158,13 @@ def perform(
 ) -> dict[str, object]:
     """Call the command's function: its work in this process."""
     module, _, function = command.target.partition(":")
-    result: dict[str, object] = getattr(import_module(module), function)(
-        settings, directory, console
-    )
-    return result
+    work: Callable[..., dict[str, object]] = getattr(import_module(module), function)
+    if not getattr(settings, "profile", False):
+        return work(settings, directory, console)
+    from idl_cli.commands.profiling import profiled
+
+    with profiled(directory, console):
+        return work(settings, directory, console)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -185,7 +185,7 @@ class SimJob(SimCallbacks):
             )
             self._path = follow(
                 fits,
-                self._measures(),
+                self._measures(self._shared_score),
                 select=trainer["select_lambda"] is not None,
                 max_nonzero_fraction=trainer["max_nonzero_fraction"],
                 on_row=on_row,
@@ -194,7 +194,7 @@ class SimJob(SimCallbacks):
         self._log_history(found)
         return found
 
-    def _measures(self) -> Measures:
+    def _measures(self, validation: Callable[[nn.Module], float]) -> Measures:
         dataset = self._teacher.dataset
         test = self._in_order(dataset.test)
         classes = dataset.task.kind == "classification"
@@ -205,13 +205,13 @@ class SimJob(SimCallbacks):
 
         return Measures(
             test=figures,
-            validation=None if dataset.validation is None else self._score_on_validation,
+            validation=None if dataset.validation is None else validation,
             score="accuracy" if classes else "r2",
         )
 
     def _finish_path(self, path: MeasuredPath, directory: RunDirectory) -> dict[str, object]:
         """Prune the teacher for comparison, write and show the path."""
-        measures, pruned = self._measures(), []
+        measures, pruned = self._measures(self._score_on_validation), []
         if self._trainer["prune_baseline"]:
             total = len(self._trainer["prune_zeros"])
             with self._console.progress("pruning the teacher", total=total) as progress:
@@ -241,14 +241,17 @@ class SimJob(SimCallbacks):
         )
 
     def _validation_score(self, found: Fit) -> float:
-        return self._score_on_validation(found.model)
+        return self._shared_score(found.model)
 
     def _score_on_validation(self, model: nn.Module) -> float:
         dataset = self._teacher.dataset
         assert dataset.validation is not None
         figures = evaluate(model, self._in_order(dataset.validation), dataset.task)
-        score = figures["accuracy" if dataset.task.kind == "classification" else "r2"]
-        return self._group.broadcast_object(score)  # all ranks choose by the same figure
+        return figures["accuracy" if dataset.task.kind == "classification" else "r2"]
+
+    def _shared_score(self, model: nn.Module) -> float:
+        """All ranks choose by the same figure."""
+        return self._group.broadcast_object(self._score_on_validation(model))
 
     def finish(
         self,

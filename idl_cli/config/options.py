@@ -19,12 +19,17 @@ def config_directory() -> Path:
 
 
 def option_files(group: str, directories: Iterable[Path]) -> dict[str, Path]:
-    """The YAML files of a group's options by option name; the first directory that has one wins."""
+    """The YAML files of a group's options by option name; the first directory that has one wins.
+
+    Files and folders whose names begin with an underscore are parts of options, no options.
+    """
     found: dict[str, Path] = {}
     for directory in directories:
         root = directory / group
         for file in sorted(root.rglob("*.yaml")):
-            found.setdefault(file.relative_to(root).with_suffix("").as_posix(), file)
+            option = file.relative_to(root).with_suffix("")
+            if not any(part.startswith("_") for part in option.parts):
+                found.setdefault(option.as_posix(), file)
     return found
 
 

@@ -35,13 +35,22 @@ def _options(group: str) -> list[str]:
 
 
 def _choices(command: Command) -> list[tuple[Command, str, str]]:
-    groups = command.sections if command.name != "train" else (*command.sections, *OVERLAYS)
+    groups = command.sections if command.name == "eval" else (*command.sections, *OVERLAYS)
     return [
         (command, group, option)
         for group in groups
         for option in _options(group)
-        if group != "trainer" or component_in(CONFIGS / group / f"{option}.yaml") == command.trainer
+        if _is_for(command, group, option)
     ]
+
+
+def _is_for(command: Command, group: str, option: str) -> bool:
+    """Trainers belong to one command; presets whose names begin with ``sim_`` to ``idl sim``."""
+    if group == "experiment":
+        return option.startswith("sim_") == (command.name == "sim")
+    if group != "trainer":
+        return True
+    return component_in(CONFIGS / group / f"{option}.yaml") == command.trainer
 
 
 def _required(group: str, option: str) -> list[str]:
@@ -61,6 +70,20 @@ def test_every_option_composes_and_is_valid(command: Command, group: str, option
     accepted = preflight(Request(command, tuple(overrides), root=command.name))
     if group in command.sections:
         assert accepted.settings[group]["name"] == component_in(CONFIGS / group / f"{option}.yaml")
+
+
+@pytest.mark.parametrize(
+    "option", [each for each in _options("experiment") if re.match("sim_|implicit_|rnn_", each)]
+)
+def test_presets_of_papers_name_paper_and_published_figure(option: str) -> None:
+    comment = [
+        line
+        for line in (CONFIGS / f"experiment/{option}.yaml").read_text().splitlines()
+        if line.startswith("#")
+    ]
+    text = " ".join(comment)
+    assert re.search(r"# Published \(.*arXiv \d{4}\.\d{5}", text)
+    assert re.search(r"\d %|No accuracy is known|no accuracy is known|without numbers", text)
 
 
 @pytest.mark.parametrize(("group", "name"), COMPONENTS)

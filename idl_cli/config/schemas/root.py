@@ -40,6 +40,7 @@ class TrainSettings:
     deterministic: bool = False
     threads: Annotated[int, AT_LEAST_ONE] | None = None
     join_timeout: Annotated[float, POSITIVE] = 300.0
+    profile: bool = False
     resume: str | None = None
     optimized_metric: str | None = None
     report: bool = True
@@ -65,6 +66,7 @@ class SimSettings:
     deterministic: bool = False
     threads: Annotated[int, AT_LEAST_ONE] | None = None
     join_timeout: Annotated[float, POSITIVE] = 300.0
+    profile: bool = False
     resume: str | None = None
     optimized_metric: str | None = None
     report: bool = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import re
 import signal
 import traceback
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from idl_cli.run import RunDirectory
 
 _LOG = logging.getLogger(__name__)
+_QUEUED: Final = "SUBMITIT_EXECUTOR"
+"""Set where submitit runs the job; it ends the process with SystemExit to queue the job again."""
 _OUT_OF_MEMORY: Final = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -197,6 +200,9 @@ def _recorded(directory: RunDirectory, console: Reporter) -> Iterator[None]:
         _finish(directory, "interrupted", None)
         raise interrupt
     except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and _QUEUED in os.environ:
+            _LOG.warning("put back into the queue")  # the job goes on where it was
+            raise
         foreseen = isinstance(error, IdlError)
         sentence = _one_line(error)
         number = _job_number()

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from idl_cli.run.lock import RunLock
+from idl_cli.run.lock import RunLock, is_locked
 from tests.commands import flaky
 from tests.commands.conftest import IdlHere
 
@@ -214,24 +214,30 @@ def test_two_jobs_at_once_survive_one_that_is_killed(
 
 
 @pytest.mark.usefixtures("flaky_solvers")
-def test_jobs_of_submitit_survive_one_that_is_killed(
+def test_jobs_of_submitit_survive_a_kill_and_a_return_to_the_queue(
     idl_here: IdlHere, start: Start, tmp_path: Path, teacher: Path
 ) -> None:
     process = start(
         "sim",
         "-m",
         "hydra/launcher=submitit_local",
-        "solver=killed,least_squares",
+        "solver=killed,hanging",
         *SMALL,
         f"teacher.run={teacher}",
         "hydra.sweep.dir=sweep",
     )
+    sweep = tmp_path / "sweep"
+    _wait_for((tmp_path / flaky.HANGING).exists, process)
+    _wait_for(lambda: (sweep / "0" / ".lock").exists() and not is_locked(sweep / "0"), process)
+    (tmp_path / flaky.HEALED).touch()
+    # What a cluster sends before it takes a machine away from a job.
+    os.kill(json.loads((sweep / "1" / ".lock").read_text())["pid"], signal.SIGUSR2)
     output, _ = process.communicate()
     assert process.returncode == 1, output
-    sweep = tmp_path / "sweep"
     assert _statuses(sweep) == ["failed", "completed"]
+    assert _summary(sweep / "0")["error"].startswith("killed: ")
+    assert "put back into the queue" in (sweep / "1" / "run.log").read_text()
     assert list((sweep / ".submitit").rglob("*_submitted.pkl"))
-    (tmp_path / flaky.HEALED).touch()
     with _untouched(sweep / "1"):
         done = idl_here("sim", "-m", "sweep.resume=sweep", "hydra/launcher=basic")
     assert done.status == 0, done.errors

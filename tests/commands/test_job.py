@@ -1,0 +1,44 @@
+"""What a job leaves in memory when it fails: nothing that the next job of a sweep would miss."""
+
+from __future__ import annotations
+
+import weakref
+
+import pytest
+
+from idl_cli.commands.job import _one_line, _release
+
+
+class _Tensor:
+    """Stands for what fills the memory."""
+
+
+def test_a_failed_job_holds_no_memory() -> None:
+    kept: list[weakref.ref[_Tensor]] = []
+
+    def work() -> None:
+        large = _Tensor()
+        kept.append(weakref.ref(large))
+        try:
+            raise KeyError("inner")
+        except KeyError as error:
+            raise RuntimeError("outer") from error
+
+    with pytest.raises(RuntimeError) as caught:
+        work()
+    failure = caught.value
+    del caught
+    assert kept[0]() is not None
+    _release(failure)
+    assert kept[0]() is None
+
+
+def test_running_out_of_memory_is_said_in_one_line() -> None:
+    torch_says = RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 1024 bytes. Error code 12\nmore"
+    )
+    advice = "; use fewer samples, smaller batches or models"
+    assert _one_line(torch_says) == f"out of memory: tried to allocate 1024 bytes{advice}"
+    assert _one_line(MemoryError()) == f"out of memory{advice}"
+    assert _one_line(ValueError("first\nsecond")) == "ValueError: first"

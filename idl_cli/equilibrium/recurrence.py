@@ -82,15 +82,6 @@ class Recurrence:
         if self.truncate is not None and self.truncate < 1:
             raise ArgumentError(f"truncate={self.truncate} must be at least 1, or null.")
 
-    def steps(self) -> list[tuple[int, int]]:
-        """Return the rows [first, last) of every step."""
-        bounds = []
-        stop = 0
-        for size in self.batch_sizes:
-            bounds.append((stop, stop + size))
-            stop += size
-        return bounds
-
     def passes_gradient(self, step: int) -> bool:
         """Whether the gradient flows from this step into the one before it."""
         return step == 0 or self.truncate is None or step % self.truncate != 0

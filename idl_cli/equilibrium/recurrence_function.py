@@ -53,12 +53,17 @@ class RecurrenceFunction(torch.autograd.Function):
         into_state = B[:, features:].t()
         solves = StateSolves(problem, operator, samples, inputs)
         h, x = initial, None
-        for first, last in recurrence.steps():
-            samples = last - first
-            pair, offset = pairs[first:last], offsets[first:last]
-            offset.addmm_(pair[:, size:].copy_(h[:samples]), into_state)
-            x = pair[:, :size].copy_(solves.solve(offset, None if x is None else x[:samples]))
-            h = outputs[first:last].addmm_(pair, into_output)
+        sizes = recurrence.batch_sizes
+        wholes = (pairs, pairs[:, :size], pairs[:, size:], offsets, outputs)
+        for pair, state, before, offset, output in zip(
+            *(each.split_with_sizes(sizes) for each in wholes), strict=True
+        ):
+            if len(pair) < samples:
+                samples = len(pair)
+                h, x = h[:samples], None if x is None else x[:samples]
+            offset.addmm_(before.copy_(h), into_state)
+            x = state.copy_(solves.solve(offset, x))
+            h = output.addmm_(pair, into_output)
         solves.record(pairs[:, :size])
         ctx.recurrence = recurrence
         ctx.final_rows = None
@@ -170,14 +175,15 @@ def _run_back(
     carried = state_major(samples, width, slopes).zero_()
     pulled = state_major(samples, size, slopes)
     solves = AdjointSolves(recurrence.problem, operator, samples, slopes)
-    steps = recurrence.steps()
-    for step in range(len(steps) - 1, -1, -1):
-        first, last = steps[step]
-        pair = adjoints[first:last]
-        gradient = torch.mm(pair[:, size:], C, out=pulled[: last - first])
-        pair[:, :size] = solves.solve(slopes[first:last], gradient)
+    sizes = recurrence.batch_sizes
+    wholes = (adjoints, adjoints[:, :size], adjoints[:, size:], slopes)
+    pairs, values, gammas, derivatives = (each.split_with_sizes(sizes) for each in wholes)
+    for step in range(len(sizes) - 1, -1, -1):
+        count = sizes[step]
+        gradient = torch.mm(gammas[step], C, out=pulled if count == samples else pulled[:count])
+        values[step].copy_(solves.solve(derivatives[step], gradient))
         if recurrence.passes_gradient(step):
-            target = carried if step == 0 else adjoints[slice(*steps[step - 1]), size:]
-            target[: last - first].addmm_(pair, back)
+            target = gammas[step - 1] if step else carried
+            (target if count == len(target) else target[:count]).addmm_(pairs[step], back)
     solves.record(adjoints[:, :size])
     return carried

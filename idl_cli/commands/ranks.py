@@ -131,11 +131,14 @@ def run_on_ranks(
     if outcome.cause is None:
         result: dict[str, object] = outcome.result
         return result
-    if outcome.cause.traceback:
-        _LOG.error("rank %d:\n%s", outcome.cause.rank, outcome.cause.traceback)
-    if outcome.cause.exit_status == ConfigError.exit_status:  # the same on all ranks
-        raise ConfigError(outcome.cause.problems)
-    raise RankError(outcome.cause.sentence)
+    cause = outcome.cause
+    if cause.exit_status == ConfigError.exit_status:  # the same on all ranks
+        raise ConfigError(cause.problems)
+    if cause.traceback:
+        _LOG.error("rank %d:\n%s", cause.rank, cause.traceback)
+        log_file = directory.path / "run.log"
+        raise RankError(f"{cause.sentence}\nThe traceback is in {log_file}")
+    raise RankError(cause.sentence)
 
 
 def work(task: RankTask) -> dict[str, object]:

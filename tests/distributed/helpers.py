@@ -56,7 +56,7 @@ def nothing_left_behind() -> Iterator[None]:
 
 def _shared_memory() -> set[str]:
     """What torch and the libraries under it may have put into shared memory."""
-    ours = ("torch", "nccl", "gloo", "psm", "mp-", "sem.mp")  # others on this machine come and go
+    ours = ("torch", "nccl", "gloo", "psm")  # others on this machine come and go
     return {name for name in os.listdir("/dev/shm") if name.startswith(ours)}
 
 

@@ -1,0 +1,204 @@
+"""``idl sim`` on several processes: the answer of one, and every way to fail."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from idl_cli.run import read_summary, run_status
+from tests.commands.conftest import IdlHere
+from tests.distributed.helpers import (
+    LIMIT,
+    all_ended,
+    descendants,
+    nothing_left_behind,
+    wait_until,
+)
+
+PROBLEM = (
+    "dataset.train_samples=150",
+    "dataset.test_samples=40",
+    "teacher.epochs=2",
+    "teacher.hidden_dims=[12,9]",  # 21 rows: not divisible by 2
+    "trainer.lambda_z=1e-2",
+    "trainer.lambda_y=1e-2",
+    "trainer.tol=1e-10",
+    "device=cpu",
+    "threads=1",
+)
+
+PLUG_IN = '''\
+"""A solver that goes wrong on one rank."""
+import os
+import time
+
+import torch
+
+from idl_cli.sim.solvers.base import BaseSolver
+
+
+class Faulty(BaseSolver):
+    """Goes wrong as told."""
+
+    def __init__(self, *, fault: str, devices: int | None = None, processes: int | None = None):
+        self.fault = fault
+
+    def solve(self, problem, monitor):
+        if monitor.group.rank == 1 and self.fault == "memory":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80 GiB")
+        if monitor.group.rank == 1 and self.fault == "exits":
+            os._exit(9)
+        print(f"solving in {os.getpid()}", flush=True)
+        while self.fault == "waits":
+            time.sleep(0.05)
+        monitor.group.barrier()
+'''
+
+
+@pytest.fixture
+def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with an installed plug-in: the solver ``faulty``."""
+    place = tmp_path / "plug-ins"
+    information = place / "idl_faulty-1.0.dist-info"
+    information.mkdir(parents=True)
+    (place / "idl_faulty.py").write_text(PLUG_IN)
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: idl-faulty\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[idl_cli.solvers]\nfaulty = idl_faulty:Faulty\n")
+    monkeypatch.syspath_prepend(str(place))
+    return place
+
+
+def _figures(summary: dict[str, Any]) -> dict[str, float]:
+    return {
+        **summary["metrics"],
+        **{f"objective_{stage}": summary["sim"][stage]["objective"] for stage in ("ab", "cd")},
+    }
+
+
+def test_two_processes_give_the_certified_answer_of_one(tmp_path: Path, idl_here: IdlHere) -> None:
+    """In a sweep, whose second job starts processes; rank 0 trains the teacher for both."""
+    done = idl_here("sim", "solver=admm", *PROBLEM, "hydra.run.dir=one")
+    assert done.status == 0, done.errors
+    with nothing_left_behind():
+        done = idl_here(
+            "sim",
+            "-m",
+            "solver=admm_multigpu",
+            "solver.processes=1,2",
+            *PROBLEM,
+            "hydra.sweep.dir=sweep",
+        )
+    assert done.status == 0, done.errors
+    expected: Any = read_summary(tmp_path / "one")
+    for job in ("0", "1"):
+        found: Any = read_summary(tmp_path / "sweep" / job)
+        assert found["status"] == "completed"
+        assert {found["sim"][stage]["status"] for stage in ("ab", "cd")} <= {
+            "optimal",
+            "at_precision",
+        }
+        objective = expected["sim"]["ab"]["objective"]
+        assert found["sim"]["ab"]["objective"] == pytest.approx(objective, rel=1e-9)
+        # C, D are fitted on equilibria that every process solves for its own samples, to 1e-5.
+        assert _figures(found) == pytest.approx(_figures(expected), rel=1e-6)
+        assert found["sim"]["teacher"]["origin"] == "trained here"
+    ranks = tmp_path / "sweep" / "1"
+    assert {path.name for path in ranks.iterdir()} == {
+        path.name for path in (tmp_path / "sweep" / "0").iterdir()
+    }
+    log = (ranks / "run.log").read_text()
+    assert "ranks: cpu, cpu; 1 threads each" in log
+    assert log.count("problem\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("memory", "rank 1 failed: out of memory (CUDA out of memory. Tried to allocate 80 GiB)"),
+        ("exits", "rank 1 ended with status 9, and did not say why"),
+    ],
+)
+def test_a_rank_that_fails_fails_the_run(
+    tmp_path: Path, idl_here: IdlHere, plug_in: Path, fault: str, sentence: str
+) -> None:
+    with nothing_left_behind():
+        done = idl_here(
+            "sim",
+            "solver=faulty",
+            f"solver.fault={fault}",
+            "solver.processes=2",
+            *PROBLEM,
+            "hydra.run.dir=run",
+        )
+    assert done.status == 1
+    assert done.errors == f"idl sim: {sentence}\n"
+    summary = read_summary(tmp_path / "run")
+    assert (summary["status"], summary["error"]) == ("failed", sentence)
+
+
+def test_more_devices_than_there_are_fail_before_a_process_starts(
+    tmp_path: Path, idl_here: IdlHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    automatic = [key for key in PROBLEM if key != "device=cpu"]
+    done = idl_here(
+        "sim", "solver=admm_multigpu", "solver.devices=2", *automatic, "hydra.run.dir=run"
+    )
+    assert done.status == 2
+    assert "solver.devices=2: torch sees no GPU here" in done.errors
+
+
+@contextmanager
+def _solving(home: Path, plug_in: Path) -> Iterator[subprocess.Popen[str]]:
+    """A run whose two ranks are in the middle of a solve that does not end."""
+    path = os.pathsep.join((str(plug_in), *filter(None, [os.environ.get("PYTHONPATH")])))
+    arguments = ("solver=faulty", "solver.fault=waits", "solver.processes=2", *PROBLEM)
+    with subprocess.Popen(
+        [sys.executable, "-m", "idl_cli", "sim", *arguments, "hydra.run.dir=run"],
+        cwd=home,
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        solving = 0
+        for line in process.stdout:
+            solving += line.startswith("solving in")
+            if solving == 2:
+                break
+        else:
+            assert process.stderr is not None
+            pytest.fail(process.stderr.read())
+        yield process
+
+
+def test_sigterm_ends_every_process_and_is_recorded(tmp_path: Path, plug_in: Path) -> None:
+    with _solving(tmp_path, plug_in) as process:
+        ranks = descendants(process.pid)
+        assert len(ranks) == 2
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=LIMIT)
+    assert process.returncode == 143
+    assert errors.endswith("idl: interrupted\n")
+    assert errors.count("warning: Faulty ignores the l1 penalty") == 1
+    assert all_ended(ranks)
+    assert run_status(tmp_path / "run") == "interrupted"
+
+
+def test_ranks_end_with_a_parent_that_is_killed(tmp_path: Path, plug_in: Path) -> None:
+    with _solving(tmp_path, plug_in) as process:
+        everyone = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        wait_until(lambda: all_ended(everyone))
+        process.communicate()
+    assert run_status(tmp_path / "run") == "killed"

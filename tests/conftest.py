@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.training.ranks import Ranks
 
 Idl = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -28,3 +32,13 @@ def idl(tmp_path: Path) -> Idl:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def ranks() -> Iterator[Ranks]:
+    """Up to three processes that can meet in a group."""
+    from tests.training.ranks import Ranks
+
+    made = Ranks(3)
+    yield made
+    made.close()

@@ -26,7 +26,11 @@ from idl_cli.training.trainer import Trainer
 
 
 def build_dataset(settings: TrainSettings | SimSettings, group: Group) -> Dataset:
-    """Build the data set; of several ranks, one a machine downloads what is not there yet."""
+    """Build the data set; of several ranks, one a machine downloads what is not there yet.
+
+    Raises:
+        DataError: the ranks found different numbers of samples, or what the data set raises.
+    """
     if group.local_rank > 0:
         group.barrier()
     dataset: Dataset = registry.build("dataset", settings.dataset, seed=settings.seed)

@@ -16,12 +16,16 @@ from typing import Any
 import psutil
 import pytest
 
+from idl_cli.commands.build import build_dataset
 from idl_cli.commands.ranks import run_on_ranks
+from idl_cli.distributed.group import Group
+from idl_cli.errors import DataError
 from idl_cli.reporting import SilentReporter
 from idl_cli.run import RunDirectory, load_model, read_metrics, read_summary, run_status
 from tests.commands.conftest import IdlHere
 from tests.commands.helpers import train, train_settings
 from tests.training.helpers import without_seconds
+from tests.training.ranks import Ranks
 
 _SECONDS = 30.0  # in which every process must have ended after one of them died
 
@@ -89,6 +93,26 @@ def test_two_ranks_leave_behind_what_one_process_does(
         {path.name for path in one.iterdir()} - {"summary.json"}  # which the job writes
     )
     assert load_model(two).state_dict().keys() == load_model(one).state_dict().keys()
+
+
+def test_ranks_that_find_other_samples_are_refused(ranks: Ranks) -> None:
+    first, second = ranks.run(2, _refusal)
+    assert first == (
+        "dataset=digits: rank 1 finds (91, 10, 359) training, validation and test samples, rank 0"
+        " (90, 10, 359); give every machine the same files"
+    )
+    assert str(second).startswith("dataset=digits: rank 0 finds (90, 10, 359)")
+
+
+def _refusal(group: Group) -> str | None:
+    settings = train_settings(
+        dataset={"name": "digits", "train_samples": 100 + group.rank, "test_samples": None}
+    )
+    try:
+        build_dataset(settings, group)
+    except DataError as error:
+        return str(error)
+    return None
 
 
 def test_agents_of_torchrun_give_the_same_figures(

@@ -10,8 +10,11 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from idl_cli.distributed.group import Group
@@ -166,6 +169,13 @@ class Judge:
             should_stop=bool(solved.all()) or late or diverged,
         )
 
+    def recipe(self) -> Callable[[RowRegression, Group], Judge]:
+        """Make a judge like this one elsewhere."""
+        left = None if self._max_time is None else max(self._max_time - self.elapsed(), 1e-3)
+        kept = self._keeping.kept
+        arrays = None if kept is None else {name: t.numpy(force=True) for name, t in kept.items()}
+        return partial(_judge_again, self._tol, left, arrays)
+
     # -- what is kept ------------------------------------------------------------------------------
 
     @property
@@ -260,6 +270,10 @@ class ShareJudge:
         """The judge of some of these rows."""
         return self._whole.share(self._rows[rows])
 
+    def recipe(self) -> Callable[[RowRegression, Group], Judge]:
+        """Make a judge like that of the whole elsewhere."""
+        return self._whole.recipe()
+
     @property
     def kept(self) -> Mapping[str, Tensor] | None:
         """Nothing: the whole is kept, not its shares."""
@@ -267,3 +281,16 @@ class ShareJudge:
 
     def keep(self, state: Mapping[str, Tensor]) -> None:
         """Do nothing: the whole is kept, not its shares."""
+
+
+def _judge_again(
+    tol: float,
+    max_time: float | None,
+    kept: Mapping[str, NDArray[np.generic]] | None,
+    problem: RowRegression,
+    group: Group,
+) -> Judge:
+    tensors = None
+    if kept is not None:
+        tensors = {name: torch.from_numpy(array) for name, array in kept.items()}
+    return Judge(problem, tol, max_time=max_time, group=group, keeping=Keeping(kept=tensors))

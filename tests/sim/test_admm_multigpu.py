@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from dataclasses import dataclass, replace
 
 import pytest
@@ -118,3 +119,21 @@ def test_options_are_those_of_admm() -> None:
     solution = solve(bank.regression, ADMMMultiGPUSolver(polish_passes=0, max_iter=60), warn=False)
     assert solution.iterations == 60
     assert solution.status == "inexact"
+
+
+def test_one_process_starts_others_for_the_solve_alone() -> None:
+    bank = planted("two rows", 41, rows=2)
+    alone = solve(bank.regression, ADMMSolver(), tol=TOL)
+    together = solve(bank.regression, ADMMMultiGPUSolver(processes=2), tol=TOL)
+    assert together.status == alone.status == "optimal"
+    assert together.certificate.objective == pytest.approx(alone.certificate.objective, rel=1e-9)
+    assert together.history[-1].rows_solved == 2
+    assert multiprocessing.active_children() == []
+
+
+def test_a_time_limit_holds_in_the_processes_started() -> None:
+    bank = planted("two rows", 41, rows=2)
+    solver = ADMMMultiGPUSolver(processes=2, polish_passes=0, max_iter=10**9, warm_iterations=1)
+    solution = solve(bank.regression, solver, tol=1e-300, max_time=0.01, warn=False)
+    assert solution.status == "inexact"
+    assert solution.certificate.feasible

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
+from idl_cli.distributed.devices import rank_devices
 from idl_cli.errors import ArgumentError
 from idl_cli.sim.problem import RowRegression
 from idl_cli.sim.solvers.admm import ADMMSolver
 from idl_cli.sim.solvers.base import Monitor, SolverResult
+from idl_cli.sim.solvers.own_ranks import solve_on_own_ranks
 from idl_cli.sim.solvers.row_shares import solve_in_shares
 from idl_cli.sim.solvers.stopwatch import Stopwatch
 
@@ -36,7 +40,20 @@ class ADMMMultiGPUSolver(ADMMSolver):
             raise ArgumentError(f"ADMMMultiGPUSolver: processes={self.processes} must be >= 1")
 
     def solve(self, problem: RowRegression, monitor: Monitor) -> SolverResult:
-        """Solve with all processes of the monitor's group; see :class:`BaseSolver`."""
-        if monitor.group.size == 1:
+        """Solve with all processes of the monitor's group; see :class:`BaseSolver`.
+
+        In a program that is a single process, those that ``devices`` and ``processes`` ask for are
+        started for this solve, and end with it. They import the program's main module: a script
+        needs its ``if __name__ == "__main__":``.
+
+        Raises:
+            ConfigError: there are no such devices.
+            RankError: one of the processes started failed.
+        """
+        if monitor.group.size > 1:
+            return solve_in_shares(problem, self, monitor, Stopwatch(problem.cross.device))
+        visible = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        devices = rank_devices(self.devices, self.processes, visible=visible)
+        if len(devices) == 1:
             return super().solve(problem, monitor)
-        return solve_in_shares(problem, self, monitor, Stopwatch(problem.cross.device))
+        return solve_on_own_ranks(problem, self, monitor, devices)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
@@ -59,6 +59,13 @@ class Monitor(Protocol):
 
         Its reports, with what is known of the other rows, enter the common history. It also says
         stop when it is time for the rows to be put together and kept.
+        """
+        ...
+
+    def recipe(self) -> Callable[[RowRegression, Group], Monitor]:
+        """What makes a monitor like this one in another process; it can be pickled.
+
+        The new one reports to nobody: tolerance, time limit and start are the same.
         """
         ...
 

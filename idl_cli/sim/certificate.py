@@ -13,6 +13,7 @@ net is the same problem with G + l2·I. No solver may import this module.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from idl_cli.errors import ShapeError
-from idl_cli.sim.problem import RowRegression
+from idl_cli.sim.problem import BlockedRegression, RowRegression
 from idl_cli.sim.prox import prox_rows
 
 RowStatus = Literal["optimal", "at_precision", "inexact", "failed"]
@@ -108,8 +109,7 @@ def row_gaps(problem: RowRegression, weights: Tensor, *, tol: float) -> RowGaps:
         weights: (rows, D) float64.
         tol: relative tolerance.
     """
-    hessian = problem.hessian
-    correlations = torch.addmm(problem.cross, weights, hessian, alpha=-1.0)
+    correlations = problem.cross - problem.multiply(weights)
     fit = (correlations * weights).sum(dim=1)
     residual = (problem.target_square - (problem.cross * weights).sum(dim=1) - fit).clamp(min=0)
     norm = weights.abs().sum(dim=1)
@@ -122,7 +122,7 @@ def row_gaps(problem: RowRegression, weights: Tensor, *, tol: float) -> RowGaps:
     outside = _row_max(magnitude[:, count:])
 
     # |G||w| <= d (d·|w|) by Cauchy-Schwarz with d² = diag G: bounds the rounding error of g.
-    deviation = hessian.diagonal().clamp(min=0).sqrt()
+    deviation = problem.feature_squares.clamp(min=0).sqrt()
     rounding = _ROUNDING * (
         _row_max(problem.cross.abs()) + deviation.max() * (weights.abs() @ deviation)
     )
@@ -169,7 +169,7 @@ def certify(problem: RowRegression, weights: Tensor, *, tol: float = 1e-6) -> Ce
     weights = weights.to(problem.cross)
     finite = weights.isfinite().all(dim=1)
     gaps = row_gaps(problem, weights, tol=tol)
-    correlations = torch.addmm(problem.cross, weights, problem.hessian, alpha=-1.0)
+    correlations = problem.cross - problem.multiply(weights)
     kkt = _kkt_residual(problem, weights, correlations)
     norms = problem.row_norms(weights)
     radius = float("inf") if problem.budget is None else problem.budget.radius
@@ -190,15 +190,15 @@ def certify(problem: RowRegression, weights: Tensor, *, tol: float = 1e-6) -> Ce
     if problem.l1 > 0:
         tiny = torch.finfo(torch.float64).tiny
         relative = float(gaps.gap.sum()) / max(objective, tiny)
-        worst = float((gaps.gap / gaps.objective.clamp(min=tiny)).max())
+        worst = _largest(gaps.gap / gaps.objective.clamp(min=tiny))
     return Certificate(
         objective=objective,
         relative_gap=relative,
         worst_row_gap=worst,
-        kkt_residual=float(kkt.max()),
-        inf_norm=float(norms.max()),
+        kkt_residual=_largest(kkt),
+        inf_norm=_largest(norms),
         feasible=bool(within.all()),
-        nonzero_fraction=float((weights != 0).double().mean()),
+        nonzero_fraction=int((weights != 0).sum()) / max(weights.numel(), 1),
         status=_overall(row_status, relative, tol),
         row_objectives=gaps.objective,
         row_gaps=gaps.gap,
@@ -207,6 +207,56 @@ def certify(problem: RowRegression, weights: Tensor, *, tol: float = 1e-6) -> Ce
         dead_rows=tuple((problem.target_square == 0).nonzero()[:, 0].tolist()),
         budget_bound_rows=tuple((norms >= radius * (1 - 1e-9)).nonzero()[:, 0].tolist()),
     )
+
+
+def certify_together(problem: RowRegression, weights: Tensor, *, tol: float) -> Certificate:
+    """The certificate of all rows, of which each process judges its own."""
+    own = certify(problem, weights, tol=tol)
+    if not isinstance(problem, BlockedRegression):
+        return own
+    return merge_certificates(problem.split.group.gather_objects(own), tol=tol)
+
+
+def merge_certificates(parts: Sequence[Certificate], *, tol: float) -> Certificate:
+    """The certificate of rows that were judged in parts, in the order of the parts."""
+    objective = sum(part.objective for part in parts)
+    relative, worst = None, None
+    if all(part.relative_gap is not None for part in parts):
+        gap = sum(float(part.row_gaps.sum()) for part in parts)
+        relative = gap / max(objective, torch.finfo(torch.float64).tiny)
+        worst = max(part.worst_row_gap or 0.0 for part in parts)
+    row_status = tuple(status for part in parts for status in part.row_status)
+    rows = [len(part.row_status) for part in parts]
+    starts = [sum(rows[:index]) for index in range(len(parts))]
+    return Certificate(
+        objective=objective,
+        relative_gap=relative,
+        worst_row_gap=worst,
+        kkt_residual=max(part.kkt_residual for part in parts),
+        inf_norm=max(part.inf_norm for part in parts),
+        feasible=all(part.feasible for part in parts),
+        nonzero_fraction=sum(
+            part.nonzero_fraction * count for part, count in zip(parts, rows, strict=True)
+        )
+        / sum(rows),
+        status=_overall(row_status, relative, tol),
+        row_objectives=torch.cat([part.row_objectives for part in parts]),
+        row_gaps=torch.cat([part.row_gaps for part in parts]),
+        row_kkt=torch.cat([part.row_kkt for part in parts]),
+        row_status=row_status,
+        dead_rows=_shifted([part.dead_rows for part in parts], starts),
+        budget_bound_rows=_shifted([part.budget_bound_rows for part in parts], starts),
+    )
+
+
+def _shifted(parts: Sequence[tuple[int, ...]], starts: Sequence[int]) -> tuple[int, ...]:
+    pairs = zip(parts, starts, strict=True)
+    return tuple(index + start for part, start in pairs for index in part)
+
+
+def _largest(values: Tensor) -> float:
+    """Largest entry, 0 of none."""
+    return float(values.max()) if values.numel() else 0.0
 
 
 def _row_status(finite: bool, feasible: bool, precise: bool, solved: bool) -> RowStatus:
@@ -241,7 +291,7 @@ def _row_max(values: Tensor) -> Tensor:
 
 def _kkt_residual(problem: RowRegression, weights: Tensor, correlations: Tensor) -> Tensor:
     """‖w − prox_t(w + t g)‖∞ / (t ‖h‖∞) of every row (rows,)."""
-    step = 1.0 / max(_spectral_norm(problem.hessian), torch.finfo(torch.float64).tiny)
+    step = 1.0 / max(_spectral_norm(problem), torch.finfo(torch.float64).tiny)
     moved = prox_rows(weights + step * correlations, step * problem.l1, problem.budget)
     residual = (weights - moved).abs().amax(dim=1) / step
     scale = _row_max(problem.cross.abs())
@@ -249,12 +299,12 @@ def _kkt_residual(problem: RowRegression, weights: Tensor, correlations: Tensor)
     return torch.where(residual == 0, residual, residual / scale)
 
 
-def _spectral_norm(hessian: Tensor) -> float:
+def _spectral_norm(problem: RowRegression) -> float:
     """‖G‖₂ to a per cent by power iteration; its exact value only sets the unit of the residual."""
-    vector = hessian.diagonal().clamp(min=0).sqrt()
+    vector = problem.feature_squares.clamp(min=0).sqrt()
     norm = 0.0
     for _ in range(30):
-        vector = hessian @ vector
+        vector = problem.multiply_shared(vector)
         norm = float(vector.norm())
         if norm == 0:
             return 0.0

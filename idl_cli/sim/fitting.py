@@ -22,6 +22,7 @@ from idl_cli.distributed.group import Group
 from idl_cli.errors import ConvergenceWarning, NonFiniteError, WellPosednessWarning
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.assembly import assemble
+from idl_cli.sim.joint import own_rows, total
 from idl_cli.sim.judge import HistoryEntry, Keeping
 from idl_cli.sim.options import SimOptions
 from idl_cli.sim.problem import RowBudget, RowRegression
@@ -31,11 +32,11 @@ from idl_cli.sim.recording import (
     Equilibria,
     Loader,
     Recording,
+    Statistics,
     record_equilibria,
 )
 from idl_cli.sim.solve import Solution, solve
 from idl_cli.sim.solvers.base import BaseSolver, Start
-from idl_cli.sim.statistics import SufficientStatistics
 
 Stage = Literal["ab", "cd"]
 Pass = Literal["states", "equilibria"]
@@ -69,7 +70,7 @@ class StageFit:
     """The answer of one stage.
 
     Attributes:
-        problem: what was solved.
+        problem: what was solved; of this process's rows where the statistics are split.
         solution: weights and certificate.
         seconds: wall-clock time, the certificate included.
     """
@@ -230,7 +231,7 @@ def fit(
 
 def _solve_stage(
     stage: Stage,
-    statistics: SufficientStatistics,
+    statistics: Statistics,
     target: str,
     budget: RowBudget | None,
     solver: BaseSolver,
@@ -293,7 +294,7 @@ def _solve_stage(
         )
         warnings.warn(
             f"[{stage[0].upper()} {stage[1].upper()}] is inexact: "
-            f"{len(certificate.inexact_rows)} of {problem.rows} rows did not reach "
+            f"{len(certificate.inexact_rows)} of {len(certificate.row_status)} rows did not reach "
             f"tol={options.tol:g} ({reached}); raise solver.max_iter or tol, or use active_set",
             ConvergenceWarning,
             stacklevel=2,
@@ -357,12 +358,16 @@ def _equilibria(
 
 def _relative_residual(stage: StageFit, scale: Tensor) -> float:
     """√(Σ‖residual‖² / Σ‖target‖²), each row in the units it had before it was divided by scale."""
-    problem, weights = stage.problem, stage.solution.weights
-    quadratic = ((weights @ problem.gram) * weights).sum(dim=1)
+    problem = stage.problem
+    weights = own_rows(problem, stage.solution.weights)
+    quadratic = ((problem.multiply(weights) - problem.l2 * weights) * weights).sum(dim=1)
     squares = problem.target_square - 2 * (problem.cross * weights).sum(dim=1) + quadratic
-    units = scale.to(squares).square()
-    total = float((problem.target_square * units).sum())
-    return float((squares.clamp(min=0) * units).sum() / total) ** 0.5 if total > 0 else 0.0
+    units = own_rows(problem, scale).to(squares).square()
+    sums = torch.stack(
+        [(squares.clamp(min=0) * units).sum(), (problem.target_square * units).sum()]
+    )
+    residual, target = total(problem, sums).tolist()
+    return float(residual / target) ** 0.5 if target > 0 else 0.0
 
 
 def with_penalties(options: SimOptions, lambda_z: float) -> SimOptions:

@@ -20,6 +20,7 @@ from torch import Tensor
 from idl_cli.distributed.group import Group
 from idl_cli.errors import IgnoredOptionWarning
 from idl_cli.sim.certificate import RowGaps, row_gaps
+from idl_cli.sim.joint import agreed, own_state, total, whole_state
 from idl_cli.sim.problem import RowRegression
 from idl_cli.sim.solvers.base import Progress, SolverResult
 
@@ -92,6 +93,8 @@ class Judge:
         self._group = Group.single() if group is None else group
         self._keeping = Keeping() if keeping is None else keeping
         self._start = self._kept_at = time.perf_counter()
+        self._own = problem.rows
+        self._rows = round(float(total(problem, torch.tensor([float(problem.rows)]))))
         self._best: tuple[float, Tensor] | None = None
         self._latest: RowGaps | None = None
         self.history: list[HistoryEntry] = []
@@ -142,17 +145,16 @@ class Judge:
     def _record(self, iteration: int | None) -> HistoryEntry:
         assert self._latest is not None
         gaps = self._latest
-        objective = float(gaps.objective.sum())
+        sums = torch.stack([gaps.objective.sum(), gaps.gap.sum(), gaps.solved.double().sum()])
+        objective, gap, solved = total(self._problem, sums).tolist()
         if self._problem.l1 > 0:
-            relative = float(gaps.gap.sum()) / max(objective, torch.finfo(torch.float64).tiny)
-        else:
-            relative = float(gaps.gap.max())
+            gap /= max(objective, torch.finfo(torch.float64).tiny)
         entry = HistoryEntry(
             seconds=self.elapsed(),
             iterations=len(self.history) + 1 if iteration is None else iteration,
-            relative_gap=relative,
+            relative_gap=gap,
             objective=objective,
-            rows_solved=int(gaps.solved.sum()),
+            rows_solved=int(solved),
         )
         self.history.append(entry)
         if self._progress is not None:
@@ -162,11 +164,12 @@ class Judge:
     def _answer(self, solved: Tensor, entry: HistoryEntry) -> Progress:
         late = self._max_time is not None and entry.seconds >= self._max_time
         diverged = not math.isfinite(entry.objective)
+        done = entry.rows_solved == self._rows if len(solved) == self._own else bool(solved.all())
         return Progress(
             relative_gap=entry.relative_gap,
             objective=entry.objective,
             solved=solved,
-            should_stop=bool(solved.all()) or late or diverged,
+            should_stop=agreed(self._problem, done or late or diverged),
         )
 
     def recipe(self) -> Callable[[RowRegression, Group], Judge]:
@@ -197,7 +200,7 @@ class Judge:
                 stacklevel=3,
             )
             return None
-        return kept
+        return own_state(self._problem, kept)
 
     @property
     def keeping_is_due(self) -> bool:
@@ -207,24 +210,25 @@ class Judge:
 
     def keep(self, state: Mapping[str, Tensor]) -> None:
         """Hand on a solver's state when it is time."""
-        if self._keeping.keep is None or not self.keeping_is_due:
+        if self._keeping.keep is None or not agreed(self._problem, self.keeping_is_due):
             return
-        self._keeping.keep({**state, _PROBLEM: self._figures()})
+        whole = whole_state(self._problem, state)
+        self._keeping.keep({**whole, _PROBLEM: self._figures()})
         self._kept_at = time.perf_counter()
 
     def _figures(self) -> Tensor:
         """Numbers that tell one problem from another; sums, so that round-off leaves them."""
         problem, budget = self._problem, self._problem.budget
+        mine = torch.stack([problem.cross.abs().sum(), problem.target_square.sum()])
         numbers = [
-            float(problem.rows),
+            float(self._rows),
             float(problem.features),
             problem.l1,
             problem.l2,
             0.0 if budget is None else float(budget.count),
             0.0 if budget is None else budget.radius,
-            float(problem.gram.diagonal().sum()),
-            float(problem.cross.abs().sum()),
-            float(problem.target_square.sum()),
+            float(problem.feature_squares.sum()),
+            *total(problem, mine).tolist(),
         ]
         return torch.tensor(numbers, dtype=torch.float64)
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from idl_cli.errors import ArgumentError, NonFiniteError, ShapeError
+from idl_cli.sim.block_statistics import ColumnBlockStatistics
+from idl_cli.sim.blocks import ColumnBlocks
 from idl_cli.sim.statistics import SufficientStatistics
 
 LambdaScale = Literal["absolute", "per_sample", "relative"]
@@ -64,10 +66,10 @@ class RowRegression:
     budget: RowBudget | None = None
 
     def __post_init__(self) -> None:
-        features = self.gram.shape[-1]
+        features = self.features
         rows = self.cross.shape[0]
         expected = {
-            "gram": (features, features),
+            "gram": self._gram_shape(),
             "cross": (rows, features),
             "target_square": (rows,),
         }
@@ -91,10 +93,13 @@ class RowRegression:
                 f"RowRegression: the budget covers {self.budget.count} entries of {features}"
             )
 
+    def _gram_shape(self) -> tuple[int, int]:
+        return self.gram.shape[-1], self.gram.shape[-1]
+
     @classmethod
     def from_statistics(
         cls,
-        statistics: SufficientStatistics,
+        statistics: SufficientStatistics | ColumnBlockStatistics,
         target: str,
         *,
         penalty: float,
@@ -120,14 +125,13 @@ class RowRegression:
             raise ArgumentError(
                 f"target {target!r} is not in the statistics; there are {sorted(statistics.cross)}"
             )
-        unscaled = cls(
-            gram=statistics.gram,
-            cross=statistics.cross[target],
-            target_square=statistics.square[target],
-            l1=penalty,
-            l2=l2,
-            budget=budget,
-        )
+        parts = (statistics.gram, statistics.cross[target], statistics.square[target])
+        if isinstance(statistics, ColumnBlockStatistics):
+            unscaled: RowRegression = BlockedRegression(
+                *parts, penalty, l2, budget, blocks=statistics.blocks
+            )
+        else:
+            unscaled = cls(*parts, penalty, l2, budget)
         if scale == "absolute":
             return unscaled
         if scale == "per_sample":
@@ -166,6 +170,19 @@ class RowRegression:
         shifted.diagonal().add_(self.l2)
         return shifted
 
+    def multiply(self, weights: Tensor) -> Tensor:
+        """W (G + l2·I) (rows, D)."""
+        return weights @ self.hessian
+
+    def multiply_shared(self, vector: Tensor) -> Tensor:
+        """V (G + l2·I) of one vector (D,), the same in all processes that hold the problem."""
+        return self.hessian @ vector
+
+    @property
+    def feature_squares(self) -> Tensor:
+        """The diagonal of G + l2·I (D,)."""
+        return self.gram.diagonal() + self.l2
+
     def select(self, rows: Tensor) -> RowRegression:
         """The problem of some rows only (index or mask)."""
         return replace(self, cross=self.cross[rows], target_square=self.target_square[rows])
@@ -174,3 +191,63 @@ class RowRegression:
         """‖w[:count]‖₁ of every row (rows,); zeros when there is no budget."""
         count = 0 if self.budget is None else self.budget.count
         return weights[:, :count].abs().sum(dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class BlockedRegression(RowRegression):
+    """A process's share of the rows, where none of the processes holds G whole.
+
+    Products with G, and what follows from them, are collective: all processes ask for them in the
+    same order. ``gram`` is this process's block of columns (D, w).
+
+    Args:
+        blocks: how columns are split; needed.
+    """
+
+    blocks: ColumnBlocks | None = None
+
+    @property
+    def split(self) -> ColumnBlocks:
+        """How columns are split."""
+        assert self.blocks is not None
+        return self.blocks
+
+    def _gram_shape(self) -> tuple[int, int]:
+        columns = self.split.columns
+        return self.split.features, columns.stop - columns.start
+
+    @property
+    def lambda_max(self) -> float:
+        """As for all rows together."""
+        mine = float(self.cross.abs().max()) if self.rows else 0.0
+        return max(self.split.group.gather_objects(mine))
+
+    @property
+    def hessian(self) -> Tensor:
+        """No process has it.
+
+        Raises:
+            ArgumentError: always.
+        """
+        raise ArgumentError(
+            "the Gram matrix is split by columns, and only admm_multigpu can work with its blocks; "
+            "use it, or record the statistics whole"
+        )
+
+    @property
+    def hessian_block(self) -> Tensor:
+        """This process's columns of G + l2·I (D, w)."""
+        return self.split.shifted(self.gram, self.l2) if self.l2 else self.gram
+
+    def multiply(self, weights: Tensor) -> Tensor:
+        """W (G + l2·I) of this process's rows (rows, D)."""
+        return self.split.multiply(weights, self.hessian_block)
+
+    def multiply_shared(self, vector: Tensor) -> Tensor:
+        """V (G + l2·I) of a vector (D,) that all processes hold."""
+        return self.split.multiply_shared(vector, self.hessian_block)
+
+    @property
+    def feature_squares(self) -> Tensor:
+        """The diagonal of G + l2·I (D,)."""
+        return self.split.diagonal(self.gram) + self.l2

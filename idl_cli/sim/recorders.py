@@ -14,11 +14,9 @@ from idl_cli.errors import ArgumentError, IdlError, ShapeError, UnsupportedModel
 from idl_cli.models.activation_modules import activation_name
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.affine import check_affine, offsets
+from idl_cli.sim.blocks import WHOLE_FEATURES
 from idl_cli.sim.hooks import Trace, activation_modules, left_as_found, trace
 from idl_cli.sim.states import StateLayout, StateRecorder, on_device_of, require_finite
-
-MAX_FEATURES = 20_000
-"""Largest D = n + p: the Gram matrix of 20,000 features takes 3.2 GB, its factorisation as much."""
 
 
 class NetworkRecorder(StateRecorder):
@@ -29,13 +27,20 @@ class NetworkRecorder(StateRecorder):
         inputs: a batch to look at the teacher with.
         names: the activation modules whose states to record, None for all. With a choice the
             network need not be affine between them: the states are matched approximately.
+        max_features: largest D = n + p that there is room for.
 
     Raises:
         UnsupportedModelError: the network cannot be expressed; the message names the module.
         ShapeError: the network does not take such inputs.
     """
 
-    def __init__(self, teacher: nn.Module, inputs: Tensor, names: Sequence[str] | None) -> None:
+    def __init__(
+        self,
+        teacher: nn.Module,
+        inputs: Tensor,
+        names: Sequence[str] | None,
+        max_features: int = WHOLE_FEATURES,
+    ) -> None:
         self.teacher = teacher
         self.modules = activation_modules(teacher, names)
         self.probe_inputs = on_device_of(teacher, inputs[:8])
@@ -51,7 +56,8 @@ class NetworkRecorder(StateRecorder):
             kind = activation_name(next(iter(self.modules.values())))
             assert kind is not None
             sizes = tuple(call.state.shape[1] for call in reversed(run.calls))
-            require_room(run, sum(sizes) + self.probe_inputs[0].numel() + 1)
+            features = sum(sizes) + self.probe_inputs[0].numel() + 1
+            require_room(run, features, max_features)
             if self.is_exact:
                 check_affine(teacher, self.modules, self.probe_inputs)
                 state_offsets, output_offset = offsets(teacher, self.modules, self.probe_inputs)
@@ -123,7 +129,11 @@ class ImplicitRecorder(StateRecorder):
 
 
 def state_recorder(
-    teacher: nn.Module, inputs: Tensor, *, names: Sequence[str] | None = None
+    teacher: nn.Module,
+    inputs: Tensor,
+    *,
+    names: Sequence[str] | None = None,
+    max_features: int = WHOLE_FEATURES,
 ) -> StateRecorder:
     """The recorder for ``teacher``.
 
@@ -132,6 +142,7 @@ def state_recorder(
             modules.
         inputs: a first batch (m, ...); a few samples suffice.
         names: activation modules to record, None for all; only for networks.
+        max_features: largest D that there is room for; only for networks.
 
     Raises:
         ArgumentError: names were given for an implicit model, or the batch is empty.
@@ -146,17 +157,17 @@ def state_recorder(
                 f"states={list(names)} cannot be chosen for an implicit model; use states=null"
             )
         return ImplicitRecorder(teacher, inputs)
-    return NetworkRecorder(teacher, inputs, names)
+    return NetworkRecorder(teacher, inputs, names, max_features)
 
 
-def require_room(run: Trace, feature_dim: int) -> None:
+def require_room(run: Trace, feature_dim: int, max_features: int = WHOLE_FEATURES) -> None:
     """Refuse a problem whose Gram matrix would not fit, naming the activations to choose from."""
-    if feature_dim <= MAX_FEATURES:
+    if feature_dim <= max_features:
         return
     sizes = ", ".join(f"{call.name} ({call.state.shape[1]})" for call in run.calls)
     smallest = min(run.calls, key=lambda call: call.state.shape[1]).name
     raise UnsupportedModelError(
-        f"states and inputs together have {feature_dim:,} entries, more than {MAX_FEATURES:,}: "
+        f"states and inputs together have {feature_dim:,} entries, more than {max_features:,}: "
         f"their Gram matrix would take {8 * feature_dim**2 / 1e9:,.0f} GB; name fewer activations, "
         f"e.g. teacher.states=[{smallest}]; there are {sizes}"
     )

@@ -13,6 +13,7 @@ from torch import Tensor
 from idl_cli.distributed.group import Group
 from idl_cli.errors import NonFiniteError, ShapeError
 from idl_cli.models.implicit import ImplicitModel
+from idl_cli.sim.block_statistics import ColumnBlockStatistics
 from idl_cli.sim.reduction import share_of
 from idl_cli.sim.rescaling import rescale_statistics, state_scale
 from idl_cli.sim.shared_inputs import SharedInputStatistics
@@ -21,6 +22,9 @@ from idl_cli.sim.statistics import SufficientStatistics
 
 Loader = Iterable[Tensor | Sequence[Tensor]]
 """Batches of inputs, or of (inputs, targets, …)."""
+
+Statistics = SufficientStatistics | ColumnBlockStatistics
+"""Whole, or split by columns over a group."""
 
 PRE_ACTIVATIONS = "Z"
 OUTPUTS = "Y"
@@ -38,15 +42,18 @@ class Recording:
     """
 
     recorder: StateRecorder
-    raw: SufficientStatistics
+    raw: Statistics
     scale: Tensor
     seconds: float
 
     @cached_property
-    def statistics(self) -> SufficientStatistics:
+    def statistics(self) -> Statistics:
         """The statistics of the states divided by ``scale``."""
-        rescaled = bool((self.scale != 1).any())
-        return rescale_statistics(self.raw, self.scale) if rescaled else self.raw
+        if not bool((self.scale != 1).any()):
+            return self.raw
+        if isinstance(self.raw, ColumnBlockStatistics):
+            return self.raw.rescaled(self.scale)
+        return rescale_statistics(self.raw, self.scale)
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class Equilibria:
         seconds: wall-clock time of the pass.
     """
 
-    statistics: SufficientStatistics
+    statistics: Statistics
     unconverged: int
     residual_max: float
     seconds: float
@@ -75,6 +82,7 @@ def record_states(
     device: torch.device,
     on_samples: Callable[[int], None],
     group: Group | None = None,
+    split: bool = False,
 ) -> Recording:
     """Record the statistics of a teacher's states in one pass.
 
@@ -87,6 +95,7 @@ def record_states(
         on_samples: told the number of samples recorded so far, after each batch.
         group: of processes that share the samples, each with the same loader; None for this one
             alone. All of them get the statistics of all samples.
+        split: split the statistics by columns over the group, so that no process holds G whole.
 
     Raises:
         UnsupportedModelError, ShapeError, NonFiniteError: see ``states``; and, with ``kappa``, a
@@ -96,26 +105,31 @@ def record_states(
     layout = recorder.layout
     # The scale comes before the pass: a teacher that has none is refused before the work.
     scale = _scale(recorder, kappa)
-    statistics = SufficientStatistics(
-        layout.state_dim,
-        layout.feature_dim - layout.state_dim,
-        {PRE_ACTIVATIONS: layout.state_dim, OUTPUTS: layout.output_dim},
-        device=device,
-    )
-    group, seen = Group.single() if group is None else group, 0
+    group = Group.single() if group is None else group
+    dimensions = (layout.state_dim, layout.feature_dim - layout.state_dim)
+    targets = {PRE_ACTIVATIONS: layout.state_dim, OUTPUTS: layout.output_dim}
+    statistics: Statistics
+    if split:
+        statistics = ColumnBlockStatistics(*dimensions, targets, group=group, device=device)
+    else:
+        statistics = SufficientStatistics(*dimensions, targets, device=device)
+    seen = 0
     for inputs in batches_of_inputs(loader, samples):
         seen += len(inputs)
-        inputs = share_of(inputs, group)
-        if len(inputs):
-            batch = recorder.record(inputs)
-            targets = {PRE_ACTIVATIONS: batch.pre_activations, OUTPUTS: batch.outputs}
-            statistics.update(
-                batch.states.to(device),
-                batch.inputs.to(device),
-                {name: target.to(device) for name, target in targets.items()},
-            )
+        mine = share_of(inputs, group)
+        if len(mine) or split:
+            # Without a sample of its own, a process still takes part in putting a batch together.
+            kept = len(mine)
+            batch = recorder.record(mine if kept else inputs[:1])
+            states = {
+                PRE_ACTIVATIONS: batch.pre_activations[:kept].to(device),
+                OUTPUTS: batch.outputs[:kept].to(device),
+            }
+            x, u = batch.states[:kept].to(device), batch.inputs[:kept].to(device)
+            statistics.update(x, u, states)
         on_samples(seen)
-    statistics.sum_over(group)
+    if isinstance(statistics, SufficientStatistics):
+        statistics.sum_over(group)
     return Recording(recorder, statistics, scale, time.perf_counter() - started)
 
 
@@ -178,30 +192,38 @@ def record_equilibria(
     started = time.perf_counter()
     group = Group.single() if group is None else group
     known = recording.raw
-    shared = SharedInputStatistics(known, OUTPUTS)
-    _pass(model, recording, loader, samples, shared.update, on_samples, group)
-    shared.sum_over(group)
-    statistics = shared.result()
-    if statistics is None:  # the loader gave other samples than before: nothing can be shared
-        fresh = SufficientStatistics(
-            known.state_dim,
-            known.input_dim,
-            {OUTPUTS: len(known.cross[OUTPUTS])},
-            device=known.gram.device,
-        )
-        _pass(
-            model,
-            recording,
-            loader,
-            samples,
-            lambda x, u, y: fresh.update(x, u, {OUTPUTS: y}),
-            on_samples,
-            group,
-        )
-        fresh.sum_over(group)
-        statistics = fresh
+    statistics: Statistics | None = None
+
+    def record(update: Callable[[Tensor, Tensor, Tensor], None]) -> None:
+        _pass(model, recording, loader, samples, update, on_samples, group)
+
+    if isinstance(known, SufficientStatistics):
+        shared = SharedInputStatistics(known, OUTPUTS)
+        record(shared.update)
+        shared.sum_over(group)
+        statistics = shared.result()
+    if statistics is None:  # other samples than before, or split by columns: nothing is shared
+        statistics = _equilibria_anew(known, record, group)
     unconverged, residual_max = _convergence(model, group)
     return Equilibria(statistics, unconverged, residual_max, time.perf_counter() - started)
+
+
+def _equilibria_anew(
+    known: Statistics,
+    record: Callable[[Callable[[Tensor, Tensor, Tensor], None]], None],
+    group: Group,
+) -> Statistics:
+    dimensions, device = (known.state_dim, known.input_dim), known.gram.device
+    if isinstance(known, ColumnBlockStatistics):
+        targets = {OUTPUTS: known.targets[OUTPUTS]}
+        blocks = ColumnBlockStatistics(*dimensions, targets, group=group, device=device)
+        record(lambda x, u, y: blocks.update(x, u, {OUTPUTS: y}))
+        return blocks
+    targets = {OUTPUTS: len(known.cross[OUTPUTS])}
+    whole = SufficientStatistics(*dimensions, targets, device=device)
+    record(lambda x, u, y: whole.update(x, u, {OUTPUTS: y}))
+    whole.sum_over(group)
+    return whole
 
 
 def _convergence(model: ImplicitModel, group: Group) -> tuple[int, float]:
@@ -224,20 +246,27 @@ def _pass(
 ) -> None:
     """Hand equilibria, inputs and the teacher's outputs of this process's share to ``update``."""
     device, parameter = recording.raw.gram.device, model.B
+    split = isinstance(recording.raw, ColumnBlockStatistics)
     model.solve_statistics.reset()
     seen, finite = 0, torch.ones(1, dtype=torch.float64, device=device)
     with torch.no_grad():
         for inputs in batches_of_inputs(loader, samples):
             seen += len(inputs)
-            inputs = share_of(inputs, group)
-            if len(inputs):
-                batch = recording.recorder.record(inputs)
-                flat = inputs.flatten(1).to(parameter.device, parameter.dtype)
-                equilibria = model.equilibrium(flat)
-                finite *= equilibria.isfinite().all().to(finite)
-                if not bool(finite):
+            mine = share_of(inputs, group)
+            if len(mine) or split:
+                batch, kept = (
+                    recording.recorder.record(mine if len(mine) else inputs[:1]),
+                    len(mine),
+                )
+                x = batch.states[:0].to(parameter)
+                if kept:
+                    x = model.equilibrium(mine.flatten(1).to(parameter.device, parameter.dtype))
+                    finite *= x.isfinite().all().to(finite)
+                if not (split or bool(finite)):
                     break
-                update(equilibria.to(device), batch.inputs.to(device), batch.outputs.to(device))
+                x, u, y = x[:kept], batch.inputs[:kept], batch.outputs[:kept]
+                # Where batches are put together all processes go on to the end of the pass.
+                update(x.nan_to_num(0, 0, 0).to(device), u.to(device), y.to(device))
             on_samples(seen)
     group.all_reduce_sum_([finite])  # all processes give up together, or none
     if float(finite) < group.size:

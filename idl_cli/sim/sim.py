@@ -14,6 +14,7 @@ from idl_cli.errors import ArgumentError, IgnoredOptionWarning
 from idl_cli.evaluation import evaluate
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.agreement import agreement_with
+from idl_cli.sim.blocks import WHOLE_FEATURES
 from idl_cli.sim.fitting import Fit, SimCallbacks, Starts, fit
 from idl_cli.sim.options import ActivationLike, SimOptions, known_activation
 from idl_cli.sim.problem import LambdaScale
@@ -132,7 +133,9 @@ class SIM:
         """
         solver = ActiveSetSolver() if solver is None else solver
         self.warn_ignored(solver)
-        recording = self.record(model=model, dataloader=dataloader, callbacks=callbacks)
+        recording = self.record(
+            model=model, dataloader=dataloader, solver=solver, callbacks=callbacks
+        )
         found = self.fit(
             recording, dataloader=dataloader, solver=solver, options=None, callbacks=callbacks
         )
@@ -152,6 +155,7 @@ class SIM:
         model: nn.Module,
         dataloader: Loader,
         statistics: SufficientStatistics | None = None,
+        solver: BaseSolver | None = None,
         callbacks: SimCallbacks | None = None,
     ) -> Recording:
         """Record the statistics of a network's states.
@@ -160,6 +164,8 @@ class SIM:
             model: as for ``train``.
             dataloader: as for ``train``.
             statistics: of the raw states, saved before; the pass over the data is left out then.
+            solver: of both problems; it says whether a large Gram matrix is split by columns over
+                the group. None: it is not.
             callbacks: told what happens.
 
         Raises:
@@ -174,7 +180,12 @@ class SIM:
         first = next(batches_of_inputs(dataloader, None), None)
         if first is None:
             raise ArgumentError("the loader has no samples to record states of")
-        recorder = state_recorder(model, first, names=self.options.states)
+        processes = 1 if self.group is None else self.group.size
+        largest = WHOLE_FEATURES
+        if solver is not None and solver.splits_columns(WHOLE_FEATURES + 1, processes):
+            largest = round(WHOLE_FEATURES * processes**0.5)  # as much memory in each of them
+        recorder = state_recorder(model, first, names=self.options.states, max_features=largest)
+        features = recorder.layout.feature_dim
         self.options.check_activation(recorder.layout, self._activation)
         kappa = self.options.kappa if self.options.rescale else None
         reason = why_not_rescalable(recorder)
@@ -200,6 +211,7 @@ class SIM:
             device=self.device,
             on_samples=on_samples,
             group=self.group,
+            split=solver is not None and solver.splits_columns(features, processes),
         )
 
     def fit(

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from idl_cli.distributed.group import Group
 from idl_cli.errors import ArgumentError, ConvergenceWarning, IgnoredOptionWarning, ShapeError
-from idl_cli.sim.certificate import Certificate, certify
+from idl_cli.sim.certificate import Certificate, certify_together
+from idl_cli.sim.joint import whole_rows
 from idl_cli.sim.judge import HistoryEntry, Judge, Keeping
-from idl_cli.sim.problem import RowRegression
+from idl_cli.sim.problem import BlockedRegression, RowRegression
 from idl_cli.sim.rounding import round_feasible
 from idl_cli.sim.solvers.base import (
     BUDGET,
@@ -121,7 +122,8 @@ def solve(
         warn: whether to warn of parts the solver ignores and of an inexact result; False when
             the caller reports them itself.
         group: the processes that solve this problem together, all of which call this function
-            with the same problem; None for this one alone.
+            with the same problem, or with their own rows of one whose Gram matrix is split; None
+            for this one alone.
         keeping: how the solve is kept, and what to continue from; None for neither.
         start: ``Solution.start`` of a similar problem, where the solver may begin. The answer is
             certified all the same.
@@ -165,9 +167,11 @@ def solve(
             f"the problem has {tuple(problem.cross.shape)} (rows, features)"
         )
     weights, notes = judge.settle(result)
-    # A solver that knows nothing of groups ran in each process: the first one's answer is taken.
-    judge.group.broadcast_(weights)
-    certificate = certify(problem, weights, tol=tol)
+    if not isinstance(problem, BlockedRegression):
+        # A solver that knows nothing of groups ran in each process: the first's answer is taken.
+        judge.group.broadcast_(weights)
+    certificate = certify_together(problem, weights, tol=tol)
+    weights = whole_rows(problem, weights)
     status = _status(certificate, ignored, result.stationary)
     if status == "inexact" and warn:
         message = (

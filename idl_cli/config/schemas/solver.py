@@ -41,6 +41,7 @@ class ADMMMultiGPU:
     name: Literal["admm_multigpu"] = "admm_multigpu"
     devices: Annotated[int, AT_LEAST_ONE] | tuple[Annotated[int, NON_NEGATIVE], ...] | None = None
     processes: Annotated[int, AT_LEAST_ONE] | None = None
+    column_blocks: Literal["auto", "always", "never"] = "auto"
     max_iter: Annotated[int, AT_LEAST_ONE] = 10000
     rho: Annotated[float, POSITIVE] = 0.1
     relaxation: Annotated[float, Range(1, 2, high_open=True)] = 1.6

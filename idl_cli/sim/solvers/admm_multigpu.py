@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 
 from idl_cli.distributed.devices import rank_devices
 from idl_cli.errors import ArgumentError
-from idl_cli.sim.problem import RowRegression
+from idl_cli.sim.blocks import WHOLE_FEATURES
+from idl_cli.sim.joint import total
+from idl_cli.sim.problem import BlockedRegression, RowRegression
 from idl_cli.sim.solvers.admm import ADMMSolver
+from idl_cli.sim.solvers.admm_run import ADMMRun, Iterate
 from idl_cli.sim.solvers.base import Monitor, SolverResult
 from idl_cli.sim.solvers.own_ranks import solve_on_own_ranks
+from idl_cli.sim.solvers.ridge import BlockInverse
 from idl_cli.sim.solvers.row_shares import solve_in_shares
+from idl_cli.sim.solvers.scaling import ScaledProblem
 from idl_cli.sim.solvers.stopwatch import Stopwatch
 
 
@@ -29,15 +35,26 @@ class ADMMMultiGPUSolver(ADMMSolver):
         devices: GPUs, how many or which; None for all that are visible. On a machine without,
             one process a number.
         processes: processes on the CPU; None to follow ``devices``.
+        column_blocks: split the Gram matrix itself by columns, so that no process holds it whole:
+            ``auto`` does so beyond 20,000 features, ``always`` and ``never`` as they say. It
+            needs a process a GPU from the beginning (the command line, torchrun); iterations then
+            send the rows round, and the last digits come from iterations too, without polish.
     """
 
     devices: int | Sequence[int] | None = None
     processes: int | None = None
+    column_blocks: Literal["auto", "always", "never"] = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.processes is not None and self.processes < 1:
             raise ArgumentError(f"ADMMMultiGPUSolver: processes={self.processes} must be >= 1")
+
+    def splits_columns(self, features: int, processes: int) -> bool:
+        """Whether G is to be split by columns; see ``column_blocks``."""
+        if processes == 1 or self.column_blocks == "never":
+            return False
+        return self.column_blocks == "always" or features > WHOLE_FEATURES
 
     def solve(self, problem: RowRegression, monitor: Monitor) -> SolverResult:
         """Solve with all processes of the monitor's group; see :class:`BaseSolver`.
@@ -50,6 +67,8 @@ class ADMMMultiGPUSolver(ADMMSolver):
             ConfigError: there are no such devices.
             RankError: one of the processes started failed.
         """
+        if isinstance(problem, BlockedRegression):
+            return self._solve_blocked(problem, monitor)
         if monitor.group.size > 1:
             return solve_in_shares(problem, self, monitor, Stopwatch(problem.cross.device))
         visible = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -57,3 +76,23 @@ class ADMMMultiGPUSolver(ADMMSolver):
         if len(devices) == 1:
             return super().solve(problem, monitor)
         return solve_on_own_ranks(problem, self, monitor, devices)
+
+    def _solve_blocked(self, problem: BlockedRegression, monitor: Monitor) -> SolverResult:
+        """Iterate on this process's rows; all processes take every step together."""
+        watch = Stopwatch(problem.cross.device)
+        options = replace(self, polish_passes=0)
+        scaled = ScaledProblem.of(problem)
+        start = Iterate.from_tensors(monitor.kept, problem.cross)
+        run = ADMMRun(
+            problem,
+            options,
+            watch,
+            scaled=scaled,
+            inverse=BlockInverse(scaled.gram, problem.split),
+            start=start,
+            total=lambda squares: total(problem, squares),
+        )
+        progress = run.advance(monitor) if start is None else run.look(monitor)
+        while not (progress.should_stop or run.exhausted):
+            progress = run.advance(monitor)
+        return SolverResult(run.weights, run.iteration, seconds=watch.seconds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -100,6 +100,7 @@ class ADMMRun:
         inverse: of the scaled gram matrix, to share one factorisation; made when None, once it is
             needed.
         start: where to go on from; None for all zero.
+        total: sums over all processes that share ρ with this one; None for no others.
     """
 
     def __init__(
@@ -111,12 +112,14 @@ class ADMMRun:
         scaled: ScaledProblem | None = None,
         inverse: RidgeInverse | None = None,
         start: Iterate | None = None,
+        total: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self._problem = problem
         self._options = options
         self._watch = watch
         self._scaled = ScaledProblem.of(problem) if scaled is None else scaled
         self.inverse = inverse
+        self._total = total
         self._begin(Iterate.start(problem, options.rho) if start is None else start)
 
     def _begin(self, start: Iterate) -> None:
@@ -230,7 +233,11 @@ class ADMMRun:
                 if self.inverse is None:
                     self.inverse = self._scaled.inverse
             self._splitting = Splitting(
-                self._problem, self._scaled, self._options.relaxation, inverse=self.inverse
+                self._problem,
+                self._scaled,
+                self._options.relaxation,
+                inverse=self.inverse,
+                total=self._total,
             )
             self._splitting.restrict(self._rows)
         return self._splitting

@@ -154,6 +154,10 @@ class BaseSolver(ABC):
     """Parts of the problem this solver honours, of ``l1``, ``l2``, ``budget``; the loop warns of
     the others."""
 
+    def splits_columns(self, features: int, processes: int) -> bool:
+        """Whether G is to be split by columns over so many processes; few solvers can use that."""
+        return False
+
     @abstractmethod
     def solve(self, problem: RowRegression, monitor: Monitor) -> SolverResult:
         """Minimise the problem's objective over all rows.

@@ -121,7 +121,7 @@ class Answer:
         return points
 
     def _objective(self, points: Tensor, rows: Tensor | slice) -> Tensor:
-        quadratic = 0.5 * (points @ self._scaled.gram) - self._scaled.cross[rows]
+        quadratic = 0.5 * self._scaled.multiply(points) - self._scaled.cross[rows]
         return (quadratic * points).sum(dim=1) + self._problem.l1 * (
             points.abs() @ self._scaled.cost
         )

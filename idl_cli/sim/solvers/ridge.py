@@ -7,6 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from idl_cli.sim.blocks import ColumnBlocks
+
 
 class RidgeInverse(Protocol):
     """What an iteration needs of (G + ρI)⁻¹; its right-hand sides are rows."""
@@ -56,3 +58,37 @@ class EigenInverse:
     def step(self, constant: Tensor, values: Tensor) -> Tensor:
         """Constant + ρ V (G + ρI)⁻¹ in the precision chosen (rows, D)."""
         return torch.addmm(constant, values, self._operator)
+
+
+class BlockInverse:
+    """The inverse split by columns like the matrix; another ρ costs an inversion by all processes.
+
+    Args:
+        gram: this process's columns of G (D, w) float64; G has a unit diagonal or zeros there.
+        blocks: how columns are split.
+    """
+
+    def __init__(self, gram: Tensor, blocks: ColumnBlocks) -> None:
+        self._gram = gram
+        self._blocks = blocks
+        self._rho: float | None = None
+        self._inverse = gram
+        self._operator = gram
+
+    def prepare(self, rho: float, dtype: torch.dtype) -> None:
+        """Invert where ρ is another one."""
+        if rho != self._rho:
+            self._inverse = self._blocks.inverse(self._blocks.shifted(self._gram, rho))
+            self._rho = rho
+        elif self._operator.dtype == dtype:
+            return
+        self._operator = self._inverse.to(dtype)
+
+    def multiply(self, values: Tensor) -> Tensor:
+        """V (G + ρI)⁻¹ in float64 (rows, D)."""
+        return self._blocks.multiply(values, self._inverse)
+
+    def step(self, constant: Tensor, values: Tensor) -> Tensor:
+        """Constant + ρ V (G + ρI)⁻¹ in the precision chosen (rows, D)."""
+        assert self._rho is not None
+        return torch.add(constant, self._blocks.multiply(values, self._operator), alpha=self._rho)

@@ -14,8 +14,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from idl_cli.sim.problem import RowRegression
-from idl_cli.sim.solvers.ridge import EigenInverse
+from idl_cli.sim.blocks import ColumnBlocks
+from idl_cli.sim.problem import BlockedRegression, RowRegression
+from idl_cli.sim.solvers.ridge import BlockInverse, EigenInverse, RidgeInverse
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +28,15 @@ class ScaledProblem:
         cross: (rows, D) float64.
         cost: (D,) float64, 1/d: the penalty is l1·Σ cost_j |v_j|, the budget likewise.
         source: the problem in its own coordinates.
+        blocks: how the columns of gram are split over processes, each of which then has a (D, w)
+            block of it and rows of its own; None where gram is whole.
     """
 
     gram: Tensor
     cross: Tensor
     cost: Tensor
     source: RowRegression
+    blocks: ColumnBlocks | None = None
 
     @classmethod
     def of(cls, problem: RowRegression, known: object = None) -> ScaledProblem:
@@ -45,20 +49,32 @@ class ScaledProblem:
         """
         if isinstance(known, ScaledProblem) and known._serves(problem):
             return known
-        hessian = problem.hessian
-        deviation = hessian.diagonal().clamp(min=0).sqrt()
+        deviation = problem.feature_squares.clamp(min=0).sqrt()
         # A feature that is zero throughout has h_j = 0: any unit serves, its weight stays zero.
         cost = torch.where(deviation > 0, 1.0 / deviation, torch.ones_like(deviation))
-        return cls(hessian * cost[:, None] * cost, problem.cross * cost, cost, problem)
+        if isinstance(problem, BlockedRegression):
+            block = problem.split.scaled(problem.hessian_block, cost)
+            return cls(block, problem.cross * cost, cost, problem, problem.split)
+        gram = problem.hessian * cost[:, None] * cost
+        return cls(gram, problem.cross * cost, cost, problem)
 
     @cached_property
-    def inverse(self) -> EigenInverse:
-        """(G + ρI)⁻¹ for any ρ, from one eigendecomposition, made when first asked for."""
+    def inverse(self) -> RidgeInverse:
+        """(G + ρI)⁻¹ for any ρ, made when first asked for."""
+        if self.blocks is not None:
+            return BlockInverse(self.gram, self.blocks)
         return EigenInverse(self.gram)
+
+    def multiply(self, values: Tensor) -> Tensor:
+        """V G (rows, D); collective where G is split."""
+        if self.blocks is None:
+            return values @ self.gram
+        return self.blocks.multiply(values, self.gram)
 
     def select(self, rows: Tensor) -> ScaledProblem:
         """The problem of some rows only (index or mask)."""
-        return ScaledProblem(self.gram, self.cross[rows], self.cost, self.source.select(rows))
+        source = self.source.select(rows)
+        return ScaledProblem(self.gram, self.cross[rows], self.cost, source, self.blocks)
 
     def to_weights(self, scaled: Tensor) -> Tensor:
         """W = v / d, in float64 (rows, D)."""

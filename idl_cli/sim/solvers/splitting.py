@@ -51,7 +51,7 @@ class SplittingState:
     @classmethod
     def at(cls, points: Tensor, scaled: ScaledProblem, rho: float) -> SplittingState:
         """The state whose fixed point are ``points`` (rows, D), where they are optimal."""
-        dual = (scaled.cross - points @ scaled.gram) / rho
+        dual = (scaled.cross - scaled.multiply(points)) / rho
         return cls(points, points, points, dual, rho)
 
     def select(self, rows: Tensor) -> SplittingState:

@@ -20,6 +20,7 @@ BENCHMARKS = (
     "epoch_time",
     "sim_solvers",
     "sim_accuracy",
+    "sim_scaling",
     "rnn_epoch_time",
     "extrapolation",
     "ddp",

@@ -112,6 +112,15 @@ def run(root: Path | None = None) -> dict[str, object]:
 
 def record_states(root: Path | None) -> States:
     """Train a bias-free teacher for a few epochs and record its states, last layer first."""
+    layers, inputs = train_teacher(root)
+    chosen = inputs[torch.randperm(len(inputs))[:SAMPLES]]
+    with torch.no_grad():
+        hidden = torch.cat(_forward(layers, chosen)[-2::-1], dim=1)
+    return States(chosen, hidden.relu(), hidden)
+
+
+def train_teacher(root: Path | None) -> tuple[list[nn.Linear], Tensor]:
+    """The layers of a bias-free teacher after a few epochs, and the inputs it was trained on."""
     dataset = fashion_mnist(
         root=None if root is None else str(root), normalize="none", validation_fraction=0.0
     )
@@ -127,10 +136,7 @@ def record_states(root: Path | None) -> States:
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
-    chosen = inputs[torch.randperm(len(inputs))[:SAMPLES]]
-    with torch.no_grad():
-        hidden = torch.cat(_forward(layers, chosen)[-2::-1], dim=1)
-    return States(chosen, hidden.relu(), hidden)
+    return layers, inputs
 
 
 def _forward(layers: list[nn.Linear], inputs: Tensor) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -25,6 +26,7 @@ from idl_cli.config.schemas.root import SimSettings
 from idl_cli.data.dataset import Dataset, Split
 from idl_cli.data.loader import BatchLoader
 from idl_cli.distributed.group import current
+from idl_cli.errors import IgnoredOptionWarning
 from idl_cli.evaluation import evaluate
 from idl_cli.loggers import RunLogger
 from idl_cli.reporting import ProgressReporter, Reporter
@@ -33,7 +35,7 @@ from idl_cli.sim.diagnosis import RowDiagnosis, diagnose
 from idl_cli.sim.fitting import Fit, Pass, SimCallbacks, Stage, StageFit, with_penalties
 from idl_cli.sim.judge import HistoryEntry
 from idl_cli.sim.path import fit_path
-from idl_cli.sim.recording import Recording
+from idl_cli.sim.recording import Recording, Statistics
 from idl_cli.sim.selection import Candidate, select_penalty
 from idl_cli.sim.sim import SIM
 from idl_cli.sim.solvers.base import BaseSolver
@@ -111,10 +113,11 @@ class SimJob(SimCallbacks):
                 model=self._teacher.model,
                 dataloader=self._states,
                 statistics=statistics,
+                solver=self._solver,
                 callbacks=self,
             )
         if self._trainer["save_statistics"]:
-            recording.raw.save(directory.path / STATISTICS)
+            self._save(recording.raw, directory)
         layout = recording.recorder.layout
         blocks = zip(layout.names, layout.sizes, strict=True)
         self._console.facts(
@@ -133,6 +136,17 @@ class SimJob(SimCallbacks):
             },
         )
         return recording
+
+    def _save(self, statistics: Statistics, directory: RunDirectory) -> None:
+        if isinstance(statistics, SufficientStatistics):
+            statistics.save(directory.path / STATISTICS)
+        else:
+            warnings.warn(
+                "trainer.save_statistics=true: they are split over the ranks by columns and are "
+                "not saved; solver.column_blocks=never keeps them whole",
+                IgnoredOptionWarning,
+                stacklevel=2,
+            )
 
     def fit(self, recording: Recording) -> tuple[Fit, tuple[Candidate, ...]]:
         """Solve both stages, at the λ asked for or at the one the validation part chooses."""

@@ -101,6 +101,39 @@ class Group:
                     dist.broadcast(part, source)
         return whole.to(tensor.device)
 
+    def gather_equal(self, tensor: Tensor) -> Tensor:
+        """Return the tensors of all ranks along the first dimension, in one message.
+
+        Args:
+            tensor: (rows, …), of the same shape and dtype on all ranks.
+
+        Returns:
+            (size · rows, …), on the device of ``tensor``.
+        """
+        if self.size == 1:
+            return tensor
+        carried = self._carried(tensor)
+        whole = carried.new_empty((self.size * len(carried), *carried.shape[1:]))
+        dist.all_gather(list(torch.split(whole, len(carried))), carried)
+        return whole.to(tensor.device)
+
+    def exchange_equal(self, tensor: Tensor) -> Tensor:
+        """Send one part to every rank and return what each has sent here, in one message.
+
+        Args:
+            tensor: (size · rows, …), the part for rank r at ``r · rows``; of the same shape and
+                dtype on all ranks.
+
+        Returns:
+            Of the same shape, the part from rank r at ``r · rows``.
+        """
+        if self.size == 1:
+            return tensor
+        carried = self._carried(tensor)
+        received = torch.empty_like(carried)
+        dist.all_to_all_single(received, carried)
+        return received.to(tensor.device)
+
     def gather_objects(self, value: T) -> list[T]:
         """Return the value of every rank, in the order of ranks, on every rank.
 

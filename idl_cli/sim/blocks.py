@@ -1,8 +1,9 @@
 """Symmetric matrices split by columns over the processes of a group, so that none holds one whole.
 
 Each process holds a (D, w) block of every such matrix, w = D/size columns, and a share of the rows
-that are multiplied by it. A product sends each process's rows through all the others: it moves
-(rows, D) numbers twice, whatever the matrix, and holds one process's rows at a time.
+that are multiplied by it. A product sends all rows to every process, which multiplies them by its
+block and sends each its part back: (rows, D) numbers there, as many back over all processes, and
+never more of them at once than a block holds.
 """
 
 from __future__ import annotations
@@ -67,20 +68,34 @@ class ColumnBlocks:
         Returns:
             (r, D), the product of this process's rows.
         """
-        counts = torch.zeros(self.group.size, dtype=torch.int64)
-        counts[self.group.rank] = len(rows)
-        self.group.all_reduce_sum_([counts])
-        result = rows
-        for source, count in enumerate(counts.tolist()):
-            if count == 0:
-                continue
-            mine = source == self.group.rank
-            sent = rows.contiguous() if mine else rows.new_empty(count, self.features)
-            self.group.broadcast_(sent, source)
-            product = self.group.gather_rows((sent @ block).T.contiguous())
-            if mine:
-                result = product.T.contiguous()
-        return result
+        size, width = self.group.size, -(-self.features // self.group.size)
+        most = torch.zeros(size, dtype=torch.int64)
+        most[self.group.rank] = len(rows)
+        self.group.all_reduce_sum_([most])
+        # Rows of all processes at once, as many as take no more memory than a block.
+        piece = max(width // size, 1)
+        results = [
+            self._piece(rows[start : start + piece], min(piece, int(most.max()) - start), block)
+            for start in range(0, int(most.max()), piece)
+        ]
+        return torch.cat(results) if results else rows
+
+    def _piece(self, rows: Tensor, length: int, block: Tensor) -> Tensor:
+        """The product of some rows, padded to ``length`` so that all messages have one size."""
+        size, width = self.group.size, -(-self.features // self.group.size)
+        sent = rows.new_zeros(length, self.features)
+        sent[: len(rows)] = rows
+        product = rows.new_zeros(size * length, width)
+        product[:, : block.shape[1]] = self.group.gather_equal(sent) @ block
+        parts = torch.split(self.group.exchange_equal(product), length)
+        widths = [self.columns_of(rank) for rank in range(size)]
+        return torch.cat(
+            [
+                part[: len(rows), : columns.stop - columns.start]
+                for part, columns in zip(parts, widths, strict=True)
+            ],
+            dim=1,
+        )
 
     def multiply_shared(self, vector: Tensor, block: Tensor) -> Tensor:
         """A vector (D,) that all processes hold, times the matrix."""
@@ -108,7 +123,7 @@ class ColumnBlocks:
         mine = rank == self.group.rank
         local = slice(pivot.start - own.start, pivot.stop - own.start)
         width = pivot.stop - pivot.start
-        panel = block[:, local].contiguous() if mine else block.new_empty(len(block), width)
+        panel = block[:, local].clone() if mine else block.new_empty(len(block), width)
         self.group.broadcast_(panel, rank)
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(panel[pivot]))
         rows = inverse @ block[pivot]

@@ -13,7 +13,7 @@ from torch import Tensor
 from idl_cli.distributed.group import Group
 from idl_cli.errors import ArgumentError, ConvergenceWarning, IgnoredOptionWarning, ShapeError
 from idl_cli.sim.certificate import Certificate, certify_together
-from idl_cli.sim.joint import whole_rows
+from idl_cli.sim.joint import own_rows, whole_rows
 from idl_cli.sim.judge import HistoryEntry, Judge, Keeping
 from idl_cli.sim.problem import BlockedRegression, RowRegression
 from idl_cli.sim.rounding import round_feasible
@@ -136,6 +136,8 @@ def solve(
         raise ArgumentError(f"tol={tol} must lie in (0, 1): it is a relative duality gap")
     if max_time is not None and not max_time > 0:
         raise ArgumentError(f"max_time={max_time} must be positive seconds, or None")
+    if start is not None:
+        start = Start(own_rows(problem, start.weights), start.memory)
     if start is not None and start.weights.shape != problem.cross.shape:
         raise ShapeError(
             f"start.weights has shape {tuple(start.weights.shape)}, the problem "

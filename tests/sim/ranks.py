@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pickle
 import socket
+import time
 from collections.abc import Callable
 from datetime import timedelta
+from queue import Empty
 from typing import Any
 
 import torch
@@ -35,7 +37,14 @@ def run_ranks(size: int, work: Callable[..., Any], *arguments: Any) -> list[Any]
     spawned = multiprocessing.spawn(
         _rank, (size, port, queue, work, arguments), nprocs=size, join=False
     )
-    results = dict(queue.get(timeout=SECONDS) for _ in range(size))
+    results: dict[int, bytes] = {}
+    deadline = time.monotonic() + SECONDS
+    while len(results) < size and time.monotonic() < deadline:
+        try:
+            rank, result = queue.get(timeout=0.1)
+            results[rank] = result
+        except Empty:
+            spawned.join(timeout=0.01)  # raises what a process raised
     while not spawned.join():
         pass
     return [pickle.loads(results[rank]) for rank in range(size)]

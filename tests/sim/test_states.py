@@ -10,7 +10,6 @@ from torch.nn import functional
 from idl_cli.errors import ArgumentError, NonFiniteError, ShapeError, UnsupportedModelError
 from idl_cli.models.explicit import CNN, MLP
 from idl_cli.models.implicit import ImplicitModel
-from idl_cli.sim import recorders as recorders_module
 from idl_cli.sim.recorders import state_recorder
 from idl_cli.sim.states import batches_of_inputs
 
@@ -196,11 +195,10 @@ def test_named_states_are_matched_approximately() -> None:
         state_recorder(network, _inputs(6, 5), names=["9"])
 
 
-def test_too_many_features_are_refused_with_what_to_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorders_module, "MAX_FEATURES", 11)
+def test_too_many_features_are_refused_with_what_to_name() -> None:
     network = MLP((5,), 2, hidden_dims=(4, 2))
     with pytest.raises(UnsupportedModelError, match=r"12 entries.*GB; name fewer.*\[layers\.4\]"):
-        state_recorder(network, _inputs(3, 5))
+        state_recorder(network, _inputs(3, 5), max_features=11)
 
 
 def test_nan_states_name_the_activation() -> None:

@@ -15,9 +15,8 @@ from idl_cli.sim.joint import total
 from idl_cli.sim.problem import BlockedRegression, RowRegression
 from idl_cli.sim.solvers.admm import ADMMSolver
 from idl_cli.sim.solvers.admm_run import ADMMRun, Iterate
-from idl_cli.sim.solvers.base import Monitor, SolverResult
+from idl_cli.sim.solvers.base import Monitor, SolverResult, Start
 from idl_cli.sim.solvers.own_ranks import solve_on_own_ranks
-from idl_cli.sim.solvers.ridge import BlockInverse
 from idl_cli.sim.solvers.row_shares import solve_in_shares
 from idl_cli.sim.solvers.scaling import ScaledProblem
 from idl_cli.sim.solvers.stopwatch import Stopwatch
@@ -67,32 +66,45 @@ class ADMMMultiGPUSolver(ADMMSolver):
             ConfigError: there are no such devices.
             RankError: one of the processes started failed.
         """
+        return self._solve(problem, monitor, None)
+
+    def solve_from(self, problem: RowRegression, monitor: Monitor, start: Start) -> SolverResult:
+        """As ``solve``, from the start; processes of one solve begin from nothing."""
+        return self._solve(problem, monitor, start)
+
+    def _solve(self, problem: RowRegression, monitor: Monitor, start: Start | None) -> SolverResult:
         if isinstance(problem, BlockedRegression):
-            return self._solve_blocked(problem, monitor)
+            return self._solve_blocked(problem, monitor, start)
         if monitor.group.size > 1:
-            return solve_in_shares(problem, self, monitor, Stopwatch(problem.cross.device))
+            watch = Stopwatch(problem.cross.device)
+            return solve_in_shares(problem, self, monitor, watch, start)
         visible = torch.cuda.device_count() if torch.cuda.is_available() else 0
         devices = rank_devices(self.devices, self.processes, visible=visible)
-        if len(devices) == 1:
+        if len(devices) > 1:
+            return solve_on_own_ranks(problem, self, monitor, devices)
+        if start is None:
             return super().solve(problem, monitor)
-        return solve_on_own_ranks(problem, self, monitor, devices)
+        return super().solve_from(problem, monitor, start)
 
-    def _solve_blocked(self, problem: BlockedRegression, monitor: Monitor) -> SolverResult:
+    def _solve_blocked(
+        self, problem: BlockedRegression, monitor: Monitor, start: Start | None
+    ) -> SolverResult:
         """Iterate on this process's rows; all processes take every step together."""
         watch = Stopwatch(problem.cross.device)
         options = replace(self, polish_passes=0)
-        scaled = ScaledProblem.of(problem)
-        start = Iterate.from_tensors(monitor.kept, problem.cross)
+        scaled = ScaledProblem.of(problem, None if start is None else start.memory)
+        begin = Iterate.from_tensors(monitor.kept, problem.cross)
+        if begin is None and start is not None:
+            begin = Iterate.after(start.weights, options)
         run = ADMMRun(
             problem,
             options,
             watch,
             scaled=scaled,
-            inverse=BlockInverse(scaled.gram, problem.split),
-            start=start,
+            start=begin,
             total=lambda squares: total(problem, squares),
         )
-        progress = run.advance(monitor) if start is None else run.look(monitor)
+        progress = run.advance(monitor) if begin is None else run.look(monitor)
         while not (progress.should_stop or run.exhausted):
             progress = run.advance(monitor)
-        return SolverResult(run.weights, run.iteration, seconds=watch.seconds)
+        return SolverResult(run.weights, run.iteration, seconds=watch.seconds, memory=scaled)

@@ -188,7 +188,10 @@ class ADMMRun:
                 adapt = self.iteration < options.max_iter // 2
                 self._state = splitting.run(self._state, steps, options.adapt_every * adapt)
                 self.iteration += steps
-                self._answer.offer(self._state.sparse, self._rows)
+                # Without polish the last digits come from later iterates, which the objective
+                # cannot tell from earlier ones; a polished point must not give way to one.
+                ties = options.polish_passes == 0
+                self._answer.offer(self._state.sparse, self._rows, ties=ties)
                 progress = self.look(monitor)
                 if progress.should_stop or self.iteration >= options.max_iter:
                     return progress

@@ -17,7 +17,7 @@ from torch import Tensor
 from idl_cli.distributed.group import Group
 from idl_cli.sim.problem import RowRegression
 from idl_cli.sim.solvers.admm_run import ADMMRun, Iterate
-from idl_cli.sim.solvers.base import Monitor, SolverResult
+from idl_cli.sim.solvers.base import Monitor, SolverResult, Start
 from idl_cli.sim.solvers.ridge import RidgeInverse
 from idl_cli.sim.solvers.scaling import ScaledProblem
 from idl_cli.sim.solvers.stopwatch import Stopwatch
@@ -46,7 +46,11 @@ def deal(rows: Tensor, effort: Tensor, size: int) -> list[Tensor]:
 
 
 def solve_in_shares(
-    problem: RowRegression, options: ADMMSolver, monitor: Monitor, watch: Stopwatch
+    problem: RowRegression,
+    options: ADMMSolver,
+    monitor: Monitor,
+    watch: Stopwatch,
+    start: Start | None = None,
 ) -> SolverResult:
     """Solve a problem that every process of the monitor's group holds, each its share of rows.
 
@@ -55,20 +59,23 @@ def solve_in_shares(
         options: of the iterations.
         monitor: of all rows; it knows the group.
         watch: counts the phases, ``waiting`` for other processes and ``gather``.
+        start: the answer of a similar problem; None for all zero.
 
     Returns:
         The same in every process, but for seconds.
     """
     group = monitor.group
-    scaled = ScaledProblem.of(problem)
+    scaled = ScaledProblem.of(problem, None if start is None else start.memory)
     iterate = Iterate.from_tensors(monitor.kept, problem.cross)
+    if iterate is None and start is not None:
+        iterate = Iterate.after(start.weights, options)
     left = torch.arange(problem.rows, device=problem.cross.device)
     if iterate is None:
         iterate = Iterate.start(problem, options.rho)
     else:
         left, stop = _judge(iterate, monitor)
         if stop:
-            return SolverResult(iterate.weights, iterate.iteration, seconds=watch.seconds)
+            return _result(iterate, watch, scaled)
     inverse: RidgeInverse | None = None
     while True:
         shares = _next_shares(iterate, left, group.size)
@@ -92,8 +99,12 @@ def solve_in_shares(
         if stop or (
             iterate.iteration >= options.max_iter and iterate.iteration < iterate.next_polish
         ):
-            return SolverResult(iterate.weights, iterate.iteration, seconds=watch.seconds)
+            return _result(iterate, watch, scaled)
         monitor.keep(iterate.tensors())
+
+
+def _result(iterate: Iterate, watch: Stopwatch, scaled: ScaledProblem) -> SolverResult:
+    return SolverResult(iterate.weights, iterate.iteration, seconds=watch.seconds, memory=scaled)
 
 
 def _next_shares(iterate: Iterate, left: Tensor, size: int) -> list[Tensor]:

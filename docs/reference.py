@@ -148,16 +148,18 @@ def key_rows(
         if item.name == "name":
             continue
         key, hint = f"{prefix}{item.name}", hints[item.name]
-        nested = _section(hint)
+        nested = section_of(hint)
         if nested is not None:
             yield from key_rows(nested, comments, f"{key}.")
         else:
             yield key, shown(defaults[item.name]), describe(hint), comments.get(key, "")
 
 
-def _section(hint: Any) -> type | None:
-    members = [part for part in (hint, *get_args(hint)) if part is not NoneType]
-    return next((part for part in members if isinstance(part, type) and is_dataclass(part)), None)
+def section_of(hint: Any) -> type | None:
+    """The section of keys that a key always is, or is unless it is null; None for other keys."""
+    members = [part for part in get_args(hint) or (hint,) if part is not NoneType]
+    alone = members[0] if len(members) == 1 else None
+    return alone if isinstance(alone, type) and is_dataclass(alone) else None
 
 
 def comments_in(file: Path) -> dict[str, str]:

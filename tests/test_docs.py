@@ -10,9 +10,9 @@ import re
 import sys
 import warnings
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 import nbformat
 import pytest
@@ -95,9 +95,7 @@ def _keys(schema: type, prefix: str = "") -> list[str]:
     found = []
     hints = get_type_hints(schema, include_extras=True)
     for item in fields(schema):
-        parts = (hints[item.name], *get_args(hints[item.name]))
-        nested = (each for each in parts if isinstance(each, type) and is_dataclass(each))
-        section = next(nested, None)
+        section = reference.section_of(hints[item.name])
         if section is not None:
             found += _keys(section, f"{prefix}{item.name}.")
         elif item.name != "name":
@@ -132,6 +130,13 @@ def test_a_row_of_the_reference() -> None:
     assert default == "`1e-05`"
     assert allowed.startswith("a number")
     assert "converged sample" in meaning
+
+
+def test_a_key_that_may_be_a_section_among_others_is_one_row() -> None:
+    default, allowed, _ = _rows(reference.keys_page())["trainer.path"]
+    assert default == "`null`"
+    assert "a list" in allowed
+    assert "trainer.path.points" not in _rows(reference.keys_page())
 
 
 def test_every_command_is_in_the_reference() -> None:

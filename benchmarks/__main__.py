@@ -21,6 +21,7 @@ BENCHMARKS = (
     "sim_solvers",
     "sim_accuracy",
     "sim_scaling",
+    "sim_path",
     "rnn_epoch_time",
     "extrapolation",
     "ddp",

@@ -25,6 +25,7 @@ SMALL = (
     "teacher.hidden_dims=[12,8]",
     "dataset.train_samples=200",
     "dataset.test_samples=60",
+    "report=false",
     "threads=1",
 )
 TRAINED = (*SMALL, "teacher.epochs=8", "teacher.batch_size=32", "teacher.lr=1e-2")
@@ -33,6 +34,7 @@ LITTLE = (
     "dataset.train_samples=100",
     "dataset.test_samples=40",
     "trainer.batch_size=50",
+    "report=false",
     "threads=1",
 )
 
@@ -132,19 +134,19 @@ def test_solvers_and_penalties_in_one_table_with_a_failure_that_is_run_again(
     solvers = "cvx,admm,active_set,projected_gd,least_squares"
     grid = (
         f"solver={solvers},raising,greedy",
-        "trainer.lambda_z=1e-2,1e-1,1",
+        "trainer.lambda_z=1e-2,1",
         *SMALL,
         f"teacher.run={teacher}",
     )
     done = idl_here("sim", "-m", *grid, "optimized_metric=test_accuracy", "hydra.sweep.dir=sweep")
     assert done.status == 1
-    assert "6 of 21 jobs failed: 15, 16, 17, 18, 19, 20" in done.errors
+    assert "4 of 14 jobs failed: 10, 11, 12, 13" in done.errors
     sweep = tmp_path / "sweep"
     rows = _rows(sweep)
-    assert [row["status"] for row in rows] == ["completed"] * 15 + ["failed"] * 6
-    assert "not today" in rows[15]["error"]
-    assert rows[18]["error"].startswith("out of memory: tried to allocate")
-    for job in (15, 18):
+    assert [row["status"] for row in rows] == ["completed"] * 10 + ["failed"] * 4
+    assert "not today" in rows[10]["error"]
+    assert rows[12]["error"].startswith("out of memory: tried to allocate")
+    for job in (10, 12):
         assert rows[job]["error"] in (sweep / str(job) / "run.log").read_text()
         assert _summary(sweep / str(job))["error"] == rows[job]["error"]
     assert {"sim.nonzero_fraction", "sim.ab.relative_gap", "test_accuracy"} <= rows[0].keys()
@@ -154,18 +156,18 @@ def test_solvers_and_penalties_in_one_table_with_a_failure_that_is_run_again(
     ranked, _, failed = table.partition("not completed")
     order = [line.split()[0] for line in ranked.splitlines() if line.strip()[:1].isdigit()]
     scores = [float(rows[int(job)]["test_accuracy"]) for job in order]
-    assert sorted(order, key=int) == [str(job) for job in range(15)]
+    assert sorted(order, key=int) == [str(job) for job in range(10)]
     assert scores == sorted(scores, reverse=True)
     assert "not today" in failed
 
     Path(flaky.HEALED).touch()
-    with _untouched(*(sweep / str(job) for job in range(15))):
+    with _untouched(*(sweep / str(job) for job in range(10))):
         done = idl_here("sim", "sweep.resume=sweep")
     assert done.status == 0, done.errors
-    assert "15 finished and kept; 6 failed, run again" in done.output
-    assert _statuses(sweep) == ["completed"] * 21
+    assert "10 finished and kept; 4 failed, run again" in done.output
+    assert _statuses(sweep) == ["completed"] * 14
 
-    with _untouched(*(sweep / str(job) for job in range(21))):
+    with _untouched(*(sweep / str(job) for job in range(14))):
         done = idl_here(
             "sim",
             "-m",
@@ -176,8 +178,8 @@ def test_solvers_and_penalties_in_one_table_with_a_failure_that_is_run_again(
             "optimized_metric=test_accuracy",
         )
     assert done.status == 0, done.errors
-    assert "1 finished and kept; 1 new; 20 not asked for" in done.output
-    added = _rows(sweep)[21]
+    assert "1 finished and kept; 1 new; 13 not asked for" in done.output
+    added = _rows(sweep)[14]
     assert (added["solver"], added["trainer.lambda_z"]) == ("least_squares", "0.5")
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 from idl_cli import registry
 from idl_cli.commands.build import build_dataset
 from idl_cli.commands.compute import Compute, prepare
+from idl_cli.commands.iterates import KeptIterates
 from idl_cli.commands.optimized import check_metric
 from idl_cli.commands.sim_estimate import estimate
 from idl_cli.commands.sim_job import SimJob, recording_loader
@@ -47,7 +49,7 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
         deterministic=settings.deterministic,
     )
     group = current(compute.device)
-    if settings.resume is not None:  # the convex problems are solved anew, from the teacher kept
+    if settings.resume is not None:  # a solve that was kept goes on, with a history of its own
         directory.truncate_metrics(0)
     directory.write_json("environment.json", collect_environment(compute.device))
     solver: BaseSolver = registry.build("solver", settings.solver)
@@ -78,9 +80,13 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
     with open_logger(
         asdict(settings), directory if group.is_main else None, resumed_step=resumed_step
     ) as logger:
-        job = SimJob(settings, sim, solver, teacher, compute, logger, console)
+        resumed = directory.path if settings.resume == "auto" else settings.resume
+        source = None if resumed is None else Path(resumed)
+        iterates = KeptIterates(directory, source, group)
+        job = SimJob(settings, sim, solver, teacher, compute, logger, console, iterates)
         recording = job.record(directory)
         found, candidates = job.fit(recording)
+        iterates.remove()
         sim.keep(found, recording, solver)
         if not group.is_main:
             return {"metrics": {}}

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from idl_cli.analysis.sim_plots import gap_curves, sparsity_pattern
 from idl_cli.commands.compute import Compute
+from idl_cli.commands.iterates import SECONDS, KeptIterates
 from idl_cli.commands.sim_path import (
     MeasuredPath,
     Measures,
@@ -57,6 +58,7 @@ class SimJob(SimCallbacks):
         compute: Compute,
         logger: RunLogger,
         console: Reporter,
+        iterates: KeptIterates,
     ) -> None:
         self._settings = settings
         self._trainer: Mapping[str, Any] = settings.trainer
@@ -71,6 +73,10 @@ class SimJob(SimCallbacks):
         self._silent = False
         self._path: MeasuredPath | None = None
         self._logger = logger
+        self._iterates = iterates
+        # Of several penalties none is the one to continue with.
+        one_penalty = settings.trainer["path"] is None and settings.trainer["select_lambda"] is None
+        self.iterate_seconds = SECONDS if one_penalty else None
         self._states = recording_loader(settings, teacher.dataset, compute)
 
     # -- what is told on the way -----------------------------------------------------------------
@@ -90,6 +96,14 @@ class SimJob(SimCallbacks):
             self._logger.log(
                 {"step": entry.iterations, "epoch": None, "split": stage, **_row(entry)}
             )
+
+    def on_iterate(self, stage: Stage, state: Mapping[str, Tensor]) -> None:
+        """Keep where a long solve stands."""
+        self._iterates.write(stage, state)
+
+    def kept_iterate(self, stage: Stage) -> Mapping[str, Tensor] | None:
+        """Where the solve of the run to continue stood."""
+        return None if self.iterate_seconds is None else self._iterates.read(stage)
 
     @contextmanager
     def _bar(self, label: str) -> Iterator[None]:

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from idl_cli.models.rnn import ImplicitRNN as ImplicitRNN
     from idl_cli.run import load_model as load_model
     from idl_cli.sim.sim import SIM as SIM
+    from idl_cli.sim.solvers import ADMMMultiGPUSolver as ADMMMultiGPUSolver
 
 __version__ = "0.1.0"
 
 _HOMES: Final = {
+    "ADMMMultiGPUSolver": "idl_cli.sim.solvers",
     "ImplicitModel": "idl_cli.models.implicit",
     "ImplicitRNN": "idl_cli.models.rnn",
     "SIM": "idl_cli.sim.sim",
@@ -26,7 +28,15 @@ _HOMES: Final = {
     "load_model": "idl_cli.run",
 }
 
-__all__ = ["SIM", "ImplicitModel", "ImplicitRNN", "__version__", "from_feedforward", "load_model"]
+__all__ = [
+    "SIM",
+    "ADMMMultiGPUSolver",
+    "ImplicitModel",
+    "ImplicitRNN",
+    "__version__",
+    "from_feedforward",
+    "load_model",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -79,13 +79,15 @@ class ActiveSetSolver(BaseSolver):
         scaled = splitting.scaled
         rows = torch.arange(problem.rows, device=scaled.cross.device)
         answer = Answer(problem, scaled, state.sparse)
-        progress = monitor(answer.weights, iteration=0)
+        # A look costs as much as several rows that are nearly done: after a start none comes first.
+        progress = None if settle_first else monitor(answer.weights, iteration=0)
         warm = self.warm_iterations
         for attempt in range(self.attempts):
-            if progress.should_stop:
-                break
-            keep = ~progress.solved[rows]
-            rows, state = rows[keep], state.select(keep)
+            if progress is not None:
+                if progress.should_stop:
+                    break
+                keep = ~progress.solved[rows]
+                rows, state = rows[keep], state.select(keep)
             if attempt:
                 splitting.restrict(rows)
                 state = splitting.run(state, max(warm, _ADAPT_EVERY), _ADAPT_EVERY)

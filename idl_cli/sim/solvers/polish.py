@@ -16,7 +16,7 @@ from idl_cli.sim.solvers.row_descent import polish_row
 from idl_cli.sim.solvers.scaling import ScaledProblem
 
 _BLOCK = 16
-_BLOCK_SETTLED = 64
+_BLOCK_SETTLED = 128
 """Rows between looks at the monitor: a look costs as much as several rows that are nearly done."""
 _TIE = 8 * torch.finfo(torch.float64).eps
 

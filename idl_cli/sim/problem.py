@@ -66,7 +66,7 @@ class RowRegression:
     budget: RowBudget | None = None
 
     def __post_init__(self) -> None:
-        features = self.features
+        features = self._gram_shape()[0]
         rows = self.cross.shape[0]
         expected = {
             "gram": self._gram_shape(),

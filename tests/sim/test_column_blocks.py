@@ -16,11 +16,28 @@ from idl_cli.sim.problem import RowBudget, RowRegression
 from idl_cli.sim.solve import solve
 from idl_cli.sim.solvers import ADMMMultiGPUSolver, ADMMSolver
 from idl_cli.sim.statistics import SufficientStatistics
+from idl_cli.sim.submatrices import submatrices
 
 from .problem_bank import BANK, BankProblem
 from .ranks import run_ranks
 
-CHOSEN = ("planted sparse", "budget active", "no budget", "elastic net", "one row", "dead rows")
+CHOSEN = (
+    "planted sparse",
+    "budget active",
+    "no budget",
+    "elastic net",
+    "one row",
+    "dead rows",
+    "λ > λ_max",
+    "duplicated features",
+    "rank-deficient",
+    "fewer samples than features",
+    "zero features",
+    "features of units 1e6 apart",
+    "tiny penalty",
+    "no penalty",
+)
+WARM = 50
 
 
 def _spd(size: int) -> Tensor:
@@ -35,6 +52,7 @@ class Products:
     vector: Tensor
     diagonal: Tensor
     inverse: Tensor
+    parts: list[Tensor]
 
 
 def _products(group: Group, sizes: tuple[int, ...]) -> list[Products]:
@@ -52,7 +70,14 @@ def _products_of(group: Group, size: int) -> Products:
         blocks.multiply_shared(matrix[0], block),
         blocks.diagonal(block),
         blocks.inverse(block.clone()),
+        submatrices(blocks, block, _index_sets(size, group.rank)),
     )
+
+
+def _index_sets(size: int, rank: int) -> list[Tensor]:
+    """Some of the first process's columns, none, and every other (or third) column."""
+    every = torch.arange(size)
+    return [every[: size // 3], every[:0], every[:: rank + 2]]
 
 
 def test_products_and_inverse_are_those_of_the_whole() -> None:
@@ -64,7 +89,9 @@ def test_products_and_inverse_are_those_of_the_whole() -> None:
         torch.testing.assert_close(torch.cat([each.rows for each in ranks]), expected)
         inverse = torch.cat([each.inverse for each in ranks], dim=1)
         torch.testing.assert_close(inverse, torch.linalg.inv(matrix), rtol=1e-9, atol=1e-11)
-        for each in ranks:
+        for rank, each in enumerate(ranks):
+            for indices, part in zip(_index_sets(size, rank), each.parts, strict=True):
+                assert torch.equal(part, matrix[indices][:, indices])
             torch.testing.assert_close(each.vector, matrix[0] @ matrix)
             assert torch.equal(each.diagonal, matrix.diagonal())
 
@@ -104,7 +131,7 @@ def _solve_blocked(group: Group, names: tuple[str, ...]) -> list[Blocked]:
             l2=bank.l2,
             budget=None if bank.radius is None else RowBudget(bank.count, bank.radius),
         )
-        solver = ADMMMultiGPUSolver(warm_iterations=50)
+        solver = ADMMMultiGPUSolver(warm_iterations=WARM)
         solution = solve(problem, solver, tol=1e-10, group=group, warn=False)
         found.append(
             Blocked(
@@ -131,6 +158,7 @@ def test_the_answer_is_admm_s_while_no_process_holds_gram_whole() -> None:
             assert found.status in ("optimal", "at_precision"), name
             assert found.objective == pytest.approx(alone.certificate.objective, rel=1e-9), name
             assert found.lambda_max == pytest.approx(bank.regression.lambda_max, rel=1e-12)
+            assert found.iterations == WARM, name  # the polish does the rest
             assert torch.equal(found.weights, ranks[0][index].weights)
         judged = bank.objective(ranks[0][index].weights).sum()
         assert float(judged) == pytest.approx(alone.certificate.objective, rel=1e-9)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -37,7 +37,7 @@ class ADMMMultiGPUSolver(ADMMSolver):
         column_blocks: split the Gram matrix itself by columns, so that no process holds it whole:
             ``auto`` does so beyond 20,000 features, ``always`` and ``never`` as they say. It
             needs a process a GPU from the beginning (the command line, torchrun); iterations then
-            send the rows round, and the last digits come from iterations too, without polish.
+            send the rows round, and a polish gathers the part of the matrix a row needs.
     """
 
     devices: int | Sequence[int] | None = None
@@ -91,14 +91,13 @@ class ADMMMultiGPUSolver(ADMMSolver):
     ) -> SolverResult:
         """Iterate on this process's rows; all processes take every step together."""
         watch = Stopwatch(problem.cross.device)
-        options = replace(self, polish_passes=0)
         scaled = ScaledProblem.of(problem, None if start is None else start.memory)
         begin = Iterate.from_tensors(monitor.kept, problem.cross)
         if begin is None and start is not None:
-            begin = Iterate.after(start.weights, options)
+            begin = Iterate.after(start.weights, self)
         run = ADMMRun(
             problem,
-            options,
+            self,
             watch,
             scaled=scaled,
             start=begin,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from idl_cli.sim.problem import RowRegression
 from idl_cli.sim.solvers.base import Monitor, Progress
+from idl_cli.sim.solvers.block_polish import BlockPolish
 from idl_cli.sim.solvers.polish import Answer
 from idl_cli.sim.solvers.ridge import RidgeInverse
 from idl_cli.sim.solvers.scaling import ScaledProblem
@@ -201,7 +202,7 @@ class ADMMRun:
 
     def _polish(self, monitor: Monitor) -> Progress:
         """Polish the rows that are left, those an interrupted polish has tried excepted."""
-        if not bool(self._untried.any()):
+        if not self._anywhere(self._untried):
             self._untried[self._rows.cpu()] = True
         waiting = self._untried.to(self._rows.device)[self._rows]
         rows, starts = self._rows[waiting], self._state.sparse[waiting]
@@ -210,7 +211,13 @@ class ADMMRun:
             self._untried[block.cpu()] = False
             monitor.keep(self.iterate.tensors())
 
-        progress = self._answer.polish(
+        blocks = self._scaled.blocks
+        polish = (
+            self._answer.polish
+            if blocks is None
+            else BlockPolish(self._problem, self._scaled, blocks, self._answer).run
+        )
+        progress = polish(
             starts,
             rows,
             monitor,
@@ -220,9 +227,14 @@ class ADMMRun:
             settle_first=self.iteration == 0,
         )
         self._drop(progress.solved)
-        if not bool(self._untried.any()):
+        if not self._anywhere(self._untried):
             self._next_polish = max(2 * self.iteration, self._options.check_every)
         return progress
+
+    def _anywhere(self, flags: Tensor) -> bool:
+        """Whether any is set, in all processes that share the iterations."""
+        found = flags.any().double()
+        return bool(found if self._total is None else self._total(found[None]))
 
     def _drop(self, solved: Tensor) -> None:
         keep = ~solved[self._rows]

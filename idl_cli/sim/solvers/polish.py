@@ -98,7 +98,7 @@ class Answer:
             self.passes[row] += passes
             return point
 
-        with _single_threaded() as threads, ThreadPoolExecutor(threads) as pool:
+        with single_threaded() as threads, ThreadPoolExecutor(threads) as pool:
             size = _BLOCK_SETTLED if settle_first else _BLOCK
             for first in range(0, len(rows), size):
                 block = range(first, min(first + size, len(rows)))
@@ -128,7 +128,8 @@ class Answer:
 
 
 @contextmanager
-def _single_threaded() -> Iterator[int]:
+def single_threaded() -> Iterator[int]:
+    """One thread for each of torch's operations; gives the number that it may use otherwise."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -11,7 +11,8 @@ from idl_cli.commands.compute import Compute, prepare
 from idl_cli.commands.iterates import KeptIterates
 from idl_cli.commands.optimized import check_metric
 from idl_cli.commands.sim_estimate import estimate
-from idl_cli.commands.sim_job import SimJob, recording_loader
+from idl_cli.commands.sim_job import SimJob
+from idl_cli.commands.sim_scores import recording_loader
 from idl_cli.commands.teacher import Teacher, find_teacher, new_teacher, shared_teacher, taken_from
 from idl_cli.config.schemas.root import SimSettings
 from idl_cli.data.dataset import Dataset

@@ -120,7 +120,7 @@ def _unknown(word: str) -> str:
 
     kind = "flag" if word.startswith("-") else "command"
     close = difflib.get_close_matches(word, SUB_COMMANDS, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    hint = f"; did you mean {close[0]}?" if close else "."
     return f"no {kind} {word!r}{hint} Commands: {', '.join(SUB_COMMANDS)} (`idl --help`)"
 
 

@@ -22,6 +22,7 @@ from idl_cli import registry
 from idl_cli.cli import SUB_COMMANDS
 from idl_cli.commands.specification import COMMANDS
 from tests.conftest import Idl
+from tests.documented import install_examples
 
 DOCS = Path(reference.__file__).parent
 
@@ -194,19 +195,7 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.fixture
 def my_package(tmp_path: Path) -> Path:
-    """The page's examples as an installed package: a module and its entry points."""
-    page = (DOCS / "extending.md").read_text(encoding="utf-8")
-    page = page[page.index("## A solver") :]
-    code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    (tmp_path / "my_package.py").write_text("\n\n".join(code), encoding="utf-8")
-    metadata = tmp_path / "my_package-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my_package\nVersion: 1.0\n")
-    declared = re.findall(
-        r"```toml\n\[project\.entry-points\.\"(.*?)\"\]\n(.*?)```", page, re.DOTALL
-    )
-    lines = [f"[{group}]\n{names.replace(chr(34), '')}" for group, names in declared]
-    (metadata / "entry_points.txt").write_text("\n".join(lines))
+    install_examples(tmp_path)
     return tmp_path
 
 

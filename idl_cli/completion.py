@@ -170,7 +170,7 @@ def _keys(command: Command, words: Sequence[str], current: str) -> Iterator[str]
     inside = current[len(plus) :].rpartition(".")[0]
     prefix = f"{inside}." if inside else ""
     if not inside:
-        groups = (*command.sections, *OVERLAYS)
+        groups = command.groups
         yield from (f"{plus}{group}=" for group in groups if _options(group, directories))
     hints = _hints(command, words, directories)
     for key in hints:
@@ -193,7 +193,7 @@ def _values(command: Command, words: Sequence[str], current: str) -> Iterator[st
     done, comma, _ = typed.rpartition(",")  # a sweep: model=implicit,rnn
     prefix = f"{name}={done}{comma}"
     directories = _directories(words)
-    if key in (*command.sections, *OVERLAYS):
+    if key in command.groups:
         yield from (f"{prefix}{option} " for option in _options(key, directories))
     elif key.rpartition(".")[2] in _PATH_KEYS:
         yield from (f"{name}={each}" for each in _paths(typed))

@@ -11,7 +11,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import MissingConfigException
+from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -53,6 +53,9 @@ def compose(
 
     Returns:
         The configuration, and Hydra's own part of it.
+
+    Raises:
+        HydraException: the overrides make no configuration.
     """
     added = [f"hydra.searchpath=[{','.join(f'file://{each}' for each in search_path)}]"]
     while True:
@@ -64,6 +67,10 @@ def compose(
         except MissingConfigException as error:
             if not _store_plug_in(error.missing_cfg_file):
                 raise
+        except OmegaConfBaseException:
+            raise
+        except ValueError as error:  # a group's choice that is neither a name nor a list
+            raise ConfigCompositionException(str(error)) from error
     HydraConfig.instance().set_config(whole)
     own = whole.copy()
     OmegaConf.set_struct(own, False)

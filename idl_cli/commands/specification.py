@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import Final, get_args, get_type_hints
 
 from idl_cli.config.fields import Section
+from idl_cli.config.options import OVERLAYS
 from idl_cli.config.schemas.root import EvalSettings, SimSettings, TrainSettings
 
 
@@ -34,15 +35,26 @@ class Command:
     @property
     def sections(self) -> tuple[str, ...]:
         """The config groups that fill a root key of this command."""
-        hints = get_type_hints(self.schema, include_extras=True)
-        marks = {
-            mark.group: None
-            for hint in hints.values()
-            for part in (hint, *get_args(hint))
-            for mark in getattr(part, "__metadata__", ())
-            if isinstance(mark, Section)
-        }
-        return tuple(marks)
+        return tuple(group for group, _ in self._section_hints())
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The config groups whose options this command takes, presets and quick looks included."""
+        return (*self.sections, *(group for group in OVERLAYS if group not in self.elsewhere))
+
+    @property
+    def optional_groups(self) -> tuple[str, ...]:
+        """Those of its groups in which nothing need be chosen."""
+        needed = {group for group, optional in self._section_hints() if not optional}
+        return tuple(group for group in self.groups if group not in needed)
+
+    def _section_hints(self) -> Iterator[tuple[str, bool]]:
+        """The group of every root key that has one, and whether the key may be null."""
+        for hint in get_type_hints(self.schema, include_extras=True).values():
+            parts = (hint, *get_args(hint))
+            for mark in (each for part in parts for each in getattr(part, "__metadata__", ())):
+                if isinstance(mark, Section):
+                    yield mark.group, NoneType in parts
 
 
 COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
@@ -85,6 +97,8 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
                     "trainer": "`idl eval` trains nothing; use `idl train`",
                     "optimizer": "`idl eval` trains nothing; use `idl train`",
                     "scheduler": "`idl eval` trains nothing; use `idl train`",
+                    "experiment": "presets say how to train; `idl eval` takes all from run=DIR",
+                    "debug": "`idl eval` has no quick looks; they are of `idl train` and `idl sim`",
                 }
             ),
         ),

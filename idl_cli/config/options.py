@@ -58,3 +58,9 @@ def defaults_in(root: Path) -> dict[str, str]:
     """The option that a root configuration chooses in each group by itself."""
     text = root.read_text(encoding="utf-8")
     return dict(re.findall(r"^ +- (?:optional )?(\w+): (\w+)", text, re.MULTILINE))
+
+
+def overridden_groups(file: Path) -> tuple[str, ...]:
+    """The groups in which a preset's YAML chooses an option of its own."""
+    found = re.findall(r"^ *- override /(\w+):", file.read_text(encoding="utf-8"), re.MULTILINE)
+    return tuple(dict.fromkeys(found))

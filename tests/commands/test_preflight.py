@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from idl_cli.commands.preflight import Accepted, Request, preflight
 from idl_cli.commands.specification import COMMANDS
+from idl_cli.config.options import config_directory
 from idl_cli.errors import ConfigError
 
 
@@ -58,13 +60,84 @@ def test_a_sound_request_is_handed_to_hydra_as_it_was_typed() -> None:
         ("teacher.run=DIR", "use `idl sim`"),
         ("device=tpu", "one of auto, cpu, cuda, cuda:N"),
         ("experiment=nosuch", "no such option"),
-        ("hydra/launcher=nosuch", "nosuch"),
+        ("hydra/launcher=nosuch", "no such option; choose from basic, joblib"),
+        ("hydra/sweeper=optuan", "did you mean optuna?"),
         ("model.kappa=${nowhere}", "model.kappa"),
     ],
 )
 def test_one_mistake_gives_one_sentence(override: str, said: str) -> None:
     (sentence,) = refuse(override)
     assert said in sentence
+
+
+@pytest.mark.parametrize("command", ["train", "sim"])
+@pytest.mark.parametrize("group", ["experiment", "debug", "local"])
+def test_null_chooses_nothing_in_a_group_that_may_be_empty(command: str, group: str) -> None:
+    plain = accept(command=command)
+    for override in (f"{group}=null", f"+{group}=null", f"~{group}"):
+        accepted = accept(override, command=command)
+        assert accepted.settings == plain.settings, override
+        assert accepted.hydra.verbose == plain.hydra.verbose
+
+
+def test_null_takes_away_what_the_primary_configuration_chooses(tmp_path: Path) -> None:
+    mine = tmp_path / "configs"
+    shutil.copytree(config_directory(), mine)
+    root = (mine / "train.yaml").read_text()
+    (mine / "train.yaml").write_text(
+        root.replace("experiment: null", "experiment: digits_low_rank")
+    )
+    assert accept(directory=mine).settings["model"]["rank"] == 10
+    accepted = accept("experiment=null", directory=mine)
+    assert accepted.settings["model"]["rank"] is None
+    assert accepted.overrides == ("~experiment",)
+
+
+def test_null_is_the_run_s_own_dataset_for_eval() -> None:
+    assert accept("run=there", "dataset=null", command="eval").settings["dataset"] is None
+
+
+@pytest.mark.parametrize(
+    ("override", "command", "said"),
+    [
+        ("logger=null", "train", "a logger is needed; choose from jsonl"),
+        ("solver=null", "sim", "a solver is needed; choose from active_set"),
+        ("hydra/launcher=null", "train", "choose from basic, joblib"),
+    ],
+)
+def test_null_is_refused_where_something_is_needed(override: str, command: str, said: str) -> None:
+    (sentence,) = refuse(override, command=command)
+    assert sentence.startswith(f"{override}: ")
+    assert said in sentence
+
+
+def test_null_is_no_value_of_a_sweep() -> None:
+    (sentence,) = refuse("experiment=null,digits_low_rank", multirun=True)
+    assert "cannot be one value of a sweep" in sentence
+
+
+@pytest.mark.parametrize(
+    ("override", "command", "said"),
+    [
+        ("experiment=sim_fashion_mnist", "train", "use `idl sim experiment=sim_fashion_mnist`"),
+        ("experiment=fashion_mnist", "sim", "use `idl train experiment=fashion_mnist`"),
+        ("+experiment=digits_low_rank", "sim", "use `idl train experiment=digits_low_rank`"),
+        ("experiment=fashion_mnist", "eval", "`idl eval` takes all from run=DIR"),
+        ("debug=fast", "eval", "`idl eval` has no quick looks"),
+    ],
+)
+def test_a_preset_of_another_command_names_that_command(
+    override: str, command: str, said: str
+) -> None:
+    given = ["run=there"] if command == "eval" else []
+    (sentence,) = refuse(*given, override, command=command)
+    assert said in sentence
+    assert len(sentence.splitlines()) == 1
+
+
+def test_a_preset_of_another_command_is_found_in_a_sweep() -> None:
+    (sentence,) = refuse("experiment=sim_fashion_mnist,fashion_mnist", multirun=True)
+    assert "use `idl sim experiment=sim_fashion_mnist`" in sentence
 
 
 def test_mistakes_of_every_kind_come_together() -> None:

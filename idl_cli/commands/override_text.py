@@ -1,0 +1,52 @@
+"""Overrides written out again, so that a job gets one value and Hydra takes every key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from idl_cli.commands.specification import COMMANDS
+from idl_cli.config.options import OVERLAYS
+
+
+def value_texts(override: Override) -> Iterator[str]:
+    """The values of a sweep as text; of an interval its ends."""
+    if override.is_interval_sweep():
+        interval = override.value()
+        yield from (str(interval.start), str(interval.end))  # type: ignore[union-attr]
+        return
+    try:
+        yield from (str(value) for value in override.sweep_string_iterator())
+    except HydraException:  # glob(...)
+        return
+
+
+def pinned(override: Override, *, force: bool = False) -> str:
+    """The override as one job gets it: the first value of a sweep."""
+    if not override.is_sweep_override():
+        return written(override, force=force)
+    value = next(value_texts(override), None)
+    return written(override, force=force, value=value)
+
+
+def written(override: Override, *, force: bool = False, value: str | None = None) -> str:
+    """The override as text; ``force`` writes a plain ``KEY=VALUE`` so that any key is taken."""
+    assert override.input_line is not None
+    if override.is_delete():
+        return override.input_line
+    text = override.get_value_string() if value is None else value
+    prefix = override.get_key_element()
+    is_group = override.key_or_group in _every_group()
+    if is_group and text == "null":  # which Hydra takes for no group
+        return f"~{override.key_or_group}"
+    is_value = "/" not in prefix and not override.is_hydra_override()
+    if force and is_value and not is_group:
+        prefix = "++" + prefix.lstrip("+")
+    return f"{prefix}={text}"
+
+
+def _every_group() -> frozenset[str]:
+    named = (group for command in COMMANDS.values() for group in command.sections)
+    return frozenset((*named, *OVERLAYS))

@@ -55,10 +55,18 @@ def prepare(
     torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = False
     seed_everything(seed)
-    return Compute(_resolve_device(device), getattr(torch, dtype))
+    return Compute(resolve_device(device), getattr(torch, dtype))
 
 
-def _resolve_device(name: str) -> torch.device:
+def resolve_device(name: str) -> torch.device:
+    """The device that a name means on this machine.
+
+    Args:
+        name: auto (the first GPU where there is one), cpu, cuda or cuda:N.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         return torch.device("cuda:0" if available else "cpu")

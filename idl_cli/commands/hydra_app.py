@@ -25,6 +25,7 @@ from idl_cli import registry
 from idl_cli.commands import job
 from idl_cli.commands.compose import VERSION_BASE
 from idl_cli.commands.continuation import continuation
+from idl_cli.commands.device_check import refuse_missing_devices
 from idl_cli.commands.output import claim
 from idl_cli.commands.preflight import Accepted, Request, preflight
 from idl_cli.commands.run_dataset import with_dataset_of_run
@@ -68,6 +69,7 @@ def main(name: str, arguments: Sequence[str]) -> int:
             request=tuple(flags.overrides),
             plan=None if continued is None else continued.plan,
         )
+    refuse_missing_devices(COMMANDS[name], accepted)
     _, telling_hydra = claim(accepted, sweep=False)
     return _single(name, flags, (*accepted.overrides, *telling_hydra), task)
 

@@ -53,8 +53,8 @@ class SharedInputStatistics:
     def sum_over(self, group: Group) -> None:
         """Add up the shares that the processes of a group have seen: each then holds the whole."""
         count = self._states.new_tensor([float(self.count)])
-        sums = [self._states, self._mixed, self._cross, self._input_squares, self._output_squares]
-        sum_over_group(group, [count, *sums])
+        sums = [self._mixed, self._cross, self._input_squares, self._output_squares]
+        sum_over_group(group, [count, *sums], symmetric=[self._states])
         self.count = round(float(count))
 
     def result(self) -> SufficientStatistics | None:

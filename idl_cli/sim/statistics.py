@@ -127,7 +127,8 @@ class SufficientStatistics:
     def sum_over(self, group: Group) -> None:
         """Add up the shares that the processes of a group have seen: each then holds the whole."""
         count = self.gram.new_tensor([float(self.count)])
-        sum_over_group(group, [count, *self.tensors().values()])
+        others = [value for name, value in self.tensors().items() if name != "gram"]
+        sum_over_group(group, [count, *others], symmetric=[self.gram])
         self.count = round(float(count))
 
     def tensors(self) -> dict[str, Tensor]:

@@ -13,7 +13,9 @@ from idl_cli.distributed.group import Group
 from idl_cli.sim.certificate import certify
 from idl_cli.sim.solve import Solution, solve
 from idl_cli.sim.solvers import ADMMMultiGPUSolver, ADMMSolver
+from idl_cli.sim.solvers.base import Start
 from idl_cli.sim.solvers.row_shares import deal
+from idl_cli.sim.solvers.scaling import ScaledProblem
 
 from .problem_bank import BANK, planted
 from .ranks import run_ranks
@@ -137,3 +139,48 @@ def test_a_time_limit_holds_in_the_processes_started() -> None:
     solution = solve(bank.regression, solver, tol=1e-300, max_time=0.01, warn=False)
     assert solution.status == "inexact"
     assert solution.certificate.feasible
+
+
+# -- a start ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Step:
+    """One penalty of a path: the answer, the solve's iterations, whether G was scaled anew."""
+
+    answer: Answer
+    iterations: int
+    scaled_anew: bool
+
+
+def _follow(group: Group, solver: ADMMSolver, l1: list[float]) -> list[Step]:
+    problem = planted("a path", 42, rows=7, radius=0.5).regression
+    start = Start(torch.zeros_like(problem.cross))
+    steps = []
+    for penalty in l1:
+        solution = solve(replace(problem, l1=penalty), solver, tol=TOL, group=group, start=start)
+        assert solution.start is not None
+        anew = solution.start.memory is not start.memory
+        start = solution.start
+        steps.append(Step(_answer(solution), solution.iterations, anew))
+    return steps
+
+
+def test_a_path_begins_each_solve_at_the_answer_before() -> None:
+    penalties = [30.0, 10.0, 3.0, 3.0]
+    alone = _follow(Group.single(), ADMMSolver(), penalties)
+    ranks = run_ranks(2, _follow, ADMMMultiGPUSolver(), penalties)
+    for index, expected in enumerate(alone):
+        for found in (each[index] for each in ranks):
+            assert torch.equal(found.answer.weights, ranks[0][index].answer.weights)
+            assert found.answer.status == expected.answer.status == "optimal"
+            assert found.answer.objective == pytest.approx(expected.answer.objective, rel=1e-9)
+            assert found.iterations == expected.iterations  # 0: the polish was enough
+            assert found.scaled_anew == expected.scaled_anew == (index == 0)
+
+
+def test_selections_of_rows_share_one_factorisation() -> None:
+    scaled = ScaledProblem.of(BANK["budget active"].regression)
+    some = scaled.select(torch.tensor([0, 3]))
+    assert some.select(torch.tensor([1])).inverse is some.inverse
+    assert scaled.inverse is some.inverse

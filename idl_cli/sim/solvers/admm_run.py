@@ -13,7 +13,6 @@ from idl_cli.sim.problem import RowRegression
 from idl_cli.sim.solvers.base import Monitor, Progress
 from idl_cli.sim.solvers.block_polish import BlockPolish
 from idl_cli.sim.solvers.polish import Answer
-from idl_cli.sim.solvers.ridge import RidgeInverse
 from idl_cli.sim.solvers.scaling import ScaledProblem
 from idl_cli.sim.solvers.splitting import Splitting, SplittingState
 from idl_cli.sim.solvers.stopwatch import Stopwatch
@@ -98,8 +97,6 @@ class ADMMRun:
         options: of the solver.
         watch: counts ``factorisation``, ``iterations`` and ``polish``, judging included.
         scaled: the problem in unit-diagonal coordinates; made when None.
-        inverse: of the scaled gram matrix, to share one factorisation; made when None, once it is
-            needed.
         start: where to go on from; None for all zero.
         total: sums over all processes that share ρ with this one; None for no others.
     """
@@ -111,7 +108,6 @@ class ADMMRun:
         watch: Stopwatch,
         *,
         scaled: ScaledProblem | None = None,
-        inverse: RidgeInverse | None = None,
         start: Iterate | None = None,
         total: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
@@ -119,7 +115,6 @@ class ADMMRun:
         self._options = options
         self._watch = watch
         self._scaled = ScaledProblem.of(problem) if scaled is None else scaled
-        self.inverse = inverse
         self._total = total
         self._begin(Iterate.start(problem, options.rho) if start is None else start)
 
@@ -245,14 +240,9 @@ class ADMMRun:
     def _prepared(self) -> Splitting:
         if self._splitting is None:
             with self._watch.time("factorisation"):
-                if self.inverse is None:
-                    self.inverse = self._scaled.inverse
+                _ = self._scaled.inverse
             self._splitting = Splitting(
-                self._problem,
-                self._scaled,
-                self._options.relaxation,
-                inverse=self.inverse,
-                total=self._total,
+                self._problem, self._scaled, self._options.relaxation, total=self._total
             )
             self._splitting.restrict(self._rows)
         return self._splitting

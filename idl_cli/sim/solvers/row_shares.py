@@ -18,7 +18,6 @@ from idl_cli.distributed.group import Group
 from idl_cli.sim.problem import RowRegression
 from idl_cli.sim.solvers.admm_run import ADMMRun, Iterate
 from idl_cli.sim.solvers.base import Monitor, SolverResult, Start
-from idl_cli.sim.solvers.ridge import RidgeInverse
 from idl_cli.sim.solvers.scaling import ScaledProblem
 from idl_cli.sim.solvers.stopwatch import Stopwatch
 
@@ -76,7 +75,6 @@ def solve_in_shares(
         left, stop = _judge(iterate, monitor)
         if stop:
             return _result(iterate, watch, scaled)
-    inverse: RidgeInverse | None = None
     while True:
         shares = _next_shares(iterate, left, group.size)
         mine = shares[group.rank]
@@ -85,12 +83,10 @@ def solve_in_shares(
             options,
             watch,
             scaled=scaled.select(mine),
-            inverse=inverse,
             start=iterate.select(mine),
         )
         if len(mine):
             run.advance(monitor.share(mine))
-        inverse = run.inverse
         with watch.time("waiting"):
             group.barrier()
         with watch.time("gather"):

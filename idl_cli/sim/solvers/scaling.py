@@ -30,6 +30,7 @@ class ScaledProblem:
         source: the problem in its own coordinates.
         blocks: how the columns of gram are split over processes, each of which then has a (D, w)
             block of it and rows of its own; None where gram is whole.
+        whole: the problem of which these are some rows; None where these are all.
     """
 
     gram: Tensor
@@ -37,6 +38,7 @@ class ScaledProblem:
     cost: Tensor
     source: RowRegression
     blocks: ColumnBlocks | None = None
+    whole: ScaledProblem | None = None
 
     @classmethod
     def of(cls, problem: RowRegression, known: object = None) -> ScaledProblem:
@@ -60,7 +62,9 @@ class ScaledProblem:
 
     @cached_property
     def inverse(self) -> RidgeInverse:
-        """(G + ρI)⁻¹ for any ρ, made when first asked for."""
+        """(G + ρI)⁻¹ for any ρ, made when first asked for, once for all selections of rows."""
+        if self.whole is not None:
+            return self.whole.inverse
         if self.blocks is not None:
             return BlockInverse(self.gram, self.blocks)
         return EigenInverse(self.gram)
@@ -73,8 +77,8 @@ class ScaledProblem:
 
     def select(self, rows: Tensor) -> ScaledProblem:
         """The problem of some rows only (index or mask)."""
-        source = self.source.select(rows)
-        return ScaledProblem(self.gram, self.cross[rows], self.cost, source, self.blocks)
+        source, whole = self.source.select(rows), self.whole or self
+        return ScaledProblem(self.gram, self.cross[rows], self.cost, source, self.blocks, whole)
 
     def to_weights(self, scaled: Tensor) -> Tensor:
         """W = v / d, in float64 (rows, D)."""

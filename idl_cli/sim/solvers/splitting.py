@@ -17,7 +17,6 @@ from torch import Tensor
 
 from idl_cli.sim.problem import RowRegression
 from idl_cli.sim.prox import prox_rows
-from idl_cli.sim.solvers.ridge import RidgeInverse
 from idl_cli.sim.solvers.scaling import ScaledProblem
 
 _BALANCE = 1.5
@@ -101,14 +100,12 @@ class SplittingState:
 
 
 class Splitting:
-    """Performs iterations, with the inverse (G + ρI)⁻¹ it is given.
+    """Performs iterations.
 
     Args:
         problem: gives penalty and budget.
         scaled: the same problem in unit-diagonal coordinates.
         relaxation: over-relaxation in [1, 2).
-        inverse: of the scaled gram matrix; None takes ``scaled.inverse``. It may serve several
-            splittings of rows of one problem, one after another.
         total: sums squared norms over all rows that share ρ, where others than these rows do;
             None for no others.
     """
@@ -119,13 +116,11 @@ class Splitting:
         scaled: ScaledProblem,
         relaxation: float,
         *,
-        inverse: RidgeInverse | None = None,
         total: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self._problem = problem
         self.scaled = scaled
         self._relaxation = relaxation
-        self._inverse = inverse
         self._total = total
         self._cross = scaled.cross
         self._key: tuple[float, torch.dtype] | None = None
@@ -153,8 +148,7 @@ class Splitting:
 
     def _step(self, state: SplittingState) -> SplittingState:
         self._prepare(state.rho, state.sparse.dtype)
-        assert self._inverse is not None
-        dense = self._inverse.step(self._constant, state.sparse - state.dual)
+        dense = self.scaled.inverse.step(self._constant, state.sparse - state.dual)
         moved = torch.lerp(state.sparse, dense, self._relaxation) + state.dual
         threshold = self._problem.l1 / state.rho
         sparse = prox_rows(moved, threshold, self._problem.budget, self._cost)
@@ -163,8 +157,7 @@ class Splitting:
     def _prepare(self, rho: float, dtype: torch.dtype) -> None:
         if self._key == (rho, dtype):
             return
-        self._inverse = self._inverse or self.scaled.inverse
-        self._inverse.prepare(rho, dtype)
-        self._constant = self._inverse.multiply(self._cross).to(dtype)
+        self.scaled.inverse.prepare(rho, dtype)
+        self._constant = self.scaled.inverse.multiply(self._cross).to(dtype)
         self._cost = self.scaled.cost.to(dtype)
         self._key = (rho, dtype)

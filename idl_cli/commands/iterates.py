@@ -13,9 +13,6 @@ from idl_cli.errors import IgnoredOptionWarning, RunError
 from idl_cli.run import RunDirectory
 from idl_cli.run.state import read_tensors
 
-SECONDS = 60.0
-"""Between two times that a solve is kept: a minute's work at most is lost."""
-
 
 class KeptIterates:
     """Where the iterates of a run's stages are.

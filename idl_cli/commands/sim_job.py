@@ -53,7 +53,13 @@ class SimJob:
         self._logger = logger
         self._console = console
         one_penalty = self._trainer["path"] is None and self._trainer["select_lambda"] is None
-        self._progress = SimProgress(logger, console, iterates, one_penalty=one_penalty)
+        self._progress = SimProgress(
+            logger,
+            console,
+            iterates,
+            checkpoint_seconds=self._trainer["checkpoint_seconds"],
+            one_penalty=one_penalty,
+        )
         self._scores = SimScores(settings, teacher.dataset, compute)
         self._states = recording_loader(settings, teacher.dataset, compute)
         self._path: MeasuredPath | None = None

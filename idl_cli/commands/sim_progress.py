@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from idl_cli.commands.iterates import SECONDS, KeptIterates
+from idl_cli.commands.iterates import KeptIterates
 from idl_cli.loggers import RunLogger
 from idl_cli.reporting import ProgressReporter, Reporter
 from idl_cli.sim.fitting import Fit, Pass, SimCallbacks, Stage, StageFit
@@ -21,11 +21,18 @@ class SimProgress(SimCallbacks):
         logger: gets the convergence of the fit that is kept.
         console: shows the bars.
         iterates: where a long solve stands.
+        checkpoint_seconds: between two times that an iterate is kept.
         one_penalty: whether one fit is made, whose iterate is the one to continue with.
     """
 
     def __init__(
-        self, logger: RunLogger, console: Reporter, iterates: KeptIterates, *, one_penalty: bool
+        self,
+        logger: RunLogger,
+        console: Reporter,
+        iterates: KeptIterates,
+        *,
+        checkpoint_seconds: float,
+        one_penalty: bool,
     ) -> None:
         self._logger = logger
         self._console = console
@@ -33,7 +40,7 @@ class SimProgress(SimCallbacks):
         self._bar: ProgressReporter | None = None
         self._counted = 0
         self._logs = one_penalty
-        self.iterate_seconds = SECONDS if one_penalty else None
+        self.iterate_seconds = checkpoint_seconds if one_penalty else None
 
     def on_samples(self, name: Pass, count: int) -> None:
         """Move the bar of a pass."""

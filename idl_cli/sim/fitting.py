@@ -94,9 +94,10 @@ class Starts:
 
     @classmethod
     def zero(cls, recording: Recording) -> Starts:
-        """All weights zero: the answer at λ_max, where a path begins."""
-        cross = recording.statistics.cross
-        ab, cd = (torch.zeros_like(cross[name]) for name in (PRE_ACTIVATIONS, OUTPUTS))
+        """All weights zero: the answer at λ_max, where a path begins; of the rows of all ranks."""
+        layout, gram = recording.recorder.layout, recording.statistics.gram
+        rows = (layout.state_dim, layout.output_dim)
+        ab, cd = (gram.new_zeros(count, layout.feature_dim) for count in rows)
         return cls(Start(ab), Start(cd))
 
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import psutil
 import pytest
+from safetensors.torch import load_file
 
-from idl_cli.run import read_summary, run_status
+from idl_cli.run import read_metrics, read_summary, run_status
 from tests.commands.conftest import IdlHere
 from tests.distributed.helpers import (
     LIMIT,
@@ -194,3 +195,47 @@ def test_ranks_end_with_a_parent_that_is_killed(tmp_path: Path, plug_in: Path) -
         wait_until(lambda: all_ended(everyone))
         process.communicate()
     assert run_status(tmp_path / "run") == "killed"
+
+
+NEVER_ENDING = (
+    "solver.polish_passes=0",
+    "solver.warm_iterations=1",
+    "solver.rho=1e4",
+    "solver.adapt_every=0",
+    "solver.check_every=1",
+    "solver.max_iter=1000000000",
+    "trainer.checkpoint_seconds=0",
+)
+
+
+def test_a_solve_that_was_killed_is_continued_by_another_number_of_ranks(
+    tmp_path: Path, idl_here: IdlHere
+) -> None:
+    run, kept = tmp_path / "run", tmp_path / "run" / "iterate_ab.safetensors"
+    arguments = ("sim", "solver=admm_multigpu", *PROBLEM, "hydra.run.dir=run")
+    with subprocess.Popen(
+        [sys.executable, "-m", "idl_cli", *arguments, "solver.processes=2", *NEVER_ENDING],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        wait_until(lambda: kept.is_file() or process.poll() is not None, limit=100.0)
+        assert process.poll() is None
+        everyone = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        wait_until(lambda: all_ended(everyone))
+    assert run_status(run) == "killed"
+    iteration = int(load_file(kept)["numbers"][0])
+    done = idl_here(*arguments, "solver.processes=1", "resume=auto")
+    assert done.status == 0, done.errors
+    assert not kept.exists()
+    done = idl_here("sim", "solver=admm", *PROBLEM, "hydra.run.dir=whole")
+    assert done.status == 0, done.errors
+    found: Any = read_summary(run)
+    expected: Any = read_summary(tmp_path / "whole")
+    assert found["sim"]["ab"]["status"] == expected["sim"]["ab"]["status"] == "optimal"
+    objective = expected["sim"]["ab"]["objective"]
+    assert found["sim"]["ab"]["objective"] == pytest.approx(objective, rel=1e-9)
+    assert _figures(found) == pytest.approx(_figures(expected), rel=1e-6)
+    looks = [row for row in read_metrics(run) if row["split"] == "ab"]
+    assert looks[0]["step"] == iteration  # the first look is at what was kept

@@ -6,23 +6,28 @@ import pytest
 import torch
 from torch import Tensor
 
+from idl_cli.distributed.group import Group
 from idl_cli.errors import ArgumentError
 from idl_cli.models.explicit import MLP
 from idl_cli.sim.fitting import SimCallbacks, with_penalties
 from idl_cli.sim.path import PathGrid, fit_path, path_row
 from idl_cli.sim.recording import Recording
 from idl_cli.sim.sim import SIM
-from idl_cli.sim.solvers import ActiveSetSolver, ADMMSolver, BaseSolver
+from idl_cli.sim.solvers import ActiveSetSolver, ADMMMultiGPUSolver, ADMMSolver, BaseSolver
+
+from .ranks import run_ranks
 
 PENALTIES = (1e-3, 0.3, 1e-2)
 
 
-def _recorded(**options: object) -> tuple[SIM, Recording, list[Tensor]]:
+def _recorded(
+    solver: BaseSolver | None = None, **options: object
+) -> tuple[SIM, Recording, list[Tensor]]:
     torch.manual_seed(0)
     teacher = MLP((12,), 3, hidden_dims=(10, 6))
     batches = list(torch.randn(120, 12).split(40))
     sim = SIM(tol=1e-9, **options)  # type: ignore[arg-type]
-    return sim, sim.record(model=teacher, dataloader=batches), batches
+    return sim, sim.record(model=teacher, dataloader=batches, solver=solver), batches
 
 
 @pytest.mark.parametrize("solver", [ActiveSetSolver(), ADMMSolver()], ids=["active_set", "admm"])
@@ -58,6 +63,40 @@ def test_a_path_gives_the_models_of_fits_on_their_own(solver: BaseSolver) -> Non
         row = path_row(found)
         assert row["nonzeros"] == found.nonzeros
         assert row["ab_objective"] == found.ab.solution.certificate.objective
+
+
+def _path_in_ranks(group: Group, solver: BaseSolver) -> list[tuple[list[str], list[float]]]:
+    sim, recording, batches = _recorded(group=group, solver=solver)
+    fits = fit_path(
+        sim,
+        recording,
+        PENALTIES,
+        dataloader=batches,
+        solver=solver,
+        options=sim.options,
+        callbacks=SimCallbacks(),
+    )
+    solutions = [(fit.ab.solution, fit.cd.solution) for fit in fits]
+    return [
+        ([each.status for each in both], [each.certificate.objective for each in both])
+        for both in solutions
+    ]
+
+
+def _path_whole_and_split(group: Group) -> list[list[tuple[list[str], list[float]]]]:
+    modes = ("never", "always") if group.size > 1 else ("never",)
+    return [_path_in_ranks(group, ADMMMultiGPUSolver(column_blocks=mode)) for mode in modes]  # type: ignore[arg-type]
+
+
+def test_two_processes_follow_the_path_of_one() -> None:
+    (expected,) = _path_whole_and_split(Group.single())
+    for rank in run_ranks(2, _path_whole_and_split):
+        for found in rank:
+            for (statuses, objectives), (_, theirs) in zip(found, expected, strict=True):
+                assert statuses == ["optimal", "optimal"]
+                assert objectives[0] == pytest.approx(theirs[0], rel=1e-9)
+                # C, D are fitted on equilibria, which are solved to a tolerance of their own.
+                assert objectives[1] == pytest.approx(theirs[1], rel=1e-6)
 
 
 def test_a_grid_means_the_same_in_every_unit() -> None:

@@ -87,6 +87,7 @@ class Sim:
     rescale: bool = True
     regenerate_states: bool = True
     max_time: Annotated[float, POSITIVE] | None = None
+    checkpoint_seconds: Annotated[float, NON_NEGATIVE] = field(default=60.0, metadata=COMMAND_ONLY)
     select_lambda: Literal["validation"] | None = field(default=None, metadata=COMMAND_ONLY)
     lambda_grid: tuple[Annotated[float, POSITIVE], ...] = field(
         default=(1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5, 3e-6, 1e-6), metadata=COMMAND_ONLY

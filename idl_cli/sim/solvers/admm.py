@@ -73,7 +73,7 @@ class ADMMSolver(BaseSolver):
         start: Iterate | None,
     ) -> SolverResult:
         watch = Stopwatch(problem.cross.device)
-        kept = Iterate.from_tensors(monitor.kept, problem.cross)
+        kept = Iterate.kept(problem, monitor, self)
         start = start if kept is None else kept
         run = ADMMRun(problem, self, watch, scaled=scaled, start=start)
         progress = run.advance(monitor) if start is None else run.look(monitor)

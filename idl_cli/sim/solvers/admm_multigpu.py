@@ -92,7 +92,7 @@ class ADMMMultiGPUSolver(ADMMSolver):
         """Iterate on this process's rows; all processes take every step together."""
         watch = Stopwatch(problem.cross.device)
         scaled = ScaledProblem.of(problem, None if start is None else start.memory)
-        begin = Iterate.from_tensors(monitor.kept, problem.cross)
+        begin = Iterate.kept(problem, monitor, self)
         if begin is None and start is not None:
             begin = Iterate.after(start.weights, self)
         run = ADMMRun(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -72,6 +72,14 @@ class Iterate:
             "untried": self.untried,
             "numbers": torch.tensor(numbers, dtype=torch.float64),
         }
+
+    @classmethod
+    def kept(cls, problem: RowRegression, monitor: Monitor, options: ADMMSolver) -> Iterate | None:
+        """What an interrupted solve kept, to be polished now where that was not to polish."""
+        found = cls.from_tensors(monitor.kept, problem.cross)
+        if found is None or not options.polish_passes or found.next_polish <= options.max_iter:
+            return found
+        return replace(found, next_polish=found.iteration)
 
     @classmethod
     def from_tensors(cls, kept: Mapping[str, Tensor] | None, like: Tensor) -> Iterate | None:

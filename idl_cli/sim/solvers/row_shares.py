@@ -65,7 +65,7 @@ def solve_in_shares(
     """
     group = monitor.group
     scaled = ScaledProblem.of(problem, None if start is None else start.memory)
-    iterate = Iterate.from_tensors(monitor.kept, problem.cross)
+    iterate = Iterate.kept(problem, monitor, options)
     if iterate is None and start is not None:
         iterate = Iterate.after(start.weights, options)
     left = torch.arange(problem.rows, device=problem.cross.device)

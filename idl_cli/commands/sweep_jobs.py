@@ -65,8 +65,7 @@ class Job:
 def collect_jobs(directory: Path) -> list[Job]:
     """Return the jobs found in a sweep's directory, in order of their numbers.
 
-    Raises:
-        RunError: a job's record of what it was given cannot be read.
+    One whose records cannot be read is a failed one, and says so.
     """
     numbered = (path for path in directory.iterdir() if path.is_dir() and path.name.isdigit())
     return [_job(path) for path in sorted(numbered, key=lambda path: int(path.name))]
@@ -74,17 +73,29 @@ def collect_jobs(directory: Path) -> list[Job]:
 
 def _job(path: Path) -> Job:
     summary: Mapping[str, Any] = {}
+    overrides: Mapping[str, str] = {}
     try:
         status = run_status(path)
+        overrides = read_overrides(path)
         if status not in ("running", "killed"):
             summary = read_json(path / "summary.json")
     except RunError as error:
         status, summary = "failed", {"error": str(error)}
-    return Job(int(path.name), path, status, read_overrides(path), summary)
+    return Job(int(path.name), path, status, overrides, summary)
 
 
 def read_overrides(path: Path) -> dict[str, str]:
     """Return the keys that a run was given on the command line, with their values as text.
+
+    Raises:
+        RunError: the file that holds them cannot be read.
+    """
+    pairs = (line.lstrip("+~").partition("=") for line in override_lines(path))
+    return {key: value for key, _, value in pairs}
+
+
+def override_lines(path: Path) -> list[str]:
+    """Return what a run was given on the command line, nothing where it left no word of it.
 
     Raises:
         RunError: the file that holds them cannot be read.
@@ -94,9 +105,9 @@ def read_overrides(path: Path) -> dict[str, str]:
         lines = OmegaConf.to_container(OmegaConf.load(file)) if file.exists() else []
     except (OSError, YAMLError, OmegaConfBaseException) as error:
         raise RunError(f"{file}: cannot be read ({error})") from error
-    assert isinstance(lines, list)
-    pairs = (str(line).lstrip("+~").partition("=") for line in lines)
-    return {key: value for key, _, value in pairs}
+    if lines and not isinstance(lines, list):
+        raise RunError(f"{file}: is no list of overrides")
+    return [str(line) for line in lines or ()]
 
 
 def varying_keys(jobs: Sequence[Job]) -> list[str]:

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from idl_cli.commands.output import PLAN
-from idl_cli.commands.sweep_jobs import collect_jobs
+from idl_cli.commands.sweep_jobs import collect_jobs, override_lines
 from idl_cli.errors import RequestError, RunError
 from idl_cli.run import run_status
 from idl_cli.run.files import json_bytes, read_json, write_atomic
@@ -139,6 +139,7 @@ def read_plan(directory: Path, command: str) -> SweepPlan:
         raise RequestError(f"{wanted}: there is no such directory")
     if (directory / PLAN).is_file():
         plan = _from_file(directory)
+        _agree_with_jobs(plan)
     elif (directory / "multirun.yaml").is_file():
         plan = _from_jobs(directory)
     else:
@@ -166,9 +167,29 @@ def _from_file(directory: Path) -> SweepPlan:
     try:
         jobs = {int(job["job"]): tuple(map(str, job["overrides"])) for job in content["jobs"]}
         request = tuple(map(str, content["request"]))
+        if len(jobs) < len(content["jobs"]):
+            raise ValueError("two jobs of one number")
         return SweepPlan(directory, str(content["command"]), request, jobs)
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{directory / PLAN}: is not the plan of a sweep ({error!r})") from error
+
+
+def _agree_with_jobs(plan: SweepPlan) -> None:
+    """Hold the plan against what the jobs say they ran, so that no result passes for another's.
+
+    Jobs that the plan lacks are taken up in it.
+    """
+    for job in collect_jobs(plan.directory):
+        found = override_lines(job.path) if job.overrides else []
+        if not found:
+            continue
+        planned = plan.jobs.setdefault(job.number, tuple(found))
+        if identity_of(planned) != identity_of(found):
+            raise RunError(
+                f"{plan.directory / PLAN}: job {job.number} is {' '.join(planned)}, but what lies "
+                f"in {job.path} ran {' '.join(found)}; correct {PLAN}, or delete {job.path} to "
+                "have the job run again"
+            )
 
 
 def _from_jobs(directory: Path) -> SweepPlan:

@@ -123,11 +123,29 @@ def launch(work: Work, arguments: Sequence[Any], *, threads: int) -> Outcome:
 
 
 def _start_processes(start: _Start) -> Sequence[BaseProcess]:
-    context = start_processes(  # type: ignore[no-untyped-call]
-        _enter, (start,), nprocs=start.place.size, join=False, start_method="spawn"
-    )
+    with _start_method_known_to_ranks():
+        context = start_processes(  # type: ignore[no-untyped-call]
+            _enter, (start,), nprocs=start.place.size, join=False, start_method="spawn"
+        )
     processes: Sequence[BaseProcess] = context.processes
     return processes
+
+
+@contextmanager
+def _start_method_known_to_ranks() -> Iterator[None]:
+    """Set another library's start method aside: a new process takes on that of its parent.
+
+    In a worker of joblib it is ``loky``, which no process knows that has not imported joblib.
+    """
+    before = multiprocessing.get_start_method(allow_none=True)
+    if before is None or before in multiprocessing.get_all_start_methods():
+        yield
+        return
+    multiprocessing.set_start_method("spawn", force=True)
+    try:
+        yield
+    finally:
+        multiprocessing.set_start_method(before, force=True)
 
 
 def _supervise(processes: Sequence[BaseProcess], pipes: Sequence[Connection]) -> Outcome:

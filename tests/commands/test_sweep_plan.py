@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from idl_cli.commands.continuation import continuation
+from idl_cli.commands.sweep_jobs import collect_jobs
 from idl_cli.commands.sweep_launcher import consecutive
 from idl_cli.commands.sweep_plan import SweepPlan, identity_of, read_plan
 from idl_cli.errors import ConfigError, RunError
@@ -50,6 +51,48 @@ def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
     (tmp_path / "jobs.json").write_text(json.dumps({"command": "train", "jobs": [{}]}))
     with pytest.raises(RunError, match=r"jobs\.json: is not the plan of a sweep"):
         read_plan(tmp_path, "train")
+
+
+def _ran(directory: Path, number: int, *overrides: str) -> None:
+    hydra = directory / str(number) / ".hydra"
+    hydra.mkdir(parents=True)
+    lines = "".join(f"- {override}\n" for override in overrides)
+    (hydra / "overrides.yaml").write_text(lines)
+
+
+def test_a_plan_that_was_edited_takes_no_result_for_another_job(tmp_path: Path) -> None:
+    _plan(tmp_path)
+    _ran(tmp_path, 0, "seed=0", "optimizer.lr=0.01")
+    _ran(tmp_path, 1, "seed=7", "optimizer.lr=0.01")
+    with pytest.raises(RunError, match=r"job 1 is optimizer\.lr=1e-2 seed=1, but what lies in"):
+        read_plan(tmp_path, "train")
+
+
+def test_a_job_that_the_plan_lacks_keeps_its_number(tmp_path: Path) -> None:
+    _plan(tmp_path)
+    _ran(tmp_path, 2, "seed=2", "~dataset.validation_fraction")
+    _ran(tmp_path, 3)  # killed before it could say what it was to run
+    plan = read_plan(tmp_path, "train")
+    assert plan.place(["~dataset.validation_fraction", "seed=2"], repeats=True) == 2
+    assert 3 not in plan.jobs
+
+
+def test_two_jobs_of_one_number_are_refused(tmp_path: Path) -> None:
+    jobs = [{"job": 0, "overrides": [f"seed={seed}"]} for seed in (0, 1)]
+    plan = {"command": "train", "request": [], "jobs": jobs}
+    (tmp_path / "jobs.json").write_text(json.dumps(plan))
+    with pytest.raises(RunError, match="two jobs of one number"):
+        read_plan(tmp_path, "train")
+
+
+@pytest.mark.parametrize("content", ["{a: 1}", "[", "3"])
+def test_a_job_with_damaged_records_is_a_failed_one(tmp_path: Path, content: str) -> None:
+    _ran(tmp_path, 0, "seed=0")
+    (tmp_path / "0" / "summary.json").write_text('{"status": "completed"}')
+    (tmp_path / "0" / ".hydra" / "overrides.yaml").write_text(content)
+    (job,) = collect_jobs(tmp_path)
+    assert job.status == "failed"
+    assert "overrides.yaml" in (job.error or "")
 
 
 def test_a_sweep_without_a_plan_is_read_from_its_jobs(tmp_path: Path) -> None:

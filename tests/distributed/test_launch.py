@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import time
 from collections.abc import Iterator
@@ -52,3 +53,19 @@ def test_a_peer_that_never_joins_is_named() -> None:
     outcome = launch(workers.never_joins, [0, 1], threads=1)
     assert outcome.cause is not None
     assert outcome.cause.problems == ("rank 1 of 2 did not join within 1 s (join_timeout)",)
+
+
+def test_ranks_start_within_a_worker_of_joblib(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a worker's own start method is one that the ranks do not know."""
+    joblib = pytest.importorskip("joblib.externals.loky.backend.context")
+    contexts = multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
+    monkeypatch.setitem(contexts, "loky", joblib.LokyContext())
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method("loky", force=True)
+    try:
+        outcome = launch(abs, [-3], threads=1)
+        assert multiprocessing.get_start_method() == "loky"
+    finally:
+        multiprocessing.set_start_method(before, force=True)
+    assert outcome.cause is None
+    assert outcome.result == 3

@@ -26,7 +26,7 @@ train: $(STAMP) ## set up, then train an implicit model on the digits that come 
 	$(BIN)/idl train
 
 test: $(STAMP) ## set up, then run all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist loadfile
 
 lint: $(STAMP) ## ruff: style and imports
 	$(BIN)/ruff check .

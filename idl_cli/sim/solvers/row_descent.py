@@ -111,6 +111,7 @@ class _RowDescent:
         self.admitted = len(self.cross)
         present = self.point.nonzero().squeeze(1)
         self._columns = present, self.gram.index_select(0, present)
+        self._solved: tuple[_Support, SupportFactor] | None = None
 
     def run(self, max_passes: int, *, settle_first: bool) -> tuple[Tensor, int]:
         refinements = 0
@@ -138,20 +139,29 @@ class _RowDescent:
             indices = signs.nonzero().squeeze(1)
             if len(indices) == 0:
                 return self.point, passes
-            self._columns = indices, self.gram.index_select(0, indices)
-            support = _Support(
-                indices,
-                self.cost[indices],
-                self.cross[indices],
-                self._columns[1].index_select(1, indices),
-                int((indices < self.count).sum()),
-            )
-            outcome = self._descend(support, signs[indices], correlation[indices])
+            support, factor = self._factored(indices)
+            outcome = self._descend(support, factor, signs[indices], correlation[indices])
+            # Most rows end with a second look at the support that they were solved on.
+            self._solved = None if bool(factor.dropped.any()) else (support, factor)
             if outcome == "stalled":
                 return self.point, passes + 1
             refined = outcome == "complete" and not bool(entering.any())
             refinements = refinements + 1 if refined else 0
         return self.point, max_passes
+
+    def _factored(self, indices: Tensor) -> tuple[_Support, SupportFactor]:
+        """A support and its factor, those of the last pass where it is the same."""
+        if self._solved is not None and torch.equal(indices, self._solved[0].indices):
+            return self._solved
+        self._columns = indices, self.gram.index_select(0, indices)
+        support = _Support(
+            indices,
+            self.cost[indices],
+            self.cross[indices],
+            self._columns[1].index_select(1, indices),
+            int((indices < self.count).sum()),
+        )
+        return support, SupportFactor(support.gram, _RIDGE)
 
     def _correlation(self) -> Tensor:
         """The vector h − G v (D,), from columns of G on the last support: v is zero elsewhere."""
@@ -174,9 +184,10 @@ class _RowDescent:
         limit[: self.count] += self.multiplier * cost
         return limit
 
-    def _descend(self, support: _Support, signs: Tensor, correlation: Tensor) -> Outcome:
+    def _descend(
+        self, support: _Support, factor: SupportFactor, signs: Tensor, correlation: Tensor
+    ) -> Outcome:
         """Move towards the optimum on a support, one factorisation for all sign changes."""
-        factor = SupportFactor(support.gram, _RIDGE)
         point = self.point[support.indices]
         for attempt in range(_SIGN_CHANGES):
             target, multiplier = self._target(factor, support, signs, point)

@@ -11,9 +11,9 @@ from idl_cli.analysis.extrapolation import error_curves
 from idl_cli.analysis.over_seeds import ShiftedRun, curves_over_seeds, table_over_seeds
 from idl_cli.commands.sequences import SHIFT
 from idl_cli.commands.sweep_jobs import (
+    NOT_STARTED,
     Job,
     Row,
-    collect_jobs,
     job_rows,
     ranked,
     ranking_metric,
@@ -22,6 +22,7 @@ from idl_cli.commands.sweep_jobs import (
     varying_keys,
 )
 from idl_cli.commands.sweep_page import write_sweep_page
+from idl_cli.commands.sweep_plan import planned_jobs
 from idl_cli.reporting import Reporter
 from idl_cli.run.files import csv_bytes, json_bytes, read_json, write_atomic, write_figure
 
@@ -54,7 +55,7 @@ def report_sweep(directory: Path, console: Reporter, metric: str | None = None) 
         console: shown the tables.
         metric: the figure to rank the jobs by; None for the validation or test score.
     """
-    jobs = collect_jobs(directory)
+    jobs = planned_jobs(directory)
     if not jobs:
         return
     varying = varying_keys(jobs)
@@ -63,7 +64,8 @@ def report_sweep(directory: Path, console: Reporter, metric: str | None = None) 
     write_atomic(directory / "sweep.json", json_bytes(rows))
     _show_jobs(rows, varying, ranking_metric(rows, metric), console)
     _report_extrapolation(directory, jobs, varying, console)
-    write_sweep_page(directory, metric)
+    waiting = [job.number for job in jobs if job.status == NOT_STARTED]
+    write_sweep_page(directory, metric, waiting)
     console.message(f"sweep: {directory}")
 
 

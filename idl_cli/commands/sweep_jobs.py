@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +31,9 @@ _RANKED_BY: Final = (
     "test_mse",
 )
 """Figures to rank jobs by where the user names none, the first that a job has."""
+
+NOT_STARTED: Final = "not started"
+"""Status of a job that a sweep ended before, or has not come to."""
 
 _KILLED: Final = "killed: it ended without a word (kill -9, or out of memory)"
 
@@ -90,8 +93,13 @@ def read_overrides(path: Path) -> dict[str, str]:
     Raises:
         RunError: the file that holds them cannot be read.
     """
-    pairs = (line.lstrip("+~").partition("=") for line in override_lines(path))
-    return {key: value for key, _, value in pairs}
+    return keys_given(override_lines(path))
+
+
+def keys_given(overrides: Iterable[str]) -> dict[str, str]:
+    """Return the keys of overrides and their values as text, those of Hydra itself left out."""
+    pairs = (line.lstrip("+~").partition("=") for line in overrides)
+    return {key: value for key, _, value in pairs if key.partition(".")[0] != "hydra"}
 
 
 def override_lines(path: Path) -> list[str]:

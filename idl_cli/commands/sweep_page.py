@@ -23,7 +23,7 @@ from idl_cli.commands.page_parts import (
     shown_path,
 )
 from idl_cli.commands.run_page import REPORT, pictures
-from idl_cli.commands.sweep_jobs import ranking_metric
+from idl_cli.commands.sweep_jobs import NOT_STARTED, ranking_metric
 from idl_cli.run import find_runs, read_record
 from idl_cli.run.files import write_atomic, write_figure
 
@@ -31,12 +31,15 @@ SWEEP_PAGE: Final = "sweep.html"
 _CAPTIONS: Final = {"extrapolation": "Error against the distance from the training range"}
 
 
-def write_sweep_page(directory: Path, metric: str | None = None) -> None:
+def write_sweep_page(
+    directory: Path, metric: str | None = None, waiting: Sequence[int] = ()
+) -> None:
     """Write ``sweep.html`` and its plots.
 
     Args:
         directory: of the sweep.
         metric: the figure to rank the jobs by; None for the validation or test score.
+        waiting: the jobs that were never started.
     """
     schema_of = remembered_schemas()
     jobs = [path for path in find_runs(directory) if path.parent == directory]
@@ -50,12 +53,16 @@ def write_sweep_page(directory: Path, metric: str | None = None) -> None:
     drawn = pictures(directory, {**captions, **_CAPTIONS})
     figures = [dict(entry.figures) for entry in entries]
     ranked_by = ranking_metric(figures, metric)
-    page = _page(directory, ordered(entries, ranked_by), ranked_by, drawn)
+    page = _page(directory, ordered(entries, ranked_by), ranked_by, drawn, waiting)
     write_atomic(directory / SWEEP_PAGE, page.encode())
 
 
 def _page(
-    directory: Path, entries: Sequence[Entry], metric: str | None, drawn: Sequence[Picture]
+    directory: Path,
+    entries: Sequence[Entry],
+    metric: str | None,
+    drawn: Sequence[Picture],
+    waiting: Sequence[int],
 ) -> str:
     """The page.
 
@@ -64,12 +71,13 @@ def _page(
         entries: its jobs, the best first.
         metric: what they are ranked by.
         drawn: its figures.
+        waiting: the jobs that were never started.
     """
     first = entries[0]
     varying = varying_keys(entries)
     everywhere = set.intersection(*({*entry.keys} for entry in entries)) - {*varying}
     same = {key: value for key, value in first.keys.items() if key in everywhere}
-    done = sum(entry.completed for entry in entries)
+    whole = not waiting and all(entry.completed for entry in entries)
     on = f" on {same['dataset']}" if same.get("dataset") else ""
     schema_of = remembered_schemas()
     return render(
@@ -77,10 +85,10 @@ def _page(
             kind=f"idl {first.command} -m" if first.command else "idl -m",
             title=(" × ".join(headings(varying)) or f"{len(entries)} jobs") + on,
             subtitle=f"{shown_path(directory)} · {now()}",
-            status="completed" if done == len(entries) else "incomplete",
+            status="completed" if whole else "incomplete",
             version=__version__,
-            headline=list(_headline(entries, metric, varying)),
-            error="\n".join(_failures(entries)) or None,
+            headline=list(_headline(entries, metric, varying, len(waiting))),
+            error="\n".join(_failures(entries, waiting)) or None,
             tables=list(_tables(directory, entries, metric, varying)),
             pictures=drawn,
             changed=[
@@ -93,11 +101,13 @@ def _page(
 
 
 def _headline(
-    entries: Sequence[Entry], metric: str | None, varying: Sequence[str]
+    entries: Sequence[Entry], metric: str | None, varying: Sequence[str], waiting: int
 ) -> Iterator[Fact]:
     counts = Counter(entry.status for entry in entries)
+    if waiting:
+        counts[NOT_STARTED] = waiting
     said = ", ".join(f"{count} {status}" for status, count in counts.items())
-    yield Fact("jobs", str(len(entries)), said)
+    yield Fact("jobs", str(len(entries) + waiting), said)
     best = entries[0]
     if metric is not None and best.completed:
         what = ", ".join(cells(best, varying))
@@ -115,10 +125,12 @@ def _headline(
     yield Fact("time of all jobs", duration(total))
 
 
-def _failures(entries: Sequence[Entry]) -> Iterator[str]:
+def _failures(entries: Sequence[Entry], waiting: Sequence[int]) -> Iterator[str]:
     for entry in entries:
         if not entry.completed:
             yield f"job {entry.run} {entry.status}" + (f": {entry.error}" if entry.error else "")
+    for number in waiting:
+        yield f"job {number} {NOT_STARTED}"
 
 
 def _tables(

@@ -20,7 +20,13 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from idl_cli.commands.output import PLAN
-from idl_cli.commands.sweep_jobs import collect_jobs, override_lines
+from idl_cli.commands.sweep_jobs import (
+    NOT_STARTED,
+    Job,
+    collect_jobs,
+    keys_given,
+    override_lines,
+)
 from idl_cli.errors import RequestError, RunError
 from idl_cli.run import run_status
 from idl_cli.run.files import json_bytes, read_json, write_atomic
@@ -160,6 +166,20 @@ def read_plan(directory: Path, command: str) -> SweepPlan:
         jobs = f" (job {', '.join(running)})" if running else ""
         raise RunError(f"{directory}: this sweep is still running{jobs}; wait for it to end")
     return plan
+
+
+def planned_jobs(directory: Path) -> list[Job]:
+    """Return the jobs of a sweep in order of their numbers, those that never started included.
+
+    Raises:
+        RunError: the plan cannot be read.
+    """
+    jobs = {job.number: job for job in collect_jobs(directory)}
+    plan = _from_file(directory) if (directory / PLAN).is_file() else None
+    for number, overrides in ({} if plan is None else plan.jobs).items():
+        waiting = Job(number, directory / str(number), NOT_STARTED, keys_given(overrides), {})
+        jobs.setdefault(number, waiting)
+    return [jobs[number] for number in sorted(jobs)]
 
 
 def _from_file(directory: Path) -> SweepPlan:

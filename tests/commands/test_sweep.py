@@ -77,6 +77,22 @@ def test_extrapolation_is_averaged_over_the_seeds_of_a_variant(tmp_path: Path) -
     assert [row[-2] for row in shown] == ["0.2 ± 0.1", "0.5"]
 
 
+def test_jobs_that_never_started_have_rows_too(tmp_path: Path) -> None:
+    lines = [["model=rnn", "hydra.launcher.n_jobs=1"], ["model=lstm", "hydra.launcher.n_jobs=1"]]
+    jobs = [{"job": number, "overrides": each} for number, each in enumerate(lines)]
+    plan = {"command": "train", "request": ["model=rnn,lstm"], "jobs": jobs}
+    (tmp_path / "jobs.json").write_text(json.dumps(plan))
+    _job(tmp_path, 0, ["model=rnn"], {"status": "completed", "metrics": {"test_r2": 0.5}})
+    listener = _Listener()
+    report_sweep(tmp_path, listener)
+    done, waiting = _rows(tmp_path)
+    assert (done["status"], waiting["status"]) == ("completed", "not started")
+    assert (waiting["job"], waiting["model"], waiting["dir"]) == ("1", "lstm", "1")
+    assert (waiting["test_r2"], waiting["error"]) == ("", "")
+    assert "hydra.launcher.n_jobs" not in done, "says how jobs are run, not what they are"
+    assert listener.tables["not completed"] == [[1, "not started", "lstm", None]]
+
+
 def test_an_empty_sweep_leaves_nothing(tmp_path: Path) -> None:
     report_sweep(tmp_path, SilentReporter())
     assert list(tmp_path.iterdir()) == []

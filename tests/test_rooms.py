@@ -147,6 +147,12 @@ def test_libraries_are_known_where_they_belong(library: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_only_what_draws_on_a_terminal_knows_rich() -> None:
+    """The words and numbers that people read can be had without it."""
+    knowing = {each.file.stem for each in IMPORTS if each.module.split(".")[0] == "rich"}
+    assert knowing == {"terminal", "tables", "progress"}
+
+
 def test_equilibrium_imports_torch_alone() -> None:
     standard = {"torch", "idl_cli", *sys.stdlib_module_names}
     wrong = [

@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -16,8 +17,10 @@ from idl_cli.errors import MissingExtraError
 from idl_cli.loggers.base import MetricLogger, RunFacts, numbers_in, step_of
 from idl_cli.loggers.memory import forget_unless_resumed, remember
 from idl_cli.run import RunDirectory
+from idl_cli.run.lock import one_at_a_time
 from idl_cli.run.records import Status
 
+_SQLITE: Final = "sqlite:///"
 _PARAMETERS_A_CALL: Final = 100  # what MLflow takes at once
 _LONGEST_VALUE: Final = 500  # characters of a parameter that every version of MLflow takes
 _ENDED: Final[Mapping[Status, str]] = {
@@ -56,6 +59,7 @@ class MLflowLogger(MetricLogger):
         try:
             self._library: Any = import_module("mlflow.tracking")
             self._entities: Any = import_module("mlflow.entities")
+            self._failure: Any = import_module("mlflow.exceptions").MlflowException
         except ImportError as error:
             raise MissingExtraError(
                 "logger=mlflow needs MLflow: pip install 'idl-cli[mlflow]'"
@@ -64,21 +68,24 @@ class MLflowLogger(MetricLogger):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         self._directory = run_directory
         self._experiment = experiment
-        self._uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-        self._uri = self._uri or f"sqlite:///{Path('mlflow.db').resolve()}"
+        default = f"{_SQLITE}{Path('mlflow.db').resolve()}"
+        self._uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or default
         self._client: Any = None
         self._run = ""
 
     def start(self, facts: RunFacts) -> None:
         """Open the run, the same one as before where one is resumed from the same store."""
-        self._client = self._library.MlflowClient(tracking_uri=self._uri)
+        # Jobs that start at once would make the tables of a new file, and the experiment, twice.
+        with _alone(self._uri):
+            self._client = self._library.MlflowClient(tracking_uri=self._uri)
+            experiment = self._experiment_id()
         known = forget_unless_resumed(self._directory, "mlflow", facts)
         if known.get("tracking_uri") == self._uri:
             self._run = str(known["run_id"])
             self._client.update_run(self._run, status="RUNNING")
         else:
             tags = {"command": facts.command, "directory": str(self._directory.path.resolve())}
-            made = self._client.create_run(self._experiment_id(), run_name=facts.name, tags=tags)
+            made = self._client.create_run(experiment, run_name=facts.name, tags=tags)
             self._run = made.info.run_id
             remember(self._directory, "mlflow", {"run_id": self._run, "tracking_uri": self._uri})
         self._log_parameters(facts.hyperparameters)
@@ -86,7 +93,12 @@ class MLflowLogger(MetricLogger):
     def _experiment_id(self) -> str:
         found = self._client.get_experiment_by_name(self._experiment)
         if found is None:
-            return str(self._client.create_experiment(self._experiment))
+            try:
+                return str(self._client.create_experiment(self._experiment))
+            except self._failure:
+                found = self._client.get_experiment_by_name(self._experiment)
+                if found is None:  # nor has another run made it on the server meanwhile
+                    raise
         return str(found.experiment_id)
 
     def _log_parameters(self, values: Mapping[str, object]) -> None:
@@ -124,6 +136,17 @@ class MLflowLogger(MetricLogger):
         """End the run with the status it had."""
         if self._run:
             self._client.set_terminated(self._run, _ENDED[status])
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Keep other runs out of a store that is a local file; a server sees to that itself."""
+    directory = Path(uri.removeprefix(_SQLITE)).parent
+    if not uri.startswith(_SQLITE) or not directory.is_dir():
+        yield
+        return
+    with one_at_a_time(directory):
+        yield
 
 
 def _named(name: str) -> str:

@@ -7,6 +7,8 @@ import json
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from idl_cli.errors import RunError
@@ -46,6 +48,23 @@ class RunLock:
         self._path.unlink(missing_ok=True)
         os.close(self._descriptor)
         self._descriptor = None
+
+
+@contextmanager
+def one_at_a_time(directory: Path) -> Iterator[None]:
+    """Let one process after another into what is inside, wherever runs share something.
+
+    It is the directory itself that is locked (``flock``): nothing is left behind.
+
+    Args:
+        directory: what is shared lies in it; it exists.
+    """
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def is_locked(directory: Path) -> bool:

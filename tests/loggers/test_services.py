@@ -84,6 +84,49 @@ def test_tensorboard_shows_no_step_twice_after_a_resume(tmp_path: Path) -> None:
 # -- MLflow --------------------------------------------------------------------------------------
 
 
+_JOB = """
+import sys
+from pathlib import Path
+import mlflow.tracking
+from tests.loggers.test_services import record
+print("ready", flush=True)
+sys.stdin.readline()
+record(Path(sys.argv[1]), {"name": "mlflow", "tracking_uri": sys.argv[2]})
+"""
+
+
+def test_jobs_that_start_at_once_make_one_mlflow_store(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    from mlflow.tracking import MlflowClient
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    jobs = [
+        subprocess.Popen(
+            [sys.executable, "-c", _JOB, str(tmp_path / str(number)), uri],
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    for job in jobs:
+        assert job.stdout is not None
+        assert job.stdout.readline() == "ready\n"
+    for job in jobs:
+        assert job.stdin is not None
+        job.stdin.write("go\n")
+        job.stdin.flush()
+    for job in jobs:
+        _, errors = job.communicate()
+        assert job.returncode == 0, errors
+    client = MlflowClient(tracking_uri=uri)
+    (experiment,) = [each for each in client.search_experiments() if each.name == "idl"]
+    assert len(client.search_runs([experiment.experiment_id])) == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"0", "1", "mlflow.db"}
+
+
 def test_mlflow_alone_resumed_and_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow")
     from mlflow.tracking import MlflowClient

@@ -1,3 +1,4 @@
+import fcntl
 import os
 import signal
 import subprocess
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from idl_cli.errors import RunError
-from idl_cli.run.lock import LOCK_NAME, RunLock, is_locked
+from idl_cli.run.lock import LOCK_NAME, RunLock, is_locked, one_at_a_time
 
 _HOLD = """
 import sys
@@ -56,3 +57,16 @@ def test_the_lock_of_a_killed_process_is_gone(tmp_path: Path) -> None:
 def test_no_lock_where_there_is_no_file(tmp_path: Path) -> None:
     assert not is_locked(tmp_path)
     assert not is_locked(tmp_path / "nowhere")
+
+
+def test_one_after_another_is_let_in_and_nothing_is_left(tmp_path: Path) -> None:
+    with one_at_a_time(tmp_path):
+        descriptor = os.open(tmp_path, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(descriptor)
+    with pytest.raises(KeyError), one_at_a_time(tmp_path):
+        raise KeyError
+    with one_at_a_time(tmp_path):
+        assert not list(tmp_path.iterdir())

@@ -107,6 +107,20 @@ def test_a_sweep_links_its_jobs_and_names_what_failed(tmp_path: Path) -> None:
     assert page.count("data:image/png") == 1
 
 
+def test_a_sweep_is_incomplete_while_jobs_have_not_started(tmp_path: Path) -> None:
+    for number, solver in enumerate(("cvx", "admm")):
+        make_run(tmp_path / str(number), solver=solver, accuracy=0.5)
+    write_sweep_page(tmp_path)
+    text = shown((tmp_path / "sweep.html").read_text())
+    assert "idl sim -m completed" in text
+    assert "not started" not in text
+    write_sweep_page(tmp_path, waiting=(2, 3))
+    text = shown((tmp_path / "sweep.html").read_text())
+    assert "idl sim -m incomplete" in text
+    assert "jobs 4 2 completed, 2 not started" in text
+    assert "job 2 not started job 3 not started" in text
+
+
 def test_a_sweep_whose_jobs_want_no_report_has_none(tmp_path: Path) -> None:
     make_run(tmp_path / "0", extra={"report": False})
     write_sweep_page(tmp_path)

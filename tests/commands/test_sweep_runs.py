@@ -287,9 +287,6 @@ def test_a_sweep_that_is_terminated_leaves_its_table(
     sweep = tmp_path / "sweep"
     assert _statuses(sweep) == ["completed", "interrupted", "not started"]
     assert [row["solver"] for row in _rows(sweep)] == ["least_squares", "hanging", "active_set"]
-    page = (sweep / "sweep.html").read_text()
-    assert "1 completed, 1 interrupted, 1 not started" in page
-    assert "job 2 not started" in page
 
 
 @pytest.mark.parametrize("lock", [".", "1"])

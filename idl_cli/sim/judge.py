@@ -19,9 +19,9 @@ from torch import Tensor
 
 from idl_cli.distributed.group import Group
 from idl_cli.errors import IgnoredOptionWarning
-from idl_cli.sim.certificate import RowGaps, row_gaps
 from idl_cli.sim.joint import agreed, own_state, total, whole_state
 from idl_cli.sim.problem import RowRegression
+from idl_cli.sim.row_gaps import RowGaps, row_gaps
 from idl_cli.sim.solvers.base import Progress, SolverResult
 
 _PROBLEM = "problem"

@@ -25,7 +25,8 @@ from idl_cli.data.loader import BatchLoader
 from idl_cli.data.mnist import fashion_mnist
 from idl_cli.evaluation import evaluate
 from idl_cli.models.explicit import MLP
-from idl_cli.sim.fitting import Fit, with_penalties
+from idl_cli.sim.fits import Fit
+from idl_cli.sim.fitting import with_penalties
 from idl_cli.sim.recording import Recording
 from idl_cli.sim.selection import Candidate, select_penalty
 from idl_cli.sim.sim import SIM

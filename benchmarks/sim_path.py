@@ -30,7 +30,9 @@ from idl_cli.data.loader import BatchLoader
 from idl_cli.data.mnist import fashion_mnist
 from idl_cli.evaluation import evaluate
 from idl_cli.models.parameter_count import parameter_count
-from idl_cli.sim.fitting import Fit, SimCallbacks, with_penalties
+from idl_cli.sim.callbacks import SimCallbacks
+from idl_cli.sim.fits import Fit
+from idl_cli.sim.fitting import with_penalties
 from idl_cli.sim.path import PathGrid, fit_path, path_row
 from idl_cli.sim.sim import SIM
 from idl_cli.sim.solvers import ActiveSetSolver

@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 
 from idl_cli.commands.compute import Compute
-from idl_cli.commands.teacher import Teacher, teacher_trainer
+from idl_cli.commands.teacher import Teacher
+from idl_cli.commands.teacher_training import teacher_trainer
 from idl_cli.models.parameter_count import parameter_count
 from idl_cli.models.pruning import count_nonzeros, prune_by_magnitude, smallest_pruned_count
 

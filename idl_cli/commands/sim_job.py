@@ -19,7 +19,8 @@ from idl_cli.errors import IgnoredOptionWarning
 from idl_cli.loggers import RunLogger
 from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory
-from idl_cli.sim.fitting import Fit, with_penalties
+from idl_cli.sim.fits import Fit
+from idl_cli.sim.fitting import with_penalties
 from idl_cli.sim.path import fit_path
 from idl_cli.sim.recording import Recording, Statistics
 from idl_cli.sim.selection import Candidate, select_penalty

@@ -19,7 +19,7 @@ from idl_cli.models.parameter_count import parameter_count
 from idl_cli.models.pruning import count_nonzeros
 from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory
-from idl_cli.sim.fitting import Fit
+from idl_cli.sim.fits import Fit
 from idl_cli.sim.path import PathGrid, path_row
 from idl_cli.sim.problem import LambdaScale
 from idl_cli.sim.recording import Recording

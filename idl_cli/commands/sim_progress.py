@@ -10,7 +10,8 @@ from torch import Tensor
 from idl_cli.commands.iterates import KeptIterates
 from idl_cli.loggers import RunLogger
 from idl_cli.reporting import ProgressReporter, Reporter
-from idl_cli.sim.fitting import Fit, Pass, SimCallbacks, Stage, StageFit
+from idl_cli.sim.callbacks import Pass, SimCallbacks, Stage
+from idl_cli.sim.fits import Fit, StageFit
 from idl_cli.sim.judge import HistoryEntry
 
 

@@ -15,7 +15,7 @@ from idl_cli.loggers import RunLogger
 from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory, read_metrics
 from idl_cli.sim.diagnosis import RowDiagnosis, diagnose
-from idl_cli.sim.fitting import Fit
+from idl_cli.sim.fits import Fit
 from idl_cli.sim.recording import Recording
 from idl_cli.sim.selection import Candidate
 from idl_cli.sim.sim import SIM

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from idl_cli import registry
 from idl_cli.commands.compute import Compute
+from idl_cli.commands.teacher_training import train_teacher
 from idl_cli.config.schemas.root import SimSettings
 from idl_cli.data.dataset import Dataset
 from idl_cli.data.loader import BatchLoader
@@ -21,15 +20,10 @@ from idl_cli.distributed.group import Group
 from idl_cli.errors import ConfigError
 from idl_cli.evaluation import evaluate
 from idl_cli.models.differenced import Differenced
-from idl_cli.reporting import Reporter, TrainingReporter
+from idl_cli.reporting import Reporter
 from idl_cli.run import LoadedRun, RunDirectory, load_run
 from idl_cli.run.directory import MODEL
 from idl_cli.sim.recorders import state_recorder
-from idl_cli.training.callbacks import Callbacks, EpochRecord, StepReport
-from idl_cli.training.interruption import watch_signals
-from idl_cli.training.losses import make_loss
-from idl_cli.training.settings import TrainerSettings
-from idl_cli.training.trainer import Trainer
 
 FOLDER = "teacher"
 """Where a run keeps the teacher it trained."""
@@ -82,7 +76,7 @@ def prepare_teacher(
         directory.path / FOLDER, command="train", seed=settings.seed, resume=True
     ) as kept:
         kept.truncate_metrics(0)
-        _train(model, settings.teacher, settings.seed, dataset, compute, kept, console)
+        train_teacher(model, settings.teacher, settings.seed, dataset, compute, kept, console)
         kept.save_model(
             model,
             preprocessing=dataset.preprocessing,
@@ -226,96 +220,5 @@ def load_teacher(*, run: str) -> nn.Module:
     return load_run(run).model
 
 
-def teacher_trainer(
-    model: nn.Module,
-    dataset: Dataset,
-    compute: Compute,
-    *,
-    seed: int,
-    epochs: int,
-    batch_size: int,
-    lr: float,
-    keep_sparsity: bool = False,
-) -> Trainer:
-    """Adam under a one-cycle schedule: good weights in few epochs, without tuning."""
-    loader = BatchLoader(
-        dataset.train,
-        min(batch_size, len(dataset.train)),
-        preprocessing=dataset.preprocessing,
-        shuffle=True,
-        seed=seed,
-        augmentation=dataset.augmentation,
-        device=compute.device,
-        dtype=compute.dtype,
-    )
-    options = TrainerSettings(epochs=epochs, keep_sparsity=keep_sparsity)
-    optimizer = registry.build(
-        "optimizer",
-        {"name": "adam", "lr": lr},
-        parameters=list(model.parameters()),
-    )
-    scheduler = registry.build(
-        "scheduler",
-        {"name": "one_cycle"},
-        optimizer=optimizer,
-        total_steps=options.epochs * len(loader),
-        steps_per_epoch=len(loader),
-    )
-    return Trainer(
-        model,
-        task=dataset.task,
-        train_loader=loader,
-        validation_loader=None,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        loss=make_loss(dataset.task, device=compute.device),
-        settings=options,
-    )
-
-
 def _has_model(path: Path) -> bool:
     return (path / f"{MODEL}.safetensors").is_file()
-
-
-def _train(
-    model: nn.Module,
-    teacher: Mapping[str, Any],
-    seed: int,
-    dataset: Dataset,
-    compute: Compute,
-    kept: RunDirectory,
-    console: Reporter,
-) -> None:
-    trainer = teacher_trainer(
-        model,
-        dataset,
-        compute,
-        seed=seed,
-        epochs=int(teacher["epochs"]),
-        batch_size=int(teacher["batch_size"]),
-        lr=float(teacher["lr"]),
-    )
-    reporting = console.training(
-        epochs=trainer.settings.epochs, steps_per_epoch=trainer.steps_per_epoch
-    )
-    with reporting as reporter, watch_signals() as watch:
-        trainer.callbacks = _Recorder(kept, reporter)
-        trainer.interrupted = lambda: watch.received
-        trainer.fit()
-
-
-class _Recorder(Callbacks):
-    """Writes the teacher's epochs down and shows them; its checkpoints are not worth a file."""
-
-    def __init__(self, kept: RunDirectory, reporter: TrainingReporter) -> None:
-        self._kept = kept
-        self._reporter = reporter
-
-    def on_step(self, report: StepReport) -> None:
-        self._reporter.on_step({"loss": report.loss})
-
-    def on_epoch(self, records: Sequence[EpochRecord]) -> None:
-        for record in records:
-            self._kept.append_metrics(record)
-            if record["split"] == "train":
-                self._reporter.on_epoch(record)

@@ -12,135 +12,24 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from idl_cli.distributed.group import Group
-from idl_cli.errors import ConvergenceWarning, NonFiniteError, WellPosednessWarning
-from idl_cli.models.implicit import ImplicitModel
+from idl_cli.errors import ConvergenceWarning, NonFiniteError
 from idl_cli.sim.assembly import assemble
+from idl_cli.sim.callbacks import SimCallbacks, Stage
+from idl_cli.sim.fits import Fit, StageFit, Starts
 from idl_cli.sim.joint import own_rows, total
 from idl_cli.sim.judge import HistoryEntry, Keeping
 from idl_cli.sim.options import SimOptions
 from idl_cli.sim.problem import RowBudget, RowRegression
-from idl_cli.sim.recording import (
-    OUTPUTS,
-    PRE_ACTIVATIONS,
-    Equilibria,
-    Loader,
-    Recording,
-    Statistics,
-    record_equilibria,
-)
-from idl_cli.sim.solve import Solution, solve
+from idl_cli.sim.recording import OUTPUTS, PRE_ACTIVATIONS, Loader, Recording, Statistics
+from idl_cli.sim.second_pass import usable_equilibria
+from idl_cli.sim.solve import solve
 from idl_cli.sim.solvers.base import BaseSolver, Start
-
-Stage = Literal["ab", "cd"]
-Pass = Literal["states", "equilibria"]
-
-
-class SimCallbacks:
-    """Listens to a training; every method does nothing until a subclass overrides it."""
-
-    def on_samples(self, name: Pass, count: int) -> None:
-        """After each batch of a pass over the data: how many samples it has seen."""
-
-    def on_progress(self, stage: Stage, entry: HistoryEntry) -> None:
-        """Whenever a stage's weights were judged."""
-
-    iterate_seconds: float | None = None
-    """Seconds between two calls of ``on_iterate``; None for no calls."""
-
-    def on_iterate(self, stage: Stage, state: Mapping[str, Tensor]) -> None:
-        """Now and then during a solve that can be continued: what ``kept_iterate`` shall return.
-
-        In a group all processes are told the same, at the same time.
-        """
-
-    def kept_iterate(self, stage: Stage) -> Mapping[str, Tensor] | None:
-        """What an interrupted training of the same problem was last told; None to start anew."""
-        return None
-
-
-@dataclass(frozen=True, eq=False)
-class StageFit:
-    """The answer of one stage.
-
-    Attributes:
-        problem: what was solved; of this process's rows where the statistics are split.
-        solution: weights and certificate.
-        seconds: wall-clock time, the certificate included.
-    """
-
-    problem: RowRegression
-    solution: Solution
-    seconds: float
-
-
-@dataclass(frozen=True, eq=False)
-class Starts:
-    """Where the solves of both stages begin.
-
-    Attributes:
-        ab: of stage [A B].
-        cd: of stage [C D].
-    """
-
-    ab: Start
-    cd: Start
-
-    @classmethod
-    def zero(cls, recording: Recording) -> Starts:
-        """All weights zero: the answer at λ_max, where a path begins; of the rows of all ranks."""
-        layout, gram = recording.recorder.layout, recording.statistics.gram
-        rows = (layout.state_dim, layout.output_dim)
-        ab, cd = (gram.new_zeros(count, layout.feature_dim) for count in rows)
-        return cls(Start(ab), Start(cd))
-
-
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """A trained implicit model and how it came about.
-
-    Attributes:
-        options: what was asked for; its λ are those of this fit.
-        model: in the dtype asked for.
-        ab: stage [A B].
-        cd: stage [C D].
-        state_fit: ‖AX + BU − Z‖_F / ‖Z‖_F over all states, in the teacher's own units.
-        equilibria: of the second pass; None where C and D were fitted on the teacher's states.
-        seconds_equilibria: wall-clock time of the second pass.
-    """
-
-    options: SimOptions
-    model: ImplicitModel
-    ab: StageFit
-    cd: StageFit
-    state_fit: float
-    equilibria: Equilibria | None
-    seconds_equilibria: float
-
-    @property
-    def starts(self) -> Starts:
-        """Where a fit at another λ may begin."""
-        ab, cd = self.ab.solution.start, self.cd.solution.start
-        assert ab is not None
-        assert cd is not None
-        return Starts(ab, cd)
-
-    @property
-    def nonzeros(self) -> int:
-        """Entries of A, B, C, D and the biases that are not zero."""
-        return sum(int((w != 0).sum()) for w in (self.ab.solution.stored, self.cd.solution.stored))
-
-    @property
-    def nonzero_fraction(self) -> float:
-        """Share of the entries of A, B, C, D and the biases that are not zero."""
-        weights = (self.ab.solution.stored, self.cd.solution.stored)
-        return self.nonzeros / sum(w.numel() for w in weights)
 
 
 def fit(
@@ -197,7 +86,7 @@ def fit(
             device=device,
             factors=ab.solution.factors,
         )
-        equilibria = _equilibria(half_made, recording, loader, options, callbacks, group)
+        equilibria = usable_equilibria(half_made, recording, loader, options, callbacks, group)
         seconds = time.perf_counter() - started
     statistics = recording.statistics if equilibria is None else equilibria.statistics
     cd = _solve_stage(
@@ -301,60 +190,6 @@ def _solve_stage(
             stacklevel=2,
         )
     return StageFit(problem, solution, time.perf_counter() - started)
-
-
-def _equilibria(
-    model: ImplicitModel,
-    recording: Recording,
-    loader: Loader,
-    options: SimOptions,
-    callbacks: SimCallbacks,
-    group: Group | None,
-) -> Equilibria | None:
-    """The second pass; None, with a warning, where the equilibria cannot be used."""
-
-    def on_samples(count: int) -> None:
-        callbacks.on_samples("equilibria", count)
-
-    norm = model.inf_norm_A()
-    contractive = norm * model.activation.lipschitz < 1
-    model.solve_statistics.warn = False  # said below, with what it means here
-    try:
-        found = record_equilibria(
-            model,
-            recording,
-            loader,
-            samples=options.samples,
-            on_samples=on_samples,
-            group=group,
-        )
-    except NonFiniteError:
-        warnings.warn(
-            f"||A||_inf = {norm:.4g} >= 1 and equilibria of (A, B) diverge on the data: C and D "
-            "were fitted on the teacher's own states, and the model has no prediction where its "
-            "equilibrium diverges; use a solver that honours ||A||_inf <= kappa",
-            WellPosednessWarning,
-            stacklevel=2,
-        )
-        return None
-    count = found.statistics.count
-    if found.unconverged:
-        warnings.warn(
-            f"{found.unconverged} of {count} equilibria did not converge (largest residual "
-            f"{found.residual_max:.1e}, ||A||_inf = {norm:.4g}): predictions there depend on where "
-            "the iteration stops; "
-            + ("lower kappa" if contractive else "use a solver that honours ||A||_inf <= kappa"),
-            ConvergenceWarning if contractive else WellPosednessWarning,
-            stacklevel=2,
-        )
-    elif not contractive:
-        warnings.warn(
-            f"||A||_inf = {norm:.4g} >= 1: a unique equilibrium is not guaranteed, though all "
-            f"{count} equilibria of the recorded samples converged",
-            WellPosednessWarning,
-            stacklevel=2,
-        )
-    return found
 
 
 def _relative_residual(stage: StageFit, scale: Tensor) -> float:

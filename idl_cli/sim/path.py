@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from idl_cli.errors import ArgumentError
-from idl_cli.sim.fitting import Fit, SimCallbacks, Starts, with_penalties
+from idl_cli.sim.callbacks import SimCallbacks
+from idl_cli.sim.fits import Fit, Starts
+from idl_cli.sim.fitting import with_penalties
 from idl_cli.sim.options import SimOptions
 from idl_cli.sim.problem import LambdaScale, RowRegression
 from idl_cli.sim.recording import PRE_ACTIVATIONS, Loader, Recording

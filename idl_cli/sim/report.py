@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from idl_cli.sim.fitting import Fit, StageFit
+from idl_cli.sim.fits import Fit, StageFit
 from idl_cli.sim.recording import Recording
 from idl_cli.sim.solvers.base import BaseSolver
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from idl_cli.errors import ArgumentError, IgnoredOptionWarning
-from idl_cli.sim.fitting import Fit
+from idl_cli.sim.fits import Fit
 
 
 @dataclass(frozen=True, eq=False)

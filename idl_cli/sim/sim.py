@@ -15,7 +15,9 @@ from idl_cli.evaluation import evaluate
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.agreement import agreement_with
 from idl_cli.sim.blocks import WHOLE_FEATURES
-from idl_cli.sim.fitting import Fit, SimCallbacks, Starts, fit
+from idl_cli.sim.callbacks import SimCallbacks
+from idl_cli.sim.fits import Fit, Starts
+from idl_cli.sim.fitting import fit
 from idl_cli.sim.options import ActivationLike, SimOptions, known_activation
 from idl_cli.sim.problem import LambdaScale
 from idl_cli.sim.recorders import state_recorder

@@ -9,7 +9,8 @@ from torch import Tensor
 from idl_cli.distributed.group import Group
 from idl_cli.errors import ArgumentError
 from idl_cli.models.explicit import MLP
-from idl_cli.sim.fitting import SimCallbacks, with_penalties
+from idl_cli.sim.callbacks import SimCallbacks
+from idl_cli.sim.fitting import with_penalties
 from idl_cli.sim.path import PathGrid, fit_path, path_row
 from idl_cli.sim.recording import Recording
 from idl_cli.sim.sim import SIM

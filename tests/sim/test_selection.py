@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 
 from idl_cli.errors import ArgumentError, IgnoredOptionWarning
-from idl_cli.sim.fitting import Fit
+from idl_cli.sim.fits import Fit
 from idl_cli.sim.selection import select_penalty
 
 # λ: (score, share of non-zeros)

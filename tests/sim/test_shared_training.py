@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from idl_cli.distributed.group import Group
 from idl_cli.errors import IgnoredOptionWarning
-from idl_cli.sim.fitting import SimCallbacks, Stage
+from idl_cli.sim.callbacks import SimCallbacks, Stage
 from idl_cli.sim.judge import Keeping
 from idl_cli.sim.problem import RowRegression
 from idl_cli.sim.sim import SIM

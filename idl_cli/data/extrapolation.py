@@ -29,25 +29,32 @@ from idl_cli.errors import ConfigError
 
 SHIFTS = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
 
-Range = tuple[float, float]
-
 
 @dataclass(frozen=True)
 class _Draw:
     """How numbers are drawn: everything but the rule."""
 
     length: int
-    train_range: Range
-    test_range: Range | None
-    shifts: tuple[float, ...]
+    train_range: Sequence[float]
+    test_range: Sequence[float] | None
+    shifts: Sequence[float]
     train_samples: int
     test_samples: int
     validation_fraction: float
     seed: int
 
-    def numbers(self, samples: int, bounds: Range, purpose: Purpose) -> Tensor:
+    def __post_init__(self) -> None:
+        for key, bounds in (("train_range", self.train_range), ("test_range", self.test_range)):
+            if bounds is not None and not bounds[0] < bounds[1]:
+                low, high = bounds
+                raise ConfigError(
+                    [f"dataset.{key}=[{low:g}, {high:g}]: the first must be the smaller"]
+                )
+
+    def numbers(self, samples: int, bounds: Sequence[float], purpose: Purpose) -> Tensor:
         """Sequences (samples, length, 1), float32: what a model in any dtype sees exactly."""
-        drawn = uniform(samples * self.length, *bounds, purpose, self.seed)
+        low, high = bounds
+        drawn = uniform(samples * self.length, low, high, purpose, self.seed)
         return torch.from_numpy(drawn).float().reshape(samples, self.length, 1)
 
 
@@ -79,7 +86,7 @@ def argmax(
     Raises:
         ConfigError: a range is empty.
     """
-    draw = _draw(
+    draw = _Draw(
         length,
         train_range,
         test_range,
@@ -111,7 +118,7 @@ def identity(
     Raises:
         ConfigError: a range is empty.
     """
-    draw = _draw(
+    draw = _Draw(
         length,
         train_range,
         test_range,
@@ -159,7 +166,7 @@ def rolling_mean(
         raise ConfigError(
             [f"dataset.window={window}: at most dataset.length={length} numbers can be averaged"]
         )
-    draw = _draw(
+    draw = _Draw(
         length,
         train_range,
         test_range,
@@ -213,7 +220,7 @@ def arithmetic(
     """
     if length < 2:
         raise ConfigError([f"dataset.length={length}: two operands need at least 2 numbers"])
-    draw = _draw(
+    draw = _Draw(
         length,
         train_range,
         test_range,
@@ -239,39 +246,10 @@ def arithmetic(
     return _generate("arithmetic", task, draw, target)
 
 
-def _draw(
-    length: int,
-    train_range: Sequence[float],
-    test_range: Sequence[float] | None,
-    shifts: Sequence[float],
-    train_samples: int,
-    test_samples: int,
-    validation_fraction: float,
-    seed: int,
-) -> _Draw:
-    return _Draw(
-        length,
-        _checked("train_range", train_range),
-        None if test_range is None else _checked("test_range", test_range),
-        tuple(shifts),
-        train_samples,
-        test_samples,
-        validation_fraction,
-        seed,
-    )
-
-
-def _checked(key: str, bounds: Sequence[float]) -> Range:
-    low, high = bounds
-    if not low < high:
-        raise ConfigError([f"dataset.{key}=[{low:g}, {high:g}]: the first must be the smaller"])
-    return low, high
-
-
 def _generate(name: str, task: Task, draw: _Draw, target: Callable[[Tensor], Tensor]) -> Dataset:
     """Draw the parts; ``target`` maps numbers (m, length), float64, to targets."""
 
-    def part(samples: int, bounds: Range, purpose: Purpose) -> Split:
+    def part(samples: int, bounds: Sequence[float], purpose: Purpose) -> Split:
         numbers = draw.numbers(samples, bounds, purpose)
         return Split(numbers, target(numbers[:, :, 0].double()))
 
@@ -296,4 +274,4 @@ def _generate(name: str, task: Task, draw: _Draw, target: Callable[[Tensor], Ten
     )
     about = "" if middle == 0 else f"{middle:g} + "
     meaning = f"width f of the test range {about}[-f/2, f/2]"
-    return replace(dataset, shifts=Shifts(draw.shifts, shifted, high - low, meaning))
+    return replace(dataset, shifts=Shifts(tuple(draw.shifts), shifted, high - low, meaning))

@@ -101,13 +101,12 @@ def mnist(
         DataError: a file is missing, cannot be fetched, or is not what it should be.
         ConfigError: a number of samples cannot be had, or a mirror is given beside a root.
     """
-    refuse_mirror_beside_root(root, mirror)
-    train, test = load_idx_images(MNIST_SOURCE.with_mirror(mirror), root, cache_dir)
+    train, test, task = _load(MNIST_SOURCE, MNIST_CLASSES, root, mirror, cache_dir)
     return assemble(
         "mnist",
         train,
         test,
-        _task(train, MNIST_CLASSES),
+        task,
         seed=seed,
         normalize=normalize,
         divisor=255.0,
@@ -134,13 +133,12 @@ def fashion_mnist(
         DataError: a file is missing, cannot be fetched, or is not what it should be.
         ConfigError: a number of samples cannot be had, or a mirror is given beside a root.
     """
-    refuse_mirror_beside_root(root, mirror)
-    train, test = load_idx_images(FASHION_MNIST_SOURCE.with_mirror(mirror), root, cache_dir)
+    train, test, task = _load(FASHION_MNIST_SOURCE, FASHION_MNIST_CLASSES, root, mirror, cache_dir)
     return assemble(
         "fashion_mnist",
         train,
         test,
-        _task(train, FASHION_MNIST_CLASSES),
+        task,
         seed=seed,
         normalize=normalize,
         divisor=255.0,
@@ -148,6 +146,19 @@ def fashion_mnist(
         test_samples=test_samples,
         validation_fraction=validation_fraction,
     )
+
+
+def _load(
+    source: Source,
+    class_names: tuple[str, ...],
+    root: str | None,
+    mirror: str | None,
+    cache_dir: Path | str | None,
+) -> tuple[Split, Split, Task]:
+    refuse_mirror_beside_root(root, mirror)
+    train, test = load_idx_images(source.with_mirror(mirror), root, cache_dir, len(class_names))
+    shape = tuple(train.inputs.shape[1:])
+    return train, test, Task("classification", shape, len(class_names), class_names)
 
 
 def load_idx_images(
@@ -201,7 +212,3 @@ def _read_part(images_path: Path, labels_path: Path, classes: int) -> Split:
             f" 0 to {classes - 1} are"
         )
     return image_split(images[:, None], labels)
-
-
-def _task(train: Split, class_names: tuple[str, ...]) -> Task:
-    return Task("classification", tuple(train.inputs.shape[1:]), len(class_names), class_names)

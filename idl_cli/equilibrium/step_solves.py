@@ -8,8 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from idl_cli.equilibrium.fixed_point import FixedPointResult, SolveStatus
-from idl_cli.equilibrium.implicit_gradient import EquilibriumProblem, solve_adjoint, solve_state
+from idl_cli.equilibrium.fixed_point import FixedPointResult, FixedPointSettings, SolveStatus
+from idl_cli.equilibrium.implicit_gradient import (
+    AdjointSettings,
+    EquilibriumProblem,
+    solve_adjoint,
+    solve_state,
+)
 from idl_cli.equilibrium.narrow_driver import NarrowDriver, NarrowResult, state_major
 from idl_cli.equilibrium.operators import DenseOperator, Operator
 from idl_cli.equilibrium.step_iterations import (
@@ -61,7 +66,45 @@ class _Feedback:
         return max(2, min(int(math.log(tol) / math.log(self.rate)), 20))
 
 
-class StateSolves:
+class _Solves:
+    """What solves of either kind share: how they iterate, and what they came to."""
+
+    def __init__(
+        self,
+        problem: EquilibriumProblem,
+        settings: FixedPointSettings | AdjointSettings,
+        operator: Operator,
+        samples: int,
+        like: Tensor,
+    ) -> None:
+        self._problem = problem
+        self._settings = settings
+        self._operator = operator
+        self._results: list[NarrowResult] = []
+        self._sizes: list[int] = []
+        self._iterative = settings.method == "picard" and not operator.nilpotent
+        if self._iterative:
+            feedback = _Feedback.of(operator)
+            self._modulus = _modulus(problem, operator, samples, feedback)
+            self._buffers = _buffers(operator, samples, like)
+            self._driver = NarrowDriver(
+                max_iter=settings.max_iter,
+                tol=settings.tol,
+                first_check=feedback.least_iterations(settings.tol),
+            )
+
+    def _keep(self, result: NarrowResult) -> Tensor:
+        self._results.append(result)
+        self._sizes.append(result.value.shape[0])
+        return result.value
+
+    def _joined(self, value: Tensor) -> FixedPointResult:
+        """All of them as one, as if ``value`` had been solved for at once."""
+        tol = _threshold(self._operator, self._settings.tol, value)
+        return _joined(self._results, self._sizes, value, tol)
+
+
+class StateSolves(_Solves):
     """Solves x = φ(Ax + b) for step after step.
 
     Args:
@@ -74,23 +117,9 @@ class StateSolves:
     def __init__(
         self, problem: EquilibriumProblem, operator: Operator, samples: int, like: Tensor
     ) -> None:
-        self._problem = problem
-        self._operator = operator
-        self._results: list[NarrowResult] = []
-        self._sizes: list[int] = []
-        settings = problem.forward
-        self._iterative = settings.method == "picard" and not operator.nilpotent
+        super().__init__(problem, problem.forward, operator, samples, like)
         # Mean iterations of the last solve from φ(b), and of the last from the step before.
         self._cold_cost, self._warm_cost = math.inf, 0.0
-        if self._iterative:
-            feedback = _Feedback.of(operator)
-            self._modulus = _modulus(problem, operator, samples, feedback)
-            self._buffers = _buffers(operator, samples, like)
-            self._driver = NarrowDriver(
-                max_iter=settings.max_iter,
-                tol=settings.tol,
-                first_check=feedback.least_iterations(settings.tol),
-            )
 
     def solve(self, offset: Tensor, before: Tensor | None) -> Tensor:
         """Return x (m, n), valid until the next solve.
@@ -111,16 +140,13 @@ class StateSolves:
             self._warm_cost = mean
         else:
             self._cold_cost = mean
-        self._results.append(result)
-        self._sizes.append(offset.shape[0])
-        return result.value
+        return self._keep(result)
 
     def record(self, value: Tensor) -> None:
         """Count the solves; ``value`` (rows, n) holds their solutions in any order."""
         statistics = self._problem.statistics
         if statistics is not None:
-            tol = _threshold(self._operator, self._problem.forward.tol, value)
-            statistics.record_forward(_joined(self._results, self._sizes, value, tol))
+            statistics.record_forward(self._joined(value))
 
     def _solve(self, offset: Tensor, start: Tensor | None) -> NarrowResult:
         if not self._iterative:
@@ -136,27 +162,13 @@ class StateSolves:
         )
 
 
-class AdjointSolves:
+class AdjointSolves(_Solves):
     """Solves v = d ⊙ (g + Aᵀv) for step after step; arguments as of ``StateSolves``."""
 
     def __init__(
         self, problem: EquilibriumProblem, operator: Operator, samples: int, like: Tensor
     ) -> None:
-        self._problem = problem
-        self._operator = operator
-        self._results: list[NarrowResult] = []
-        self._sizes: list[int] = []
-        settings = problem.backward
-        self._iterative = settings.method == "picard" and not operator.nilpotent
-        if self._iterative:
-            feedback = _Feedback.of(operator)
-            self._modulus = _modulus(problem, operator, samples, feedback)
-            self._buffers = _buffers(operator, samples, like)
-            self._driver = NarrowDriver(
-                max_iter=settings.max_iter,
-                tol=settings.tol,
-                first_check=feedback.least_iterations(settings.tol),
-            )
+        super().__init__(problem, problem.backward, operator, samples, like)
 
     def solve(self, slopes: Tensor, gradient: Tensor) -> Tensor:
         """Return v (m, n), valid until the next solve.
@@ -167,17 +179,13 @@ class AdjointSolves:
         """
         if self._problem.backward.method == "jacobian_free" and not self._operator.nilpotent:
             return slopes * gradient
-        result = self._solve(slopes, gradient)
-        self._results.append(result)
-        self._sizes.append(gradient.shape[0])
-        return result.value
+        return self._keep(self._solve(slopes, gradient))
 
     def record(self, value: Tensor) -> None:
         """Count the solves; ``value`` (rows, n) holds their solutions in any order."""
         statistics = self._problem.statistics
         if statistics is not None and self._results:
-            tol = _threshold(self._operator, self._problem.backward.tol, value)
-            statistics.record_backward(_joined(self._results, self._sizes, value, tol))
+            statistics.record_backward(self._joined(value))
 
     def _solve(self, slopes: Tensor, gradient: Tensor) -> NarrowResult:
         if not self._iterative:

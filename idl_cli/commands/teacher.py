@@ -22,7 +22,7 @@ from idl_cli.evaluation import evaluate
 from idl_cli.models.differenced import Differenced
 from idl_cli.reporting import Reporter
 from idl_cli.run import LoadedRun, RunDirectory, load_run
-from idl_cli.run.directory import MODEL
+from idl_cli.run.model_file import MODEL
 from idl_cli.sim.recorders import state_recorder
 
 FOLDER = "teacher"

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from idl_cli.run.directory import RunDirectory as RunDirectory
     from idl_cli.run.directory import mark_failed as mark_failed
-    from idl_cli.run.directory import read_metrics as read_metrics
     from idl_cli.run.environment import collect_environment as collect_environment
     from idl_cli.run.loading import LoadedRun as LoadedRun
     from idl_cli.run.loading import fitted_to as fitted_to
     from idl_cli.run.loading import load_model as load_model
     from idl_cli.run.loading import load_run as load_run
+    from idl_cli.run.metrics import read_metrics as read_metrics
     from idl_cli.run.records import CHECKPOINTS as CHECKPOINTS
     from idl_cli.run.records import RunRecord as RunRecord
     from idl_cli.run.records import find_runs as find_runs
@@ -39,7 +39,7 @@ _HOMES: Final = {
     "load_model": "idl_cli.run.loading",
     "load_run": "idl_cli.run.loading",
     "mark_failed": "idl_cli.run.directory",
-    "read_metrics": "idl_cli.run.directory",
+    "read_metrics": "idl_cli.run.metrics",
     "read_record": "idl_cli.run.records",
     "read_summary": "idl_cli.run.records",
     "run_status": "idl_cli.run.records",

@@ -14,7 +14,6 @@ back to the checkpoint's length when a run is resumed.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
-import torch
 from torch import Tensor, nn
 
 from idl_cli.errors import RunError
@@ -36,6 +34,8 @@ from idl_cli.run.files import (
     write_figure,
 )
 from idl_cli.run.lock import RunLock
+from idl_cli.run.metrics import read_metrics
+from idl_cli.run.model_file import write_model
 from idl_cli.run.records import CHECKPOINTS, METRICS, SUMMARY, Status, read_record
 from idl_cli.run.state import read_state, write_state, write_tensors
 
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 Which = Literal["last", "best"]
 
-MODEL = "model"
 LOG = "run.log"
 
 
@@ -223,20 +222,9 @@ class RunDirectory:
         """
         if arguments is None:
             arguments = model.constructor_arguments()  # type: ignore[operator]
-        dtype = next((p.dtype for p in model.parameters()), torch.get_default_dtype())
-        description: dict[str, object] = {
-            "group": group,
-            "name": name,
-            "arguments": arguments,
-            "dtype": str(dtype).removeprefix("torch."),
-            "preprocessing": None if preprocessing is None else preprocessing.to_dict(),
-            "task": None if task is None else task.to_dict(),
-        }
-        # The description is in the header of the tensors' file too, whence it is read: a crash
-        # between the two files leaves no pair that does not match.
-        header = json.loads(json_bytes(description))
-        digest = write_tensors(self.path / f"{MODEL}.safetensors", model.state_dict(), header)
-        self.write_json(f"{MODEL}.json", {**description, "sha256": digest})
+        write_model(
+            self.path, model, preprocessing, task, name=name, group=group, arguments=arguments
+        )
 
     def write_json(self, name: str, value: object) -> None:
         """Write a JSON file; NaN and infinities become null."""
@@ -298,31 +286,6 @@ def mark_failed(path: Path, *, command: str, error: str) -> None:
         with (path / LOG).open("a", encoding="utf-8") as log:
             log.write(f"{error}\n")
         directory.finish("failed", {}, error)
-
-
-def read_metrics(path: Path) -> list[dict[str, object]]:
-    """Read the rows of a run's ``metrics.jsonl``.
-
-    A last line without its line feed is one that a crash cut short: it is left out.
-
-    Raises:
-        RunError: the file is missing, or a complete line is not a JSON object.
-    """
-    file = path / METRICS
-    try:
-        lines = file.read_bytes().split(b"\n")
-    except OSError as error:
-        raise RunError(f"{file}: cannot be read ({error})") from error
-    rows = []
-    for number, line in enumerate(lines[:-1], 1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise RunError(f"{file}: line {number} is not JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise RunError(f"{file}: line {number} is not a JSON object")
-        rows.append(row)
-    return rows
 
 
 def _flush_to_disk(path: Path) -> None:

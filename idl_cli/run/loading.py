@@ -15,7 +15,7 @@ from idl_cli.data.preprocessing import Preprocessing
 from idl_cli.data.task import Task
 from idl_cli.errors import IdlError, RunError
 from idl_cli.models.differenced import Differenced
-from idl_cli.run.directory import MODEL
+from idl_cli.run.model_file import MODEL
 from idl_cli.run.state import read_tensors
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from idl_cli.run.directory import RunDirectory, Which, read_metrics
+from idl_cli.run.directory import RunDirectory, Which
+from idl_cli.run.metrics import read_metrics
 from idl_cli.run.records import METRICS, Status
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, cast
 
 import torch
@@ -13,35 +13,16 @@ from torch.nn import functional
 
 from idl_cli.equilibrium.activations import get_activation
 from idl_cli.equilibrium.conditions import WellPosedness
-from idl_cli.equilibrium.constraints import row_l1_norms
 from idl_cli.equilibrium.fixed_point import FixedPointSettings
 from idl_cli.equilibrium.implicit_gradient import AdjointSettings, equilibrium
 from idl_cli.equilibrium.precision import without_autocast
 from idl_cli.equilibrium.statistics import SolveStatistics
-from idl_cli.errors import ArgumentError, ShapeError
+from idl_cli.errors import ShapeError
 from idl_cli.models.base import JSONValue
 from idl_cli.models.feedback import FeedbackModel, check_architecture
-
-
-@dataclass(frozen=True)
-class ImplicitWeights:
-    """The matrices an implicit model uses, detached: constraint applied, product formed.
-
-    Attributes:
-        A: (n, n).
-        B: (n, p).
-        C: (q, n).
-        D: (q, p); zeros where the model has none.
-        state_bias: (n,); zeros where the model has none.
-        output_bias: (q,); zeros where the model has none.
-    """
-
-    A: Tensor
-    B: Tensor
-    C: Tensor
-    D: Tensor
-    state_bias: Tensor
-    output_bias: Tensor
+from idl_cli.models.given_weights import ImplicitWeights as ImplicitWeights
+from idl_cli.models.given_weights import check_feedback, checked_dimensions
+from idl_cli.models.solve_settings import settings_of
 
 
 class ImplicitModel(FeedbackModel):
@@ -103,8 +84,8 @@ class ImplicitModel(FeedbackModel):
         self.input_dim = input_dim
         self.output_dim = output_dim
         self.activation = get_activation(activation)
-        self.forward_settings = _settings(FixedPointSettings, forward, "forward")
-        self.backward_settings = _settings(AdjointSettings, backward, "backward")
+        self.forward_settings = settings_of(FixedPointSettings, forward, "forward")
+        self.backward_settings = settings_of(AdjointSettings, backward, "backward")
         self._solve_statistics = SolveStatistics()
         self.B = nn.Parameter(torch.empty(hidden_dim, input_dim))
         self.C = nn.Parameter(torch.empty(output_dim, hidden_dim))
@@ -149,35 +130,16 @@ class ImplicitModel(FeedbackModel):
             ShapeError: the shapes do not fit together.
             ArgumentError: A is not in the set that ``well_posedness`` names.
         """
-        for name, matrix in (("A", A), ("B", B), ("C", C)):
-            if matrix.dim() != 2:
-                raise ShapeError(f"{name} has shape {tuple(matrix.shape)}; expected a matrix.")
-        n, p, q = A.shape[0], B.shape[1], C.shape[0]
         given = {
-            "A": (A, (n, n)),
-            "B": (B, (n, p)),
-            "C": (C, (q, n)),
-            "D": (D, (q, p)),
-            "state_bias": (state_bias, (n,)),
-            "output_bias": (output_bias, (q,)),
+            "A": A,
+            "B": B,
+            "C": C,
+            "D": D,
+            "state_bias": state_bias,
+            "output_bias": output_bias,
         }
-        for name, (tensor, shape) in given.items():
-            if tensor is not None and tuple(tensor.shape) != shape:
-                raise ShapeError(
-                    f"{name} has shape {tuple(tensor.shape)}; A, B and C ask for {shape}."
-                )
-        if well_posedness == "triangular" and bool(A.tril().any()):
-            raise ArgumentError(
-                "well_posedness=triangular: A has entries on or below its diagonal. Reorder the "
-                "states, or choose linf."
-            )
-        norm = float(row_l1_norms(A).max())
-        # A matrix on the ball may have been rounded to its dtype; beyond that it is another model.
-        if well_posedness == "linf" and not norm <= kappa * (1 + 4 * torch.finfo(A.dtype).eps):
-            raise ArgumentError(
-                f"well_posedness=linf: ‖A‖∞ = {norm:.6g} exceeds kappa={kappa:g}. Rescale or "
-                "project the weights, raise kappa, or choose none."
-            )
+        n, p, q = checked_dimensions(given)
+        check_feedback(A, kappa=kappa, well_posedness=well_posedness)
         model = cls(
             p,
             q,
@@ -191,7 +153,7 @@ class ImplicitModel(FeedbackModel):
             backward=backward,
         ).to(device=A.device, dtype=A.dtype)
         with torch.no_grad():
-            for name, (tensor, _) in given.items():
+            for name, tensor in given.items():
                 parameter = getattr(model, name)
                 if parameter is not None:
                     parameter.copy_(torch.zeros_like(parameter) if tensor is None else tensor)
@@ -325,22 +287,3 @@ class ImplicitModel(FeedbackModel):
                 start=start,
                 statistics=self._solve_statistics,
             )
-
-
-def _settings(settings_type: type[Any], given: object, name: str) -> Any:
-    """Return settings given as such, as a mapping of their fields, or not at all."""
-    if given is None:
-        return settings_type()
-    if isinstance(given, settings_type):
-        return given
-    if not isinstance(given, Mapping):
-        raise ArgumentError(
-            f"{name}={given!r} must be {settings_type.__name__} or a mapping of its fields."
-        )
-    allowed = settings_type.__dataclass_fields__
-    unknown = [key for key in given if key not in allowed]
-    if unknown:
-        raise ArgumentError(
-            f"{name} has no {', '.join(map(repr, unknown))}: choose from {', '.join(allowed)}."
-        )
-    return settings_type(**given)

@@ -14,7 +14,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from idl_cli.errors import IdlError, RankExit, RequestError
+from idl_cli.errors import IdlError, RankExit, RequestError, system_refusal
 
 SIGINT: Final = 2  # an interrupted command exits with 128 plus the signal's number, as shells do
 
@@ -86,6 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `idl list | head`
         sys.stderr.close()
         return 0
+    except OSError as error:
+        sentence = system_refusal(error)
+        if sentence is None:
+            raise
+        return _failed(IdlError(sentence), words)
 
 
 def _dispatch(words: list[str]) -> int:

@@ -6,6 +6,7 @@ of the user's is one of these types, which the command line prints as a sentence
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 
 
@@ -95,3 +96,22 @@ class WellPosednessWarning(UserWarning):
 
 class IgnoredOptionWarning(UserWarning):
     """A request cannot be honoured here; the message says what is done instead."""
+
+
+def system_refusal(error: OSError) -> str | None:
+    """What the operating system refuses and what to do; None for an error that is not of the kind.
+
+    Full disks, missing rights and places that are no directory are no bug: they need no traceback.
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        advice = (
+            "make room; resume=auto goes on where a run was, sweep.resume=DIR where a sweep was"
+        )
+    elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        advice = "get the right to it, or choose another place"
+    elif error.errno in (errno.ENOTDIR, errno.ENAMETOOLONG):
+        advice = "choose another place"
+    else:
+        return None
+    file = "" if error.filename is None else f"{error.filename}: "
+    return f"{file}{error.strerror}; {advice}"

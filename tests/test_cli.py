@@ -193,6 +193,19 @@ def test_a_failed_run_says_why(idl: Idl, tmp_path: Path) -> None:
     assert "absent.npz" in (tmp_path / "mine" / "run.log").read_text()
 
 
+@pytest.mark.parametrize(
+    "arguments", [("hydra.run.dir=file/run",), ("-m", "hydra.sweep.dir=file/s")]
+)
+def test_a_place_that_cannot_be_written_is_a_sentence(
+    idl: Idl, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    (tmp_path / "file").touch()
+    refused = idl("train", *QUICK, *arguments)
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+    assert re.search(r"^idl train: file.*: Not a directory; choose another", refused.stderr)
+
+
 def test_a_sweep_goes_on_after_a_failed_job(idl: Idl, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     np.savez(

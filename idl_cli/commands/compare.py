@@ -22,7 +22,7 @@ from idl_cli.analysis.columns import (
     is_numeric,
     matching,
 )
-from idl_cli.analysis.comparison import COMPLETED, Entry, averaged, ordered
+from idl_cli.analysis.comparison import COMPLETED, Entry, Spread, averaged, ordered
 from idl_cli.analysis.typeset import latex, markdown
 from idl_cli.commands.entries import find_entries
 from idl_cli.config.describe import did_you_mean
@@ -92,7 +92,9 @@ def parser(name: str) -> argparse.ArgumentParser:
         "command, error, dir",
     )
     made.add_argument(
-        "--over", metavar="KEY", help="mean ± deviation over runs that differ in it, such as seed"
+        "--over",
+        metavar="KEY",
+        help="mean ± standard deviation (n - 1) over runs that differ in it, such as seed",
     )
     made.add_argument(
         "--format",
@@ -175,9 +177,17 @@ def _title(entries: Sequence[Entry]) -> str:
     return count + (", all completed" if done == runs > 1 else f", {done} completed")
 
 
+def _is_mean(entry: Entry) -> bool:
+    return any(
+        isinstance(figure, Spread) and figure.deviation is not None
+        for figure in entry.figures.values()
+    )
+
+
 def notes(entries: Sequence[Entry]) -> list[str]:
-    """A sentence for every run that did not complete."""
-    return [
+    """What ± means where means are shown; a sentence for every run that did not complete."""
+    explained = ["mean ± standard deviation (n - 1)"] if any(map(_is_mean, entries)) else []
+    return explained + [
         entry.error
         if entry.completed and entry.error
         else f"{entry.run} {entry.status}" + (f": {entry.error}" if entry.error else "")

@@ -27,7 +27,7 @@ from idl_cli.commands.parallel import device_of_job, runs_side_by_side
 from idl_cli.commands.preflight import checked_settings
 from idl_cli.commands.specification import COMMANDS, Command
 from idl_cli.config.check import instantiate
-from idl_cli.errors import ConfigError, IdlError
+from idl_cli.errors import ConfigError, IdlError, system_refusal
 
 if TYPE_CHECKING:
     from idl_cli.distributed.store import MeetingPlace
@@ -255,6 +255,9 @@ def _one_line(error: BaseException) -> str:
         return "; ".join(error.problems)
     if isinstance(error, IdlError):
         return str(error)
+    refusal = system_refusal(error) if isinstance(error, OSError) else None
+    if refusal is not None:
+        return refusal
     first = str(error).strip().partition("\n")[0]
     if isinstance(error, MemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY):
         amount = re.search(r"[Tt]ried to allocate [\d.]+ \w+", str(error))

@@ -1,13 +1,14 @@
 import json
 import math
 import os
+import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from idl_cli.errors import RunError
+from idl_cli.errors import RunError, system_refusal
 from idl_cli.run.files import json_bytes, json_line, read_json, to_json, write_atomic
 
 
@@ -89,3 +90,20 @@ def test_reading_a_damaged_json_file_names_it(tmp_path: Path, content: bytes) ->
         read_json(path)
     with pytest.raises(RunError, match=r"none\.json: no such file"):
         read_json(tmp_path / "none.json")
+
+
+def test_a_file_that_finds_no_room_is_named_and_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "model.bin"
+    write_atomic(path, b"old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large") as raised:
+            write_atomic(path, bytes(4096))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    sentence = system_refusal(raised.value)
+    assert sentence is not None
+    assert sentence.startswith(f"{path}: File too large; make room")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
-from types import MappingProxyType, NoneType
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from types import MappingProxyType, NoneType, UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from idl_cli import registry
 from idl_cli.commands.specification import COMMANDS, Command
@@ -51,6 +52,14 @@ _COMPARE_FLAGS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     }
 )
 """Flags of ``idl compare`` that take a value, and what is offered for it."""
+_HYDRA_GROUPS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "hydra/launcher": ("basic", "joblib", "submitit_local", "submitit_slurm"),
+        "hydra/sweeper": ("basic", "optuna"),
+    }
+)
+"""Groups of Hydra's own that choose how a sweep is run; the options that idl knows of."""
+_HYDRA_KEYS: Final = ("hydra.run.dir", "hydra.sweep.dir")
 _PATH_KEYS: Final = ("run", "resume", "root", "file", "target", "init_run", "dir")
 """Last parts of keys whose value is a path."""
 
@@ -172,6 +181,8 @@ def _keys(command: Command, words: Sequence[str], current: str) -> Iterator[str]
     if not inside:
         groups = command.groups
         yield from (f"{plus}{group}=" for group in groups if _options(group, directories))
+        yield from (f"{key}=" for key in _HYDRA_GROUPS)
+    yield from (f"{key}=" for key in _HYDRA_KEYS)
     hints = _hints(command, words, directories)
     for key in hints:
         if not key.startswith(prefix) or key.endswith(".name"):
@@ -182,8 +193,16 @@ def _keys(command: Command, words: Sequence[str], current: str) -> Iterator[str]
         )
         if has_more:
             yield f"{plus}{prefix}{own}."
+            if _is_a_value_too(hints.get(f"{prefix}{own}")):
+                yield f"{plus}{prefix}{own}="
         elif inside or own not in command.sections:
             yield f"{plus}{prefix}{own}="
+
+
+def _is_a_value_too(hint: Any) -> bool:
+    """Whether a section may be given as one value, as ``trainer.path`` may be a list."""
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else ()
+    return any(not is_dataclass(part) and part is not NoneType for part in parts)
 
 
 def _values(command: Command, words: Sequence[str], current: str) -> Iterator[str]:
@@ -195,6 +214,8 @@ def _values(command: Command, words: Sequence[str], current: str) -> Iterator[st
     directories = _directories(words)
     if key in command.groups:
         yield from (f"{prefix}{option} " for option in _options(key, directories))
+    elif key in _HYDRA_GROUPS:
+        yield from (f"{name}={option} " for option in _HYDRA_GROUPS[key])
     elif key.rpartition(".")[2] in _PATH_KEYS:
         yield from (f"{name}={each}" for each in _paths(typed))
     else:

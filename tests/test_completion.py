@@ -42,6 +42,18 @@ def test_options_choices_and_flags() -> None:
     assert offered("idl list sche") == ["scheduler "]
 
 
+def test_what_runs_a_sweep_is_offered() -> None:
+    assert offered("idl train -m hydra/l") == ["hydra/launcher="]
+    assert "hydra/launcher=joblib " in offered("idl train -m hydra/launcher=")
+    assert offered("idl train -m hydra/sweeper=o") == ["hydra/sweeper=optuna "]
+    assert offered("idl train hydra.run.") == ["hydra.run.dir="]
+
+
+def test_a_section_that_may_be_a_value_is_offered_as_both() -> None:
+    assert offered("idl sim trainer.pat") == ["trainer.path.", "trainer.path="]
+    assert offered("idl train model.forw") == ["model.forward."]
+
+
 def test_keys_follow_the_options_chosen_on_the_line() -> None:
     assert "optimizer.momentum=" not in offered("idl train optimizer.")
     assert "optimizer.momentum=" in offered("idl train optimizer=sgd optimizer.")

@@ -50,8 +50,7 @@ def columns_of(entries: Sequence[Entry], over: Sequence[str] = ()) -> Columns:
         who.append("status")
     varying = [key for key in varying_keys(entries) if key not in over]
     counts = ["runs", "failed"] if any(entry.failed for entry in entries) else ["runs"]
-    metric = ranking_metric(entry.figures for entry in entries)
-    metrics = [] if metric is None else [metric]
+    metrics = _metrics(entries)
     rest = [name for name in ("seconds", *_OF_SIM) if name in figures]
     every = dict.fromkeys((*_OF_RUN, *keys, *figures))
     return Columns(
@@ -60,6 +59,16 @@ def columns_of(entries: Sequence[Entry], over: Sequence[str] = ()) -> Columns:
         shown=(*who, *varying, *(counts if over else ()), *metrics, *rest),
         important=(*who, *metrics, *varying, *(counts if over else ()), *rest),
     )
+
+
+def _metrics(entries: Sequence[Entry]) -> list[str]:
+    """What the runs are ranked by, and what those are that have none of it: of another task."""
+    found: list[str] = []
+    left = list(entries)
+    while (metric := ranking_metric(entry.figures for entry in left)) is not None:
+        found.append(metric)
+        left = [entry for entry in left if metric not in entry.figures]
+    return found
 
 
 def data_columns(columns: Columns, entries: Sequence[Entry]) -> tuple[str, ...]:

@@ -191,3 +191,16 @@ def test_data_have_mean_and_deviation_in_columns_of_their_own() -> None:
     assert as_data(entry, ["run", "x", "y"]) == {"run": "a", "x_mean": 1.0, "x_std": None, "y": 2}
     assert is_numeric("x", [entry])
     assert not is_numeric("run", [entry])
+
+
+def test_runs_of_another_task_show_their_own_metric() -> None:
+    entries = [
+        run("a", dataset="digits", test_accuracy=0.9, test_loss=0.3),
+        run("b", dataset="spiky", test_r2=0.7, test_loss=0.1),
+        run("c", "failed", dataset="spiky"),
+    ]
+    shown = columns_of(entries).shown
+    assert [column for column in shown if column.startswith("test_")] == [
+        "test_accuracy",
+        "test_r2",
+    ]

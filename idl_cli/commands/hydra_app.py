@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -32,10 +33,12 @@ from idl_cli.commands.run_dataset import with_dataset_of_run
 from idl_cli.commands.specification import COMMANDS
 from idl_cli.config.options import config_directory
 from idl_cli.distributed.environment import Launched, launched
+from idl_cli.distributed.variables import environment_variables
 from idl_cli.errors import ConfigError, IdlError
 
 _FLAGS = ("hydra_help", "help", "cfg", "resolve", "package", "run", "multirun", "shell_completion")
-_FULL_ERROR = "HYDRA_FULL_ERROR"
+_RAW_ERRORS: Final = MappingProxyType({"HYDRA_FULL_ERROR": "1"})
+"""Has Hydra raise what a job raised, instead of printing it and exiting with 1."""
 
 
 def main(name: str, arguments: Sequence[str]) -> int:
@@ -144,7 +147,7 @@ def _request(name: str, flags: argparse.Namespace) -> Request:
 def _hydra(name: str, flags: argparse.Namespace, overrides: Sequence[str], task: job.Task) -> int:
     version = {} if VERSION_BASE is None else {"version_base": VERSION_BASE}
     launch = hydra.main(config_path=str(config_directory()), config_name=name, **version)(task)
-    with _as_arguments(_flag_words(flags), overrides), _raw_errors():
+    with _as_arguments(_flag_words(flags), overrides), environment_variables(_RAW_ERRORS):
         return _status(launch)
 
 
@@ -187,17 +190,3 @@ def _as_arguments(flags: Iterator[str], overrides: Sequence[str]) -> Iterator[No
         yield
     finally:
         sys.argv = before
-
-
-@contextmanager
-def _raw_errors() -> Iterator[None]:
-    """Have Hydra raise what a job raised, instead of printing it and exiting with 1."""
-    before = os.environ.get(_FULL_ERROR)
-    os.environ[_FULL_ERROR] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_FULL_ERROR]
-        else:
-            os.environ[_FULL_ERROR] = before

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
+from idl_cli.distributed.variables import environment_variables
+
 _LIMITS: Final = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -79,15 +81,10 @@ def limited_threads(limit: int) -> Iterator[None]:
 
     A smaller limit that the user has set in the environment stays.
     """
-    before = {name: os.environ.get(name) for name in _LIMITS}
-    for name, value in before.items():
-        own = int(value) if value is not None and value.isdigit() else limit
-        os.environ[name] = str(min(own, limit))
-    try:
+    own = {name: os.environ.get(name, "") for name in _LIMITS}
+    fewest = {
+        name: str(min(int(value), limit) if value.isdigit() else limit)
+        for name, value in own.items()
+    }
+    with environment_variables(fewest):
         yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -30,6 +30,7 @@ from torch.multiprocessing.spawn import start_processes
 
 from idl_cli.distributed.environment import Launched
 from idl_cli.distributed.failure import RankReport, killed, report_of, root_cause
+from idl_cli.distributed.variables import environment_variables
 
 _SETTLING: Final = 3.0  # seconds the others get to fail by themselves after the first failure
 _FAILURE_GRACE: Final = 5.0  # seconds from SIGTERM to SIGKILL after a failure
@@ -104,7 +105,7 @@ def launch(work: Work, arguments: Sequence[Any], *, threads: int) -> Outcome:
     start = _Start(work, arguments, place, [sending for _, sending in pipes])
     processes: Sequence[BaseProcess] = ()
     try:
-        with _signals_held_back(), _variables(_inherited(threads)):
+        with _signals_held_back(), environment_variables(_inherited(threads)):
             processes = _start_processes(start)
         for _, sending in pipes:
             sending.close()  # so that a rank's death closes its pipe
@@ -218,21 +219,6 @@ def _signals_held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _variables(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for the processes started meanwhile: libraries read them early."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _inherited(threads: int) -> dict[str, str]:

@@ -23,8 +23,9 @@ def wrong_command(preset: str, file: Path, command: Command) -> str | None:
     if not owners:
         return None
     use = " or ".join(f"`idl {owner} experiment={preset}`" for owner in owners)
-    chosen = " and ".join(f"a {group}" for group in missing)
-    return f"experiment={preset}: chooses {chosen}, which `idl {command.name}` has not; use {use}"
+    chosen = " and ".join(filter(None, (", ".join(missing[:-1]), missing[-1])))
+    refused = f"chooses {chosen}, which `idl {command.name}` does not take"
+    return f"experiment={preset}: {refused}; use {use}"
 
 
 def _commands_with(groups: Iterable[str]) -> list[str]:

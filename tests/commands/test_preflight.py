@@ -120,6 +120,8 @@ def test_null_is_no_value_of_a_sweep() -> None:
     ("override", "command", "said"),
     [
         ("experiment=sim_fashion_mnist", "train", "use `idl sim experiment=sim_fashion_mnist`"),
+        ("experiment=sim_fashion_mnist", "train", "chooses teacher and solver, which `idl train`"),
+        ("experiment=fashion_mnist", "sim", "chooses model, optimizer and scheduler, which"),
         ("experiment=fashion_mnist", "sim", "use `idl train experiment=fashion_mnist`"),
         ("+experiment=digits_low_rank", "sim", "use `idl train experiment=digits_low_rank`"),
         ("experiment=fashion_mnist", "eval", "`idl eval` takes all from run=DIR"),

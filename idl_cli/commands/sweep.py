@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -30,6 +31,8 @@ _EXTRAPOLATION: Final = "extrapolation"
 _SHOWN: Final = ("test_accuracy", "test_r2", "test_mse", "sim.nonzero_fraction", "seconds")
 """Figures that the terminal's table shows; ``sweep.csv`` has all."""
 
+_GAP: Final = 3  # columns of the terminal between two of the table's
+_WRAPPED: Final = 24  # characters at which a long text, such as an error, may be broken
 _WIDE: Final = 8  # characters of a number above which it is shown rounded
 
 _LABELS: Final[Mapping[str, str]] = MappingProxyType(
@@ -85,12 +88,38 @@ def _show_jobs(
         columns = ["job", *varying, *present]
         title = "sweep" if metric is None else f"sweep, best {metric} first"
         names = ["job", *labels, *(_LABELS.get(name, name) for name in present)]
-        console.table(title, names, [[_shown(row.get(name)) for name in columns] for row in done])
+        _show_fitting(title, names, done, columns, varying, console)
     if others:
         columns = ["job", "status", *varying, "error"]
         names = ["job", "status", *labels, "error"]
-        shown = [[_shown(row.get(name)) for name in columns] for row in others]
-        console.table("not completed", names, shown)
+        _show_fitting("not completed", names, others, columns, varying, console)
+
+
+def _show_fitting(
+    title: str,
+    names: Sequence[str],
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    varying: Sequence[str],
+    console: Reporter,
+) -> None:
+    """Show a table without the last of the varying keys that the terminal has no room for."""
+    cells = [[_shown(row.get(column)) for column in columns] for row in rows]
+    widths = {
+        column: _GAP + min(max(len(str(each)) for each in line), _WRAPPED)
+        for column, *line in zip(columns, names, *cells, strict=True)
+    }
+    width = shutil.get_terminal_size((80, 24)).columns
+    dropped: list[str] = []
+    for key in reversed(varying[1:]):
+        if sum(widths.values()) <= width:
+            break
+        dropped.append(key)
+        del widths[key]
+    kept = [index for index, column in enumerate(columns) if column in widths]
+    console.table(title, [names[i] for i in kept], [[line[i] for i in kept] for line in cells])
+    if dropped:
+        console.message(f"no room for {', '.join(reversed(dropped))}: sweep.csv has all")
 
 
 def _shown(value: object) -> object:

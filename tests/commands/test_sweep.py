@@ -5,16 +5,24 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from idl_cli.commands.sweep import report_sweep
 from idl_cli.reporting import SilentReporter
 
 
 class _Listener(SilentReporter):
     def __init__(self) -> None:
+        self.columns: dict[str, Sequence[str]] = {}
+        self.messages: list[str] = []
         self.tables: dict[str, Sequence[Sequence[object]]] = {}
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         self.tables[title] = rows
+        self.columns[title] = columns
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
 
 
 def _job(sweep: Path, number: int, overrides: list[str], summary: dict[str, object] | None) -> None:
@@ -96,3 +104,19 @@ def test_jobs_that_never_started_have_rows_too(tmp_path: Path) -> None:
 def test_an_empty_sweep_leaves_nothing(tmp_path: Path) -> None:
     report_sweep(tmp_path, SilentReporter())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_keys_that_a_terminal_has_no_room_for_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    keys = [f"model.key_number_{number}" for number in range(6)]
+    for number in range(2):
+        failed = {"status": "failed", "metrics": {}, "error": "a long sentence " * 9}
+        _job(tmp_path, number, [f"{key}={number}" for key in keys], failed)
+    listener = _Listener()
+    report_sweep(tmp_path, listener)
+    shown = ["job", "status", "key_number_0", "error"]
+    assert listener.columns["not completed"] == shown
+    assert any(text.startswith(f"no room for {keys[1]}, ") for text in listener.messages)
+    assert set(keys) <= set(_rows(tmp_path)[0])

@@ -35,7 +35,9 @@ _RANKED_BY: Final = (
 NOT_STARTED: Final = "not started"
 """Status of a job that a sweep ended before, or has not come to."""
 
-_KILLED: Final = "killed: it ended without a word (kill -9, or out of memory)"
+_KILLED: Final = (
+    "killed: it ended without a word (kill -9, out of memory, or the sweep was interrupted)"
+)
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from idl_cli.equilibrium.implicit_gradient import refuse_second_derivative
 from idl_cli.equilibrium.narrow_driver import state_major
-from idl_cli.equilibrium.operators import DenseOperator, Operator
+from idl_cli.equilibrium.operators import DenseOperator
 from idl_cli.equilibrium.precision import without_autocast
-from idl_cli.equilibrium.step_solves import AdjointSolves, StateSolves
+from idl_cli.equilibrium.step_solves import AdjointSolves, StateSolves, feedback_of
 
 if TYPE_CHECKING:
     from idl_cli.equilibrium.recurrence import Recurrence
@@ -51,21 +51,25 @@ class RecurrenceFunction(torch.autograd.Function):
         pairs = state_major(rows, size + len(C), inputs)
         into_output = _beside(C, D, features).t()
         into_state = B[:, features:].t()
-        solves = StateSolves(problem, operator, samples, inputs)
+        feedback = feedback_of(problem, operator, samples)
+        solves = StateSolves(problem, operator, feedback)
         h, x = initial, None
         sizes = recurrence.batch_sizes
         wholes = (pairs, pairs[:, :size], pairs[:, size:], offsets, outputs)
         for pair, state, before, offset, output in zip(
             *(each.split_with_sizes(sizes) for each in wholes), strict=True
         ):
-            if len(pair) < samples:
-                samples = len(pair)
+            if pair.shape[0] < samples:
+                samples = pair.shape[0]
                 h, x = h[:samples], None if x is None else x[:samples]
             offset.addmm_(before.copy_(h), into_state)
             x = state.copy_(solves.solve(offset, x))
             h = output.addmm_(pair, into_output)
         solves.record(pairs[:, :size])
+        if feedback is not None:
+            feedback.release()
         ctx.recurrence = recurrence
+        ctx.feedback = feedback
         ctx.final_rows = None
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(offsets, pairs, inputs, B, C, D, *factors)
@@ -91,7 +95,9 @@ class RecurrenceFunction(torch.autograd.Function):
             _gather(gamma, gradients[0], gradients[1], ctx.final_rows)
             z = operator.apply(pairs[:, :size], offsets, state_major(len(pairs), size, pairs))
             slopes = problem.activation.derivative(z)
-            carried = _run_back(recurrence, operator, slopes, adjoints, (B, C, D), features)
+            solves = AdjointSolves(problem, operator, ctx.feedback)
+            carried = _run_back(recurrence, solves, slopes, adjoints, (B, C, D), features)
+            solves.record(v)
             blocks = adjoints.t() @ pairs
             from_inputs = adjoints.t() @ inputs
             if isinstance(operator, DenseOperator):
@@ -148,7 +154,7 @@ def _gather(
 
 def _run_back(
     recurrence: Recurrence,
-    operator: Operator,
+    solves: AdjointSolves,
     slopes: Tensor,
     adjoints: Tensor,
     weights: tuple[Tensor, Tensor, Tensor | None],
@@ -158,7 +164,7 @@ def _run_back(
 
     Args:
         recurrence: layout and settings.
-        operator: A.
+        solves: of the adjoints.
         slopes: φ′ at every step (rows, n).
         adjoints: [v, γ] (rows, n + h), overwritten; γ holds ∂loss/∂h of every step's own, to which
             is added what comes back through time.
@@ -169,12 +175,11 @@ def _run_back(
         ∂loss/∂h_0 (samples, h).
     """
     B, C, D = weights
-    size, width, samples = operator.size, len(C), recurrence.batch_sizes[0]
+    width, size, samples = *C.shape, recurrence.batch_sizes[0]
     feedback = B[:, features:]
     back = torch.cat((feedback, C.new_zeros(width, width) if D is None else D[:, features:]))
     carried = state_major(samples, width, slopes).zero_()
     pulled = state_major(samples, size, slopes)
-    solves = AdjointSolves(recurrence.problem, operator, samples, slopes)
     sizes = recurrence.batch_sizes
     wholes = (adjoints, adjoints[:, :size], adjoints[:, size:], slopes)
     pairs, values, gammas, derivatives = (each.split_with_sizes(sizes) for each in wholes)
@@ -185,5 +190,4 @@ def _run_back(
         if recurrence.passes_gradient(step):
             target = gammas[step - 1] if step else carried
             (target if count == len(target) else target[:count]).addmm_(pairs[step], back)
-    solves.record(adjoints[:, :size])
     return carried

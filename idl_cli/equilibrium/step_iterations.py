@@ -170,12 +170,21 @@ class Modulus:
         self.kernel_transpose = self.kernel.t()
         self.matrix = matrix
         self.matrix_transpose = matrix.t()
-        size = len(matrix)
-        self._buffers = [matrix.new_empty(size, samples).t() for _ in range(4)]
+        self._samples = samples
+        self._buffers: list[Tensor] = []
 
     def buffers(self, samples: int) -> list[Tensor]:
         """Return four tensors (samples, n) to work in."""
+        if not self._buffers:
+            shape = (len(self.matrix), self._samples)
+            self._buffers = [self.matrix.new_empty(shape).t() for _ in range(4)]
+        if samples == self._samples:
+            return self._buffers
         return [buffer[:samples] for buffer in self._buffers]
+
+    def release(self) -> None:
+        """Let go of the memory to work in, until it is needed again."""
+        self._buffers = []
 
 
 class ModulusStates(StepIterations):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from idl_cli.equilibrium.activations import Activation
 from idl_cli.equilibrium.fixed_point import FixedPointResult, FixedPointSettings, SolveStatus
 from idl_cli.equilibrium.implicit_gradient import (
     AdjointSettings,
@@ -30,23 +31,31 @@ _MODULUS_RATE = 0.2
 
 
 @dataclass(frozen=True)
-class _Feedback:
-    """What A alone tells of its solves.
+class Feedback:
+    """What A alone tells of its solves, forward and backward.
 
     Attributes:
         rate: an estimate of the contraction of one iteration.
-        contracts: whether ‖A‖∞ < 1.
+        modulus: K of the modulus iteration, where that converges and saves more than it costs.
+        samples: most samples of a step.
     """
 
     rate: float
-    contracts: bool
+    modulus: Modulus | None
+    samples: int
 
     @classmethod
-    def of(cls, operator: Operator) -> _Feedback:
-        """Estimate by ‖A‖_F / √(2n).
+    def of(cls, operator: Operator, activation: Activation, samples: int) -> Feedback:
+        """Look at A once for all solves of a sequence.
 
-        An iteration would contract by it if A were a random matrix and half of the states were
-        active (circular law); trained matrices have directions that contract slower.
+        The rate is estimated by ‖A‖_F / √(2n). An iteration would contract by it if A were a random
+        matrix and half of the states were active (circular law); trained matrices have directions
+        that contract slower.
+
+        Args:
+            operator: A.
+            activation: φ.
+            samples: most samples of a step.
         """
         if len(operator.factors) == 1:
             matrix = operator.factors[0]
@@ -57,13 +66,42 @@ class _Feedback:
             left, right = operator.factors
             squares = ((left.t() @ left) * (right.t() @ right)).sum()
             norm, largest = math.sqrt(max(0.0, float(squares))), math.inf
-        return cls(norm / math.sqrt(2 * operator.size), largest < 1)
+        rate = norm / math.sqrt(2 * operator.size)
+        modulus = None
+        halves = activation.name == "relu" and isinstance(operator, DenseOperator)
+        if halves and largest < 1 and rate >= _MODULUS_RATE:
+            modulus = Modulus(operator.factors[0], samples)
+        return cls(rate, modulus, samples)
 
     def least_iterations(self, tol: float) -> int:
         """Return how many iterations a solve takes at least, as far as can be told."""
         if not 0 < self.rate < 1 or not tol < 1:
             return 2
         return max(2, min(int(math.log(tol) / math.log(self.rate)), 20))
+
+    def release(self) -> None:
+        """Let go of the memory to work in: between forward and backward it would only be held."""
+        if self.modulus is not None:
+            self.modulus.release()
+
+    def driver(self, settings: FixedPointSettings | AdjointSettings) -> NarrowDriver:
+        """Return what drives the solves of all steps."""
+        return NarrowDriver(
+            max_iter=settings.max_iter,
+            tol=settings.tol,
+            first_check=self.least_iterations(settings.tol),
+        )
+
+
+def feedback_of(problem: EquilibriumProblem, operator: Operator, samples: int) -> Feedback | None:
+    """Return what A tells of the solves; None where none of them iterates by it.
+
+    Arguments as of ``Feedback.of``, with the activation and the methods in ``problem``.
+    """
+    iterative = "picard" in (problem.forward.method, problem.backward.method)
+    if operator.nilpotent or not iterative:
+        return None
+    return Feedback.of(operator, problem.activation, samples)
 
 
 class _Solves:
@@ -74,24 +112,26 @@ class _Solves:
         problem: EquilibriumProblem,
         settings: FixedPointSettings | AdjointSettings,
         operator: Operator,
-        samples: int,
-        like: Tensor,
+        feedback: Feedback | None,
     ) -> None:
         self._problem = problem
         self._settings = settings
         self._operator = operator
         self._results: list[NarrowResult] = []
         self._sizes: list[int] = []
-        self._iterative = settings.method == "picard" and not operator.nilpotent
-        if self._iterative:
-            feedback = _Feedback.of(operator)
-            self._modulus = _modulus(problem, operator, samples, feedback)
-            self._buffers = _buffers(operator, samples, like)
-            self._driver = NarrowDriver(
-                max_iter=settings.max_iter,
-                tol=settings.tol,
-                first_check=feedback.least_iterations(settings.tol),
-            )
+        self._feedback = feedback if settings.method == "picard" else None
+        self._driver = None if self._feedback is None else self._feedback.driver(settings)
+        self._buffers: tuple[Tensor, ...] = ()
+
+    def _work_space(self, feedback: Feedback, samples: int) -> tuple[Tensor, Tensor]:
+        if not self._buffers:
+            like = self._operator.factors[0]
+            size = self._operator.size
+            self._buffers = tuple(state_major(feedback.samples, size, like) for _ in range(2))
+        first, second = self._buffers
+        if samples == first.shape[0]:
+            return first, second
+        return first[:samples], second[:samples]
 
     def _keep(self, result: NarrowResult) -> Tensor:
         self._results.append(result)
@@ -110,14 +150,13 @@ class StateSolves(_Solves):
     Args:
         problem: activation, settings and where solves are counted.
         operator: A.
-        samples: most samples of a step.
-        like: a tensor of the dtype and device of all that follows.
+        feedback: what ``feedback_of`` tells of A.
     """
 
     def __init__(
-        self, problem: EquilibriumProblem, operator: Operator, samples: int, like: Tensor
+        self, problem: EquilibriumProblem, operator: Operator, feedback: Feedback | None
     ) -> None:
-        super().__init__(problem, problem.forward, operator, samples, like)
+        super().__init__(problem, problem.forward, operator, feedback)
         # Mean iterations of the last solve from φ(b), and of the last from the step before.
         self._cold_cost, self._warm_cost = math.inf, 0.0
 
@@ -149,26 +188,25 @@ class StateSolves(_Solves):
             statistics.record_forward(self._joined(value))
 
     def _solve(self, offset: Tensor, start: Tensor | None) -> NarrowResult:
-        if not self._iterative:
+        feedback, driver = self._feedback, self._driver
+        if feedback is None or driver is None:
             return _as_narrow(solve_state(self._problem, self._operator, offset, start))
-        if self._modulus is not None:
-            return self._driver.solve(ModulusStates(self._modulus, offset, start))
+        if feedback.modulus is not None:
+            return driver.solve(ModulusStates(feedback.modulus, offset, start))
         activation = self._problem.activation
         if start is None:
             start = activation.function(offset)
-        first, second = (buffer[: offset.shape[0]] for buffer in self._buffers)
-        return self._driver.solve(
-            PlainStates(self._operator, activation, offset, start, (first, second))
-        )
+        work = self._work_space(feedback, offset.shape[0])
+        return driver.solve(PlainStates(self._operator, activation, offset, start, work))
 
 
 class AdjointSolves(_Solves):
     """Solves v = d ⊙ (g + Aᵀv) for step after step; arguments as of ``StateSolves``."""
 
     def __init__(
-        self, problem: EquilibriumProblem, operator: Operator, samples: int, like: Tensor
+        self, problem: EquilibriumProblem, operator: Operator, feedback: Feedback | None
     ) -> None:
-        super().__init__(problem, problem.backward, operator, samples, like)
+        super().__init__(problem, problem.backward, operator, feedback)
 
     def solve(self, slopes: Tensor, gradient: Tensor) -> Tensor:
         """Return v (m, n), valid until the next solve.
@@ -188,31 +226,14 @@ class AdjointSolves(_Solves):
             statistics.record_backward(self._joined(value))
 
     def _solve(self, slopes: Tensor, gradient: Tensor) -> NarrowResult:
-        if not self._iterative:
+        feedback, driver = self._feedback, self._driver
+        if feedback is None or driver is None:
             return _as_narrow(solve_adjoint(self._problem, self._operator, slopes, gradient))
         scale = gradient.abs().amax(dim=1).add_(torch.finfo(gradient.dtype).tiny)
-        if self._modulus is not None:
-            return self._driver.solve(ModulusAdjoints(self._modulus, slopes, gradient), scale)
-        first, second = (buffer[: gradient.shape[0]] for buffer in self._buffers)
-        return self._driver.solve(
-            PlainAdjoints(self._operator, slopes, gradient, (first, second)), scale
-        )
-
-
-def _buffers(operator: Operator, samples: int, like: Tensor) -> list[Tensor]:
-    return [state_major(samples, operator.size, like) for _ in range(2)]
-
-
-def _modulus(
-    problem: EquilibriumProblem, operator: Operator, samples: int, feedback: _Feedback
-) -> Modulus | None:
-    """Return K of the modulus iteration where that converges and saves more than it costs."""
-    matrix = operator.factors[0]
-    if problem.activation.name != "relu" or not isinstance(operator, DenseOperator):
-        return None
-    if not feedback.contracts or feedback.rate < _MODULUS_RATE:
-        return None
-    return Modulus(matrix, samples)
+        if feedback.modulus is not None:
+            return driver.solve(ModulusAdjoints(feedback.modulus, slopes, gradient), scale)
+        work = self._work_space(feedback, gradient.shape[0])
+        return driver.solve(PlainAdjoints(self._operator, slopes, gradient, work), scale)
 
 
 def _as_narrow(result: FixedPointResult) -> NarrowResult:
@@ -230,8 +251,11 @@ def _joined(
     counts = [result.iterations for result in results]
     device = value.device
     if all(isinstance(count, int) for count in counts):
-        iterations = torch.tensor(counts, device=device)
-        iterations = iterations.repeat_interleave(torch.tensor(sizes, device=device))
+        each = torch.tensor(counts, device=device)
+        if sizes[0] == sizes[-1]:  # sizes never grow in time: all are equal, in either order
+            iterations = each[:, None].expand(-1, sizes[0]).flatten()
+        else:
+            iterations = each.repeat_interleave(torch.tensor(sizes, device=device))
     else:
         iterations = torch.cat(
             [

@@ -69,6 +69,26 @@ def test_neighbouring_solves_are_looked_at_when_the_last_had_converged() -> None
     assert max(looks[2:]) <= 2
 
 
+@pytest.mark.parametrize("rate", [0.1, 0.3])
+def test_few_values_are_iterated_on_rather_than_looked_at_too_early(rate: float) -> None:
+    # One step divides the residual by 1 / rate: where it is then somewhat below the tolerance,
+    # looking a step earlier would fail in every other solve.
+    looks = []
+
+    class Counting(Decay):
+        def check(self) -> tuple[Tensor, Tensor]:
+            looks.append(1)
+            return super().check()
+
+    driver = NarrowDriver(max_iter=500, tol=1e-10, first_check=2)
+    driver.solve(Counting(torch.full((5,), rate), 3))
+    looks.clear()
+    for _ in range(10):
+        result = driver.solve(Counting(torch.full((5,), rate), 3))
+        assert bool((result.residuals <= 1e-10).all())
+    assert len(looks) == 10
+
+
 def test_the_limit_is_kept_and_said() -> None:
     work = Decay(torch.tensor([0.1, 0.99]), 3)
     result = NarrowDriver(max_iter=20, tol=1e-10, first_check=2).solve(work)

@@ -241,6 +241,20 @@ def test_constant_inputs_are_solved_faster_from_the_step_before() -> None:
     assert mean["settled"] < mean["jumping"] / 2
 
 
+@pytest.mark.parametrize("feedback", [0.1, 0.9])  # plain iterations, and modulus ones
+def test_a_backward_may_wait_for_other_forwards(feedback: float) -> None:
+    def gradients(waiting: bool) -> list[Tensor]:
+        model = make(feedback=feedback)
+        first = model(sequences(seed=2))
+        if waiting:
+            model(sequences(seed=3))
+        first.square().sum().backward()
+        return [p.grad for p in model.parameters() if p.grad is not None]
+
+    for waited, straight in zip(gradients(True), gradients(False), strict=True):
+        assert torch.equal(waited, straight)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_equal_model_is_made_from_its_arguments_and_its_state(kind: str) -> None:
     model = make(kind)

@@ -63,7 +63,7 @@ def submatrices(blocks: ColumnBlocks, block: Tensor, sets: Sequence[Tensor]) -> 
         parts = [each.cut(block, group.rank, blocks.columns.start) for each in of_one]
         message = torch.cat(parts)
         sent[target, : len(message)] = message
-    received = group.exchange_equal(sent)
+    received = group.exchange_equal(sent) if length else sent
     mine = requests[group.rank]
     parts_of = []
     for source in range(group.size):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ _EXTRAPOLATION: Final = "extrapolation"
 _SHOWN: Final = ("test_accuracy", "test_r2", "test_mse", "sim.nonzero_fraction", "seconds")
 """Figures that the terminal's table shows; ``sweep.csv`` has all."""
 
-_GAP: Final = 3  # columns of the terminal between two of the table's
+_GAP: Final = 2  # letters between two columns where there is little room
 _WRAPPED: Final = 24  # characters at which a long text, such as an error, may be broken
 _WIDE: Final = 8  # characters of a number above which it is shown rounded
 
@@ -106,8 +107,13 @@ def _show_fitting(
     """Show a table without the last of the varying keys that the terminal has no room for."""
     cells = [[_shown(row.get(column)) for column in columns] for row in rows]
     widths = {
-        column: _GAP + min(max(len(str(each)) for each in line), _WRAPPED)
-        for column, *line in zip(columns, names, *cells, strict=True)
+        column: _GAP
+        + max(
+            # The names of figures may be broken between their words, keys are kept whole.
+            len(name) if column in varying else max(map(len, re.split("[ _]", name))),
+            min(max(map(_length, line)), _WRAPPED),
+        )
+        for column, name, *line in zip(columns, names, *cells, strict=True)
     }
     width = shutil.get_terminal_size((80, 24)).columns
     dropped: list[str] = []
@@ -120,6 +126,11 @@ def _show_fitting(
     console.table(title, [names[i] for i in kept], [[line[i] for i in kept] for line in cells])
     if dropped:
         console.message(f"no room for {', '.join(reversed(dropped))}: sweep.csv has all")
+
+
+def _length(value: object) -> int:
+    """Letters of a value as the terminal shows it."""
+    return len(f"{value:.4g}" if isinstance(value, float) else str(value))
 
 
 def _shown(value: object) -> object:

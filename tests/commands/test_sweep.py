@@ -120,3 +120,20 @@ def test_keys_that_a_terminal_has_no_room_for_are_named(
     assert listener.columns["not completed"] == shown
     assert any(text.startswith(f"no room for {keys[1]}, ") for text in listener.messages)
     assert set(keys) <= set(_rows(tmp_path)[0])
+
+
+def test_a_grid_of_two_keys_fits_a_terminal_of_80(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    figures = {"validation_accuracy": 0.9513888888888888, "test_accuracy": 0.9554317548746518}
+    for number in range(2):
+        summary = {"status": "completed", "metrics": figures, "seconds": 2.9191234}
+        summary["sim"] = {"nonzero_fraction": 0.05844155844155844}
+        given = [f"solver={('admm', 'active_set')[number]}", f"trainer.lambda_z={number + 1}"]
+        _job(tmp_path, number, given, summary)
+    listener = _Listener()
+    report_sweep(tmp_path, listener)
+    shown = next(columns for title, columns in listener.columns.items() if "best" in title)
+    assert "lambda_z" in shown
+    assert not any(text.startswith("no room") for text in listener.messages)

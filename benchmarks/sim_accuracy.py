@@ -87,13 +87,13 @@ def run(root: Path | None = None) -> dict[str, object]:
 def _one_seed(seed: int, root: Path | None) -> dict[str, object]:
     dataset = fashion_mnist(root=None if root is None else str(root), seed=seed)
     teacher = train_teacher(dataset, seed)
-    accuracy = evaluate(teacher, _loader(dataset.test, dataset), dataset.task)["accuracy"]
+    accuracy = evaluate(teacher, loader_of(dataset.test, dataset), dataset.task)["accuracy"]
     row: dict[str, object] = {"seed": seed, "teacher_accuracy": accuracy}
     print(f"seed {seed}: teacher {accuracy:.4f}", flush=True)
-    everything = _joined(dataset)
+    everything = joined(dataset)
     for name, samples in (("few", FEW), ("all", None)):
         sim = SIM(samples=samples)
-        loader = _loader(dataset.train, dataset)
+        loader = loader_of(dataset.train, dataset)
         recording = sim.record(model=teacher, dataloader=loader)
         best, candidates = _choose(sim, recording, loader, dataset)
         sparse = max(
@@ -103,12 +103,12 @@ def _one_seed(seed: int, root: Path | None) -> dict[str, object]:
         for label, chosen in ((name, best), (f"{name}_sparse", sparse)):
             found = chosen.fit
             if samples is None:
-                loader = _loader(everything, dataset)
+                loader = loader_of(everything, dataset)
                 recording = sim.record(model=teacher, dataloader=loader)
                 found = _fit(sim, recording, loader, chosen.lambda_z)
             row[label] = _measured(sim, found, recording, dataset, chosen.lambda_z)
             print(f"  {label}: {row[label]}", flush=True)
-    loader = _loader(everything, dataset)
+    loader = loader_of(everything, dataset)
     sim = SIM()
     recording = sim.record(model=teacher, dataloader=loader)
     found = _fit(sim, recording, loader, VANISHING)
@@ -121,7 +121,7 @@ def _choose(
     sim: SIM, recording: Recording, loader: BatchLoader, dataset: Dataset
 ) -> tuple[Candidate, tuple[Candidate, ...]]:
     assert dataset.validation is not None
-    validation = _loader(dataset.validation, dataset)
+    validation = loader_of(dataset.validation, dataset)
     return select_penalty(
         GRID,
         lambda penalty: _fit(sim, recording, loader, penalty),
@@ -138,7 +138,7 @@ def _measured(
     sim: SIM, found: Fit, recording: Recording, dataset: Dataset, penalty: float
 ) -> dict[str, object]:
     sim.keep(found, recording, ActiveSetSolver())
-    figures = sim.evaluate(_loader(dataset.test, dataset), task=dataset.task)
+    figures = sim.evaluate(loader_of(dataset.test, dataset), task=dataset.task)
     report = sim.report
     return {
         "lambda": penalty,
@@ -171,7 +171,8 @@ def train_teacher(dataset: Dataset, seed: int, epochs: int = 10) -> MLP:
     return teacher
 
 
-def _joined(dataset: Dataset) -> Split:
+def joined(dataset: Dataset) -> Split:
+    """All samples that are not for the test."""
     assert dataset.validation is not None
     parts = (dataset.train, dataset.validation)
     return Split(
@@ -179,7 +180,8 @@ def _joined(dataset: Dataset) -> Split:
     )
 
 
-def _loader(part: Split, dataset: Dataset) -> BatchLoader:
+def loader_of(part: Split, dataset: Dataset) -> BatchLoader:
+    """Batches of a part in its order."""
     return BatchLoader(part, _BATCH, preprocessing=dataset.preprocessing, shuffle=False, seed=0)
 
 
@@ -199,10 +201,10 @@ def _cost_in_process(samples: int, root: Path | None) -> dict[str, float]:
 def _cost(samples: int, root: str, threads: int) -> dict[str, float]:
     torch.set_num_threads(threads)
     dataset = fashion_mnist(root=root or None)
-    everything = _joined(dataset)
+    everything = joined(dataset)
     teacher = train_teacher(dataset, 0)
     sim = SIM(samples=samples)
-    loader = _loader(everything, dataset)
+    loader = loader_of(everything, dataset)
     with _PeakMemory() as memory:
         started = time.perf_counter()
         sim.train(model=teacher, dataloader=loader, solver=ActiveSetSolver())

@@ -20,13 +20,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.sim_accuracy import train_teacher
+from benchmarks.sim_accuracy import joined, loader_of, train_teacher
 from idl_cli.analysis.path_plot import path_figure
 from idl_cli.commands.compute import Compute
 from idl_cli.commands.pruning import FINE_TUNED, PRUNED, FineTuning, fine_tuned_rows, magnitude_rows
 from idl_cli.commands.teacher import Teacher
 from idl_cli.data.dataset import Dataset, Split
-from idl_cli.data.loader import BatchLoader
 from idl_cli.data.mnist import fashion_mnist
 from idl_cli.evaluation import evaluate
 from idl_cli.models.parameter_count import parameter_count
@@ -45,7 +44,6 @@ TUNING = FineTuning(epochs=5, batch_size=128, lr=3e-3, seed=0)
 COLD_EVERY = 5
 TARGETS = {"cost of 30 penalties, in cold solves": 5.0}
 FIGURES = Path(__file__).parent / "results"
-_BATCH = 2000
 _CPU = Compute(device=torch.device("cpu"), dtype=torch.float32)
 
 Row = dict[str, Any]
@@ -69,10 +67,10 @@ def run(root: Path | None = None) -> dict[str, object]:
 
 
 def _at(network: nn.Module, dataset: Dataset, samples: int) -> Row:
-    part = _joined(dataset)
+    part = joined(dataset)
     part = part.subset(torch.arange(min(samples, len(part))))
     teacher = Teacher(network, replace(dataset, train=part), "", 0.0)
-    test = _loader(dataset.test, dataset)
+    test = loader_of(dataset.test, dataset)
 
     def score(model: nn.Module) -> dict[str, float]:
         return {"test_accuracy": evaluate(model, test, dataset.task)["accuracy"]}
@@ -106,7 +104,7 @@ def _path(
     network: nn.Module, dataset: Dataset, part: Split, score: Any
 ) -> tuple[list[Row], dict[str, float]]:
     """The path measured, and what its solves cost beside cold ones."""
-    sim, loader, clock = SIM(), _loader(part, dataset), _SolveClock()
+    sim, loader, clock = SIM(), loader_of(part, dataset), _SolveClock()
     recording = sim.record(model=network, dataloader=loader)
     penalties = GRID.values(recording, "relative")
     rows: list[Row] = []
@@ -187,15 +185,3 @@ def _level(rows: Sequence[Mapping[str, Any]], zeros: float) -> Row:
         if best is not None:
             figures[method] = {key: round(best[key], 4) for key in ("test_accuracy", "zeros")}
     return figures
-
-
-def _joined(dataset: Dataset) -> Split:
-    assert dataset.validation is not None
-    parts = (dataset.train, dataset.validation)
-    return Split(
-        torch.cat([part.inputs for part in parts]), torch.cat([part.targets for part in parts])
-    )
-
-
-def _loader(part: Split, dataset: Dataset) -> BatchLoader:
-    return BatchLoader(part, _BATCH, preprocessing=dataset.preprocessing, shuffle=False, seed=0)

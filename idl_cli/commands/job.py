@@ -7,12 +7,9 @@ before the task returns or raises: a sweep goes on after a job that failed.
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
-import re
 import signal
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,11 +20,12 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from idl_cli.commands.job_failure import free_memory, one_line, release
 from idl_cli.commands.parallel import device_of_job, runs_side_by_side
 from idl_cli.commands.preflight import checked_settings
 from idl_cli.commands.specification import COMMANDS, Command
 from idl_cli.config.check import instantiate
-from idl_cli.errors import ConfigError, IdlError, system_refusal
+from idl_cli.errors import IdlError
 
 if TYPE_CHECKING:
     from idl_cli.distributed.store import MeetingPlace
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _QUEUED: Final = "SUBMITIT_EXECUTOR"
 """Set where submitit runs the job; it ends the process with SystemExit to queue the job again."""
-_OUT_OF_MEMORY: Final = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 class JobError(IdlError):
@@ -204,7 +201,7 @@ def _recorded(directory: RunDirectory, console: Reporter) -> Iterator[None]:
             _LOG.warning("put back into the queue")  # the job goes on where it was
             raise
         foreseen = isinstance(error, IdlError)
-        sentence = _one_line(error)
+        sentence = one_line(error)
         number = _job_number()
         _finish(directory, "failed", sentence)
         if foreseen:
@@ -214,30 +211,12 @@ def _recorded(directory: RunDirectory, console: Reporter) -> Iterator[None]:
             sentence += f"\nThe traceback is in {directory.path / 'run.log'}"
         if number is not None:
             console.error(f"job {number} failed: {sentence}")
-            _release(error)
+            release(error)
         elif foreseen:
             raise
         raise JobError(sentence, str(directory.path)) from error
     finally:
-        _free_memory()
-
-
-def _release(error: BaseException) -> None:
-    """Drop what the frames of an error hold: a sweep keeps the error, not the job's tensors."""
-    link: BaseException | None = error
-    while link is not None:
-        traceback.clear_frames(link.__traceback__)
-        link.__traceback__ = None
-        link = link.__cause__ or link.__context__
-
-
-def _free_memory() -> None:
-    """Give back what a job left behind, so that the next one in this process finds it free."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.empty_cache()
+        free_memory()
 
 
 def _finish(directory: RunDirectory, status: Any, error: str | None) -> None:
@@ -248,22 +227,6 @@ def _finish(directory: RunDirectory, status: Any, error: str | None) -> None:
 
 def _is_finished(directory: RunDirectory) -> bool:
     return (directory.path / "summary.json").exists()
-
-
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, ConfigError):
-        return "; ".join(error.problems)
-    if isinstance(error, IdlError):
-        return str(error)
-    refusal = system_refusal(error) if isinstance(error, OSError) else None
-    if refusal is not None:
-        return refusal
-    first = str(error).strip().partition("\n")[0]
-    if isinstance(error, MemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY):
-        amount = re.search(r"[Tt]ried to allocate [\d.]+ \w+", str(error))
-        what = amount[0].lower() if amount else first
-        return f"out of memory{what and ': '}{what}; use fewer samples, smaller batches or models"
-    return f"{type(error).__name__}: {first}"
 
 
 def _job_number() -> int | None:

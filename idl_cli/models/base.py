@@ -41,4 +41,3 @@ class TrainableModel(nn.Module):
     @abstractmethod
     def constructor_arguments(self) -> dict[str, JSONValue]:
         """Return the keyword arguments that make a model of this architecture again."""
-        raise NotImplementedError

@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from idl_cli.commands.job import _one_line, _release
+from idl_cli.commands.job_failure import one_line, release
 
 
 class _Tensor:
@@ -29,7 +29,7 @@ def test_a_failed_job_holds_no_memory() -> None:
     failure = caught.value
     del caught
     assert kept[0]() is not None
-    _release(failure)
+    release(failure)
     assert kept[0]() is None
 
 
@@ -39,6 +39,6 @@ def test_running_out_of_memory_is_said_in_one_line() -> None:
         "you tried to allocate 1024 bytes. Error code 12\nmore"
     )
     advice = "; use fewer samples, smaller batches or models"
-    assert _one_line(torch_says) == f"out of memory: tried to allocate 1024 bytes{advice}"
-    assert _one_line(MemoryError()) == f"out of memory{advice}"
-    assert _one_line(ValueError("first\nsecond")) == "ValueError: first"
+    assert one_line(torch_says) == f"out of memory: tried to allocate 1024 bytes{advice}"
+    assert one_line(MemoryError()) == f"out of memory{advice}"
+    assert one_line(ValueError("first\nsecond")) == "ValueError: first"

@@ -91,7 +91,6 @@ def _at(network: nn.Module, dataset: Dataset, samples: int) -> Row:
     figure = path_figure(
         rows,
         score="test_accuracy",
-        score_label="test accuracy",
         teacher=accuracy,
         teacher_nonzeros=total,
         teacher_parameters=total,

@@ -42,20 +42,24 @@ _WIDTH, _HEIGHT = 5.0, 3.6  # inches, of one panel
 _MAX_MARKERS = 15
 
 
-def learning_curves(rows: Sequence[Row], best_epoch: int | None = None) -> Figure:
+def learning_curves(
+    rows: Sequence[Row], best_epoch: int | None = None, *, squared_error: bool = False
+) -> Figure:
     """Draw loss and accuracy (or R², or mean squared error) of every part against the epoch.
 
     Args:
         rows: rows of ``metrics.jsonl``.
         best_epoch: marked by a vertical line where there is one.
+        squared_error: whether the loss is the mean squared error, not the cross-entropy.
     """
+    loss = "loss (mean squared error)" if squared_error else "loss (nats a sample)"
     metric = next((name for name in _LABELS if any(name in row for row in rows)), None)
     panels = ["loss"] + ([] if metric is None else [metric])
     figure, axes = _panels(len(panels))
     for axis, name in zip(axes, panels, strict=True):
         for split, style in _SPLIT_STYLES.items():
             _draw(axis, rows, split, name, split, style)
-        axis.set_ylabel(_LABELS.get(name, "loss (nats a sample)" if metric == "accuracy" else name))
+        axis.set_ylabel(_LABELS.get(name, loss))
         if best_epoch is not None:
             axis.axvline(best_epoch, color="0.5", linewidth=0.8, label="model kept")
         axis.legend(frameon=False)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from idl_cli.analysis.series import label_of
 from idl_cli.analysis.styles import style, tidy
 
 _MOST_DECADES = 3.0  # shown below the largest model: smaller ones are no better than guessing
@@ -16,7 +17,6 @@ def path_figure(
     rows: Sequence[Mapping[str, object]],
     *,
     score: str,
-    score_label: str,
     teacher: float,
     teacher_nonzeros: int,
     teacher_parameters: int,
@@ -26,8 +26,7 @@ def path_figure(
 
     Args:
         rows: each with ``method``, ``nonzeros`` and the key ``score``.
-        score: key of the figure drawn.
-        score_label: what it is.
+        score: key of the figure drawn, such as ``test_accuracy``.
         teacher: the teacher's own.
         teacher_nonzeros: weights and biases of the teacher that are not zero.
         teacher_parameters: all of them: the unit of the horizontal axis.
@@ -75,7 +74,7 @@ def path_figure(
     axis.set_xlabel(
         f"non-zero weights and biases / parameters of the teacher ({teacher_parameters:,})"
     )
-    axis.set_ylabel(score_label)
+    axis.set_ylabel(label_of(score))
     axis.annotate(
         f"teacher {teacher:.4f}",
         (0.01, teacher),

@@ -13,11 +13,24 @@ from idl_cli.analysis.comparison import Entry, value_of
 
 _WORDS: Final = {
     "accuracy": "accuracy (share of samples)",
+    "top5_accuracy": "top-5 accuracy (share of samples)",
     "r2": "R²",
     "mse": "mean squared error",
     "mae": "mean absolute error",
     "mape": "mean absolute percentage error (%)",
     "loss": "loss",
+}
+_OF_RUN: Final = {
+    "seconds": "time of the run (s)",
+    "sim.agreement": "agreement with the teacher (share of test samples)",
+    "sim.nonzero_fraction": "weights that are not zero (share)",
+    "sim.state_fit": "relative residual of the states",
+    "sim.inf_norm_A": "‖A‖∞",
+    "sim.seconds_states": "time for the states (s)",
+    "sim.seconds_ab": "time for A and B (s)",
+    "sim.seconds_cd": "time for C and D (s)",
+    "sim.ab.relative_gap": "relative duality gap of A and B",
+    "sim.cd.relative_gap": "relative duality gap of C and D",
 }
 
 
@@ -51,6 +64,8 @@ def is_number(value: object) -> TypeGuard[int | float]:
 
 def label_of(metric: str) -> str:
     """A metric in words: ``test_accuracy`` becomes ``test accuracy (share of samples)``."""
+    if metric in _OF_RUN:
+        return _OF_RUN[metric]
     part, _, name = metric.partition("_")
     return f"{part} {_WORDS[name]}" if name in _WORDS else metric
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from idl_cli import registry
 from idl_cli.commands.compose import compose, composer, plain
+from idl_cli.commands.keys_elsewhere import close_hydra_key, key_elsewhere
 from idl_cli.commands.override_mistakes import mistakes, wrong_trainer
 from idl_cli.commands.override_text import pinned, value_texts, written
 from idl_cli.commands.plug_ins import missing_extra
@@ -79,7 +81,8 @@ def checked_settings(command: Command, config: DictConfig) -> dict[str, Any]:
         name = chosen.get("name")
         if isinstance(name, str) and name != command.trainer and command_for_trainer(name):
             raise ConfigError([wrong_trainer(command, name)])
-    return check(command.schema, values, registry.schema_of)
+    elsewhere = partial(key_elsewhere, command)
+    return check(command.schema, values, registry.schema_of, elsewhere)
 
 
 # -- the overrides, one by one -------------------------------------------------------------------
@@ -163,7 +166,9 @@ def _culprits(request: Request, lines: Sequence[str], error: Exception) -> list[
         try:
             compose(request.root, [line], request.search_path)
         except (HydraException, OmegaConfBaseException) as reason:
-            reasons[line] = f"{line.lstrip('+')}: {_first_line(reason)}"
+            close = close_hydra_key(line, request)
+            said = f"no such key; did you mean {close}?" if close else _first_line(reason)
+            reasons[line] = f"{line.lstrip('+')}: {said}"
     return list(reasons.values()) or [_first_line(error)]
 
 

@@ -203,7 +203,6 @@ def write_path(
     figure = path_figure(
         rows,
         score=key,
-        score_label=f"test {'R²' if measures.score == 'r2' else measures.score}",
         teacher=own[key],
         teacher_nonzeros=own["nonzeros"],
         teacher_parameters=total,

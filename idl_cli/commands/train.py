@@ -181,7 +181,12 @@ def _save(
         task=dataset.task,
     )
     rows = read_metrics(directory.path)
-    directory.save_figure("learning_curves.png", learning_curves(rows, result.best_epoch))
+    figure = learning_curves(
+        rows,
+        result.best_epoch,
+        squared_error=dataset.task.kind != "classification" or settings.trainer["loss"] == "mse",
+    )
+    directory.save_figure("learning_curves.png", figure)
     if any("iterations_mean" in row for row in rows):
         directory.save_figure("iterations.png", _iteration_curves(rows, model))
 

@@ -9,14 +9,14 @@ is one, yields a sentence for every pair of values that cannot go together.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from idl_cli.config.describe import describe, shown
 from idl_cli.config.fields import Section
+from idl_cli.config.unknown_keys import Elsewhere, unknown_key
 from idl_cli.errors import ConfigError, RequestError
 
 MISSING_VALUE = "???"  # how OmegaConf writes a value that the user has to give
@@ -46,13 +46,19 @@ class _Walk:
         self.problems.append(Problem(path, value, sentence))
 
 
-def check(schema: type, values: Mapping[str, Any], lookup: Lookup) -> dict[str, Any]:
+def check(
+    schema: type,
+    values: Mapping[str, Any],
+    lookup: Lookup,
+    elsewhere: Elsewhere | None = None,
+) -> dict[str, Any]:
     """Check ``values`` against ``schema`` and fill in the defaults of absent keys.
 
     Args:
         schema: the dataclass to check against.
         values: plain nested values, as parsed from YAML.
         lookup: the schema of a component, by group and name, for keys marked with ``Section``.
+        elsewhere: says which option or command an unknown key belongs to.
 
     Returns:
         Plain nested dicts holding every key of the schema.
@@ -60,19 +66,23 @@ def check(schema: type, values: Mapping[str, Any], lookup: Lookup) -> dict[str, 
     Raises:
         ConfigError: with one sentence a mistake, all of them.
     """
-    checked, problems = collect(schema, values, lookup)
+    checked, problems = collect(schema, values, lookup, elsewhere)
     if problems:
         raise ConfigError(problems)
     return checked
 
 
 def collect(
-    schema: type, values: Mapping[str, Any], lookup: Lookup
+    schema: type,
+    values: Mapping[str, Any],
+    lookup: Lookup,
+    elsewhere: Elsewhere | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """As ``check``, but hand back the sentences instead of raising them."""
     walk = _Walk(lookup)
     checked = _mapping(schema, values, "", walk)
-    return checked, [_sentence(problem, list(walk.hints)) for problem in walk.problems]
+    valid = list(walk.hints)
+    return checked, [_sentence(problem, valid, elsewhere) for problem in walk.problems]
 
 
 def key_hints(schema: type, lookup: Lookup, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,39 +112,13 @@ def _instance(hint: Any, value: object) -> object:
     return value
 
 
-def _sentence(problem: Problem, valid: Sequence[str]) -> str:
+def _sentence(problem: Problem, valid: Sequence[str], elsewhere: Elsewhere | None) -> str:
     given = f"{problem.path}={shown(problem.value)}"
     if problem.value == MISSING_VALUE:
         given = problem.path
     if problem.sentence is not None:
         return f"{given}: {problem.sentence}" if problem.path else problem.sentence
-    close = nearest_path(problem.path, valid)
-    if close:
-        return f"{given}: no such key; did you mean {close}?"
-    siblings = _siblings(problem.path, valid)
-    return f"{given}: no such key; known here: {', '.join(siblings) or 'nothing'}"
-
-
-def _siblings(path: str, valid: Sequence[str]) -> list[str]:
-    parent = path.rpartition(".")[0]
-    prefix = f"{parent}." if parent else ""
-    inside = (key[len(prefix) :] for key in valid if key.startswith(prefix))
-    return list(dict.fromkeys(key.partition(".")[0] for key in inside))
-
-
-def nearest_path(path: str, valid: Iterable[str]) -> str | None:
-    """The valid key that ``path`` most likely meant: a last name spelt alike, close by."""
-    parent, _, leaf = path.rpartition(".")
-    best: tuple[float, str] | None = None
-    for key in valid:
-        where, _, name = key.rpartition(".")
-        likeness = difflib.SequenceMatcher(None, leaf, name).ratio()
-        if likeness < 0.7:
-            continue
-        score = likeness + 0.1 * difflib.SequenceMatcher(None, parent, where).ratio()
-        if best is None or score > best[0]:
-            best = score, key
-    return best[1] if best else None
+    return unknown_key(problem.path, problem.value, valid, elsewhere)
 
 
 def _mapping(schema: type, values: Mapping[str, Any], path: str, walk: _Walk) -> dict[str, Any]:

@@ -53,6 +53,14 @@ def test_learning_curves_show_every_part(metric: str) -> None:
     assert _render(figure).startswith(b"\x89PNG")
 
 
+def test_the_loss_is_drawn_in_its_own_unit() -> None:
+    labels = [
+        learning_curves(_rows("accuracy"), squared_error=squared).axes[0].get_ylabel()
+        for squared in (False, True)
+    ]
+    assert labels == ["loss (nats a sample)", "loss (mean squared error)"]
+
+
 def test_curves_differ_without_colour() -> None:
     for figure in (learning_curves(_rows()), iteration_curves(_rows())):
         for axis in figure.axes:

@@ -13,6 +13,7 @@ from matplotlib.text import Text
 
 from idl_cli.analysis.comparison import Entry
 from idl_cli.analysis.plot_choice import Plot, choose_plots
+from idl_cli.analysis.series import label_of
 
 
 def runs(
@@ -185,3 +186,17 @@ def _texts(figure: Figure) -> Iterator[Text]:
             low, high = sorted(axis.get_view_interval())
             yield axis.label
             yield from (t.label1 for t in axis.get_major_ticks() if low <= t.get_loc() <= high)
+
+
+@pytest.mark.parametrize(
+    ("metric", "label"),
+    [
+        ("test_accuracy", "test accuracy (share of samples)"),
+        ("test_top5_accuracy", "test top-5 accuracy (share of samples)"),
+        ("sim.agreement", "agreement with the teacher (share of test samples)"),
+        ("sim.seconds_ab", "time for A and B (s)"),
+        ("something_else", "something_else"),
+    ],
+)
+def test_a_metric_is_drawn_with_its_unit(metric: str, label: str) -> None:
+    assert label_of(metric) == label

@@ -47,6 +47,20 @@ def test_a_sound_request_is_handed_to_hydra_as_it_was_typed() -> None:
         ("model.kapa=0.5", "did you mean model.kappa?"),
         ("epochs=3", "did you mean trainer.epochs?"),
         ("optimiser.lr=1e-3", "did you mean optimizer.lr?"),
+        ("run_dir=x", "did you mean hydra.run.dir or hydra.sweep.dir?"),
+        ("output_dir=x", "did you mean hydra.run.dir or hydra.sweep.dir?"),
+        ("gpus=2", "did you mean trainer.devices or device?"),
+        ("devices=2", "did you mean trainer.devices?"),
+        ("hidden_size=3", "did you mean model.hidden_dim?"),
+        ("trainer.learning_rate=1", "did you mean optimizer.lr?"),
+        ("max_iter=3", "did you mean model.forward.max_iter or model.backward.max_iter?"),
+        ("lambda_z=1", "no such key; trainer.lambda_z is a key of `idl sim`"),
+        ("trainer.lambda_z=1", "no such key; trainer.lambda_z is a key of `idl sim`"),
+        ("momentum=0.9", "optimizer.momentum is a key of optimizer=sgd, rmsprop"),
+        ("n_jobs=2", "did you mean hydra.launcher.n_jobs?"),
+        ("exp=x", "did you mean experiment?"),
+        ("name=x", "no such key; known here: model, dataset"),
+        ("hydra.run.dirs=x", "did you mean hydra.run.dir?"),
         ("model.kappa=1.2", "must be a number in (0, 1)"),
         ("trainer.epochs=ten", "must be an integer >= 1"),
         ("trainer.epochs=1.5", "must be an integer >= 1"),
@@ -140,6 +154,32 @@ def test_a_preset_of_another_command_names_that_command(
 def test_a_preset_of_another_command_is_found_in_a_sweep() -> None:
     (sentence,) = refuse("experiment=sim_fashion_mnist,fashion_mnist", multirun=True)
     assert "use `idl sim experiment=sim_fashion_mnist`" in sentence
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("epochs=3", "did you mean teacher.epochs?"),
+        ("batch_size=3", "did you mean teacher.batch_size or trainer.batch_size?"),
+        ("lambda=1", "did you mean trainer.lambda_z or trainer.lambda_y?"),
+        ("devices=2", "solver.devices is a key of solver=admm_multigpu"),
+        ("hidden_dim=3", "mean teacher.hidden_dims? (teacher.hidden_dim is a key of teacher=cnn)"),
+    ],
+)
+def test_keys_of_sim_are_found_by_their_last_name(override: str, said: str) -> None:
+    (sentence,) = refuse(override, command="sim")
+    assert said in sentence
+
+
+def test_a_key_of_the_launcher_chosen_is_found_by_its_spelling() -> None:
+    launcher = ("hydra/launcher=joblib", "hydra.launcher.njobs=2")
+    (sentence,) = refuse(*launcher, multirun=True)
+    assert sentence == "hydra.launcher.njobs=2: no such key; did you mean hydra.launcher.n_jobs?"
+
+
+def test_several_loggers_are_at_least_one() -> None:
+    (sentence,) = refuse("logger=several", "logger.loggers=[]")
+    assert sentence.startswith("logger.loggers=[]: names no logger; list some of tensorboard, ")
 
 
 def test_mistakes_of_every_kind_come_together() -> None:

@@ -13,7 +13,6 @@ from idl_cli.config.check import (
     collect,
     instantiate,
     key_hints,
-    nearest_path,
     schema_defaults,
 )
 from idl_cli.config.fields import AT_LEAST_ONE, POSITIVE, Pattern, Range, Section
@@ -175,7 +174,8 @@ def test_check_raises_all_of_them() -> None:
     [
         ("modle", {"kappa": 1}, "model.kappa"),  # a misspelt section: each key in it has a home
         ("kapa", 0.5, "model.kappa"),  # a key without its section
-        ("max_iter", 3, "model.forward.max_iter"),
+        ("max_iter", 3, "model.forward.max_iter or model.backward.max_iter"),
+        ("max_steps", 3, "model.forward.max_iter or model.backward.max_iter"),  # elsewhere's word
     ],
 )
 def test_an_unknown_key_names_the_nearest_full_path(section: str, key: object, hint: str) -> None:
@@ -217,7 +217,3 @@ def test_schema_defaults_are_a_yaml_of_the_option() -> None:
     defaults = schema_defaults(Model)
     assert defaults["width"] == "???"
     assert defaults["forward"] == {"tol": 1e-5, "max_iter": 500}
-
-
-def test_nearest_path_says_nothing_when_nothing_is_near() -> None:
-    assert nearest_path("zzz", ["model.kappa", "seed"]) is None

@@ -102,7 +102,12 @@ class Several:
             yield from _SERVICES[chosen].extras(section[chosen])  # type: ignore[attr-defined]
 
     def problems(self) -> Iterator[str]:
-        """A logger listed twice would record everything twice."""
+        """No logger at all is another option; one listed twice would record everything twice."""
+        if not self.loggers:
+            yield (
+                f"logger.loggers=[]: names no logger; list some of {', '.join(_SERVICES)}, or take "
+                "logger=jsonl, which is metrics.jsonl alone"
+            )
         twice = sorted({name for name in self.loggers if self.loggers.count(name) > 1})
         if twice:
             yield f"logger.loggers: names {', '.join(twice)} more than once"

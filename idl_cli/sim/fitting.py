@@ -28,7 +28,8 @@ from idl_cli.sim.options import SimOptions
 from idl_cli.sim.problem import RowBudget, RowRegression
 from idl_cli.sim.recording import OUTPUTS, PRE_ACTIVATIONS, Loader, Recording, Statistics
 from idl_cli.sim.second_pass import usable_equilibria
-from idl_cli.sim.solve import solve
+from idl_cli.sim.solve import Solution, solve
+from idl_cli.sim.solvers.active_set import ActiveSetSolver
 from idl_cli.sim.solvers.base import BaseSolver, Start
 
 
@@ -185,11 +186,19 @@ def _solve_stage(
         warnings.warn(
             f"[{stage[0].upper()} {stage[1].upper()}] is inexact: "
             f"{len(certificate.inexact_rows)} of {len(certificate.row_status)} rows did not reach "
-            f"tol={options.tol:g} ({reached}); raise solver.max_iter or tol, or use active_set",
+            f"tol={options.tol:g} ({reached}); {_advice(solver, solution, options.max_time)}",
             ConvergenceWarning,
             stacklevel=2,
         )
     return StageFit(problem, solution, time.perf_counter() - started)
+
+
+def _advice(solver: BaseSolver, solution: Solution, max_time: float | None) -> str:
+    """What to do about an inexact answer, by what ended the solve."""
+    if max_time is not None and solution.seconds >= max_time:
+        return f"the limit max_time={max_time:g} s ended it: raise that, or tol"
+    others = "" if isinstance(solver, ActiveSetSolver) else ", or use active_set"
+    return f"raise solver.max_iter or tol{others}"
 
 
 def _relative_residual(stage: StageFit, scale: Tensor) -> float:

@@ -108,6 +108,10 @@ class Judge:
         """Seconds since the solve began."""
         return time.perf_counter() - self._start
 
+    def time_is_up(self) -> bool:
+        """Whether the limit has passed."""
+        return self._max_time is not None and self.elapsed() >= self._max_time
+
     def __call__(self, weights: Tensor, *, iteration: int | None = None) -> Progress:
         """Judge weights of all rows."""
         weights = weights.to(self._problem.cross)
@@ -269,6 +273,10 @@ class ShareJudge:
         if not self._whole.keeping_is_due:
             return progress
         return Progress(progress.relative_gap, progress.objective, progress.solved, True)
+
+    def time_is_up(self) -> bool:
+        """Whether the limit of the whole has passed."""
+        return self._whole.time_is_up()
 
     def share(self, rows: Tensor) -> ShareJudge:
         """The judge of some of these rows."""

@@ -1,6 +1,7 @@
 """SIM from Python: exact where it can be, honest where it cannot; the known faults of others."""
 
 import copy
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from idl_cli.errors import (
     ArgumentError,
+    ConvergenceWarning,
     IgnoredOptionWarning,
     NonFiniteError,
     ShapeError,
@@ -20,7 +22,13 @@ from idl_cli.errors import (
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.diagnosis import diagnose
 from idl_cli.sim.sim import SIM
-from idl_cli.sim.solvers import ADMMSolver, LeastSquareSolver, ProjectedGDLowRankSolver
+from idl_cli.sim.solvers import (
+    ActiveSetSolver,
+    ADMMSolver,
+    BaseSolver,
+    LeastSquareSolver,
+    ProjectedGDLowRankSolver,
+)
 from idl_cli.sim.statistics import SufficientStatistics
 
 CONTRACT = {
@@ -130,6 +138,23 @@ def test_regenerated_states_fit_the_outputs_better() -> None:
         errors.append(float((model(inputs) - network(inputs)).square().mean()))
     # Refitted C, D minimise this very error (up to a penalty of 1e-6 λ_max).
     assert errors[1] < errors[0]
+
+
+@pytest.mark.parametrize(
+    ("limits", "solver", "advice"),
+    [
+        ({"max_time": 1e-9}, ADMMSolver(), "max_time=1e-09 s ended it"),
+        ({}, ADMMSolver(max_iter=1, polish_passes=0), "solver.max_iter or tol, or use active_set"),
+        ({}, ActiveSetSolver(max_iter=1, warm_iterations=0, attempts=1), "solver.max_iter or tol$"),
+    ],
+)
+def test_an_inexact_answer_says_what_to_do(
+    limits: dict[str, float], solver: BaseSolver, advice: str
+) -> None:
+    sim = SIM(tol=1e-12, **limits)
+    with pytest.warns(ConvergenceWarning) as said:
+        sim.train(solver=solver, model=_network(), dataloader=_loader(_data()))
+    assert any(re.search(advice, str(each.message)) for each in said)
 
 
 def test_results_do_not_depend_on_the_batches() -> None:

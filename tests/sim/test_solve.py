@@ -15,7 +15,12 @@ from idl_cli.sim.certificate import certify
 from idl_cli.sim.judge import HistoryEntry
 from idl_cli.sim.problem import RowRegression
 from idl_cli.sim.solve import solve, warn_ignored
-from idl_cli.sim.solvers import ADMMSolver, BaseSolver, ProjectedGDLowRankSolver
+from idl_cli.sim.solvers import (
+    ActiveSetSolver,
+    ADMMSolver,
+    BaseSolver,
+    ProjectedGDLowRankSolver,
+)
 from idl_cli.sim.solvers.base import Monitor, SolverResult
 
 from .problem_bank import BANK, optimum
@@ -155,6 +160,23 @@ def test_out_of_time_is_told_at_the_next_look() -> None:
     with pytest.warns(ConvergenceWarning):
         solution = solve(BOUND.regression, Recital(sequence=sequence), max_time=1e-9)
     assert len(solution.history) == 1
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        ActiveSetSolver(warm_iterations=10**7),
+        ADMMSolver(warm_iterations=10**7, max_iter=10**7),
+    ],
+    ids=["active_set", "admm"],
+)
+def test_the_limit_holds_in_a_warm_up_too(solver: BaseSolver) -> None:
+    """Ten million iterations of the smallest problem take minutes; no look comes between them."""
+    with pytest.warns(ConvergenceWarning):
+        solution = solve(BOUND.regression, solver, tol=1e-300, max_time=0.1)
+    assert solution.seconds < 10
+    assert solution.iterations < 10**6
+    assert solution.certificate.feasible
 
 
 def test_weights_that_diverge_are_stopped_and_the_best_seen_is_returned() -> None:

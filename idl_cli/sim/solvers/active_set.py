@@ -56,7 +56,9 @@ class ActiveSetSolver(BaseSolver):
         scaled = ScaledProblem.of(problem)
         splitting = Splitting(problem, scaled, _RELAXATION)
         state = SplittingState.zeros(scaled.cross.float(), _RHO)
-        state = splitting.run(state, self.warm_iterations, _ADAPT_EVERY).to(torch.float64)
+        state = splitting.run(
+            state, self.warm_iterations, _ADAPT_EVERY, time_is_up=monitor.time_is_up
+        ).to(torch.float64)
         return self._finish(problem, monitor, splitting, state, settle_first=False)
 
     def solve_from(self, problem: RowRegression, monitor: Monitor, start: Start) -> SolverResult:
@@ -90,7 +92,9 @@ class ActiveSetSolver(BaseSolver):
                 rows, state = rows[keep], state.select(keep)
             if attempt:
                 splitting.restrict(rows)
-                state = splitting.run(state, max(warm, _ADAPT_EVERY), _ADAPT_EVERY)
+                state = splitting.run(
+                    state, max(warm, _ADAPT_EVERY), _ADAPT_EVERY, time_is_up=monitor.time_is_up
+                )
                 warm *= 2
                 answer.offer(state.sparse, rows)
             progress = answer.polish(

@@ -175,10 +175,10 @@ class ADMMRun:
     def _warm_up(self, monitor: Monitor) -> Progress:
         options, splitting = self._options, self._prepared()
         with self._watch.time("iterations"):
-            self.iteration = min(options.warm_iterations, options.max_iter)
+            wanted = min(options.warm_iterations, options.max_iter)
             state = SplittingState.zeros(self._scaled.cross.float(), self._state.rho)
-            state = splitting.run(state, self.iteration, options.adapt_every)
-            self._state = state.to(torch.float64)
+            state = splitting.run(state, wanted, options.adapt_every, time_is_up=monitor.time_is_up)
+            self.iteration, self._state = splitting.iterations, state.to(torch.float64)
             self._answer.offer(self._state.sparse, self._rows)
             self._next_polish = self.iteration if options.polish_passes else options.max_iter + 1
             return self.look(monitor)

@@ -49,6 +49,13 @@ class Monitor(Protocol):
         """
         ...
 
+    def time_is_up(self) -> bool:
+        """Whether this process is past the time limit; unlike a judgement it costs nothing.
+
+        For long stretches between judgements. Processes may disagree for a moment.
+        """
+        ...
+
     @property
     def group(self) -> Group:
         """The processes that solve this problem together, a single one as a rule."""

@@ -22,6 +22,9 @@ from idl_cli.sim.solvers.scaling import ScaledProblem
 _BALANCE = 1.5
 """ρ changes only by a larger factor than this: each change costs a product of (D, D) matrices."""
 
+_ASK_EVERY = 10
+"""Iterations between looks at the clock; where processes share ρ each is a message."""
+
 
 @dataclass(frozen=True, eq=False)
 class SplittingState:
@@ -126,25 +129,44 @@ class Splitting:
         self._key: tuple[float, torch.dtype] | None = None
         self._constant = scaled.cross
         self._cost = scaled.cost
+        self.iterations = 0
+        """Performed so far."""
 
     def restrict(self, rows: Tensor) -> None:
         """Go on with some of all the problem's rows; states must be selected likewise."""
         self._cross = self.scaled.cross[rows]
         self._key = None
 
-    def run(self, state: SplittingState, iterations: int, adapt_every: int) -> SplittingState:
+    def run(
+        self,
+        state: SplittingState,
+        iterations: int,
+        adapt_every: int,
+        *,
+        time_is_up: Callable[[], bool] | None = None,
+    ) -> SplittingState:
         """Iterate in the precision of the state.
 
         Args:
             state: where to start.
             iterations: how many.
             adapt_every: iterations between adjustments of ρ, 0 for never.
+            time_is_up: asked every so many iterations whether to end early; None for never.
         """
         for iteration in range(1, iterations + 1):
             state = self._step(state)
+            self.iterations += 1
             if adapt_every and iteration % adapt_every == 0:
                 state = state.balanced(self._total)
+            if time_is_up is not None and iteration % _ASK_EVERY == 0 and self._any(time_is_up()):
+                break
         return state
+
+    def _any(self, here: bool) -> bool:
+        """Whether it holds in any process that shares ρ: all must do equally many iterations."""
+        if self._total is None:
+            return here
+        return bool(self._total(torch.tensor([float(here)], dtype=torch.float64)) > 0)
 
     def _step(self, state: SplittingState) -> SplittingState:
         self._prepare(state.rho, state.sparse.dtype)

@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from idl_cli import registry
 from idl_cli.commands import job
 from idl_cli.commands.compose import VERSION_BASE
-from idl_cli.commands.continuation import continuation
+from idl_cli.commands.continuation import Continuation, continuation
 from idl_cli.commands.device_check import refuse_missing_devices
 from idl_cli.commands.output import claim
 from idl_cli.commands.preflight import Accepted, Request, preflight
@@ -57,7 +57,7 @@ def main(name: str, arguments: Sequence[str]) -> int:
     continued = continuation(name, flags.overrides)
     if continued is not None:
         flags.overrides, flags.multirun = list(continued.overrides), True
-    accepted = preflight(_request(name, flags))
+    accepted = _accepted(name, flags, continued)
     if flags.cfg is not None:
         return _hydra(name, flags, accepted.overrides, task)
     registry.require_installed(accepted.settings)
@@ -70,11 +70,21 @@ def main(name: str, arguments: Sequence[str]) -> int:
             accepted,
             lambda overrides: _hydra(name, flags, overrides, task),
             request=tuple(flags.overrides),
-            plan=None if continued is None else continued.plan,
+            continued=continued,
         )
     refuse_missing_devices(COMMANDS[name], accepted)
     _, telling_hydra = claim(accepted, sweep=False)
     return _single(name, flags, (*accepted.overrides, *telling_hydra), task)
+
+
+def _accepted(name: str, flags: argparse.Namespace, continued: Continuation | None) -> Accepted:
+    """The request checked; a mistake may be in what the sweep that goes on was asked for."""
+    try:
+        return preflight(_request(name, flags))
+    except ConfigError as error:
+        if continued is None or not continued.new_values:
+            raise
+        raise ConfigError([*error.problems, continued.kept]) from error
 
 
 def _joined(name: str, flags: argparse.Namespace, place: Launched) -> int:

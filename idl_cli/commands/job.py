@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType, MappingProxyType
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from idl_cli.commands.interruption import interruptible, wait_for_the_end_of_the_pool
 from idl_cli.commands.job_failure import free_memory, one_line, release
 from idl_cli.commands.parallel import device_of_job, runs_side_by_side
 from idl_cli.commands.preflight import checked_settings
@@ -54,16 +54,6 @@ class JobError(IdlError):
         return self.message
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM came: what Ctrl-C does, with its own exit status.
-
-    Attributes:
-        signal: the signal's number.
-    """
-
-    signal = int(signal.SIGTERM)
-
-
 def train(config: DictConfig) -> float | None:
     """Run ``idl train``; return the optimised metric."""
     return _run("train", config)
@@ -90,12 +80,23 @@ def run_joined(name: str, config: DictConfig, meeting: MeetingPlace) -> float | 
 
 
 def _run(name: str, config: DictConfig, meeting: MeetingPlace | None = None) -> float | None:
+    output = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        return _run_in(output, name, config, meeting)
+    except KeyboardInterrupt:
+        if _job_number() is not None and runs_side_by_side(HydraConfig.get().launcher):
+            wait_for_the_end_of_the_pool(output.parent)
+        raise
+
+
+def _run_in(
+    output: Path, name: str, config: DictConfig, meeting: MeetingPlace | None
+) -> float | None:
     from idl_cli.commands.ranks import reporter_of
     from idl_cli.run import RunDirectory
     from idl_cli.run.shared import ObservedRunDirectory
 
     command = COMMANDS[name]
-    output = Path(HydraConfig.get().runtime.output_dir)
     seed = config.get("seed")
     rank = 0 if meeting is None else meeting.place.rank
     continues = config.get("resume") == "auto" or _is_unfinished_job(output)
@@ -189,34 +190,39 @@ def _reported(directory: RunDirectory, console: Reporter, *, wanted: bool) -> It
 @contextmanager
 def _recorded(directory: RunDirectory, console: Reporter) -> Iterator[None]:
     """Write down how the job ended, whichever way it does, and pass the error on."""
-    try:
-        with sigterm_as_interrupt():
+    with interruptible():
+        try:
             yield
-    except KeyboardInterrupt as interrupt:
-        _LOG.warning("interrupted")
-        _finish(directory, "interrupted", None)
-        raise interrupt
-    except (Exception, SystemExit) as error:
-        if isinstance(error, SystemExit) and _QUEUED in os.environ:
-            _LOG.warning("put back into the queue")  # the job goes on where it was
+        except KeyboardInterrupt:
+            _LOG.warning("interrupted")
+            _finish(directory, "interrupted", None)
             raise
-        foreseen = isinstance(error, IdlError)
-        sentence = one_line(error)
-        number = _job_number()
-        _finish(directory, "failed", sentence)
-        if foreseen:
-            _LOG.error("%s", error)
-        else:
-            _LOG.exception("%s", sentence)
-            sentence += f"\nThe traceback is in {directory.path / 'run.log'}"
-        if number is not None:
-            console.error(f"job {number} failed: {sentence}")
-            release(error)
-        elif foreseen:
-            raise
-        raise JobError(sentence, str(directory.path)) from error
-    finally:
-        free_memory()
+        except (Exception, SystemExit) as error:
+            if isinstance(error, SystemExit) and _QUEUED in os.environ:
+                _LOG.warning("put back into the queue")  # the job goes on where it was
+                raise
+            _record_failure(error, directory, console)
+        finally:
+            free_memory()
+
+
+def _record_failure(error: BaseException, directory: RunDirectory, console: Reporter) -> NoReturn:
+    """Write down why a job failed, tell it where it is one of several, and raise it again."""
+    foreseen = isinstance(error, IdlError)
+    sentence = one_line(error)
+    number = _job_number()
+    _finish(directory, "failed", sentence)
+    if foreseen:
+        _LOG.error("%s", error)
+    else:
+        _LOG.error("%s", sentence, exc_info=error)
+        sentence += f"\nThe traceback is in {directory.path / 'run.log'}"
+    if number is not None:
+        console.error(f"job {number} failed: {sentence}")
+        release(error)
+    elif foreseen:
+        raise error
+    raise JobError(sentence, str(directory.path)) from error
 
 
 def _finish(directory: RunDirectory, status: Any, error: str | None) -> None:
@@ -248,21 +254,3 @@ def _optimized(name: str | None, result: Mapping[str, Any], console: Reporter) -
             f"optimized_metric={name}: is no finite number here; a sweeper counts the run as failed"
         )
     return value
-
-
-@contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM unwind the job as Ctrl-C does, so that it is recorded."""
-
-    def terminate(number: int, frame: FrameType | None) -> NoReturn:
-        raise Terminated
-
-    try:
-        before = signal.signal(signal.SIGTERM, terminate)
-    except ValueError:  # a launcher runs jobs in threads, where no handler can be set
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

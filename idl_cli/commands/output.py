@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
@@ -51,20 +50,6 @@ def holds_sweep(directory: Path) -> bool:
     if not directory.is_dir():
         return False
     return any(each.name == PLAN or each.name.isdigit() for each in directory.iterdir())
-
-
-def unfinished_jobs(sweep: Path) -> tuple[list[str], int]:
-    """The numbers of a sweep's jobs that did not complete, and how many jobs it has."""
-    plan = json.loads((sweep / PLAN).read_text(encoding="utf-8"))
-    jobs = [str(job["job"]) for job in plan["jobs"]]
-    return [job for job in jobs if _status(sweep / job) != "completed"], len(jobs)
-
-
-def _status(job: Path) -> object:
-    try:
-        return json.loads((job / "summary.json").read_text(encoding="utf-8")).get("status")
-    except (OSError, ValueError):
-        return None
 
 
 def _make_unique(directory: Path) -> Path:

@@ -23,6 +23,8 @@ _FREE = (
     "deterministic",
     "logger",
     "optimized_metric",
+    "profile",
+    "report",
     "sweep",
     "dataset.root",
     "dataset.mirror",

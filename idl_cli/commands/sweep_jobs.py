@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from idl_cli.commands.override_keys import says_how
 from idl_cli.config.metrics import is_higher_better
 from idl_cli.errors import RunError
 from idl_cli.run import run_status
@@ -121,9 +122,18 @@ def override_lines(path: Path) -> list[str]:
 
 
 def varying_keys(jobs: Sequence[Job]) -> list[str]:
-    """Keys whose value is not the same in all jobs, in the order they were given."""
+    """Keys whose value is not the same in all jobs, in the order they were given.
+
+    Where and how jobs are run counts where all of them say it: a sweep that goes on with another
+    number of threads does not vary it.
+    """
     keys = dict.fromkeys(key for job in jobs for key in job.overrides)
-    return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1]
+    return [
+        key
+        for key in keys
+        if len({job.overrides.get(key) for job in jobs}) > 1
+        and not (says_how(key) and any(key not in job.overrides for job in jobs))
+    ]
 
 
 def short_names(keys: Sequence[str]) -> list[str]:

@@ -8,8 +8,9 @@ whose process was killed are told from those that only shared a pool with it.
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from idl_cli.commands.interruption import jobs_stopped_first
 from idl_cli.commands.optimized import optimized_value
 from idl_cli.commands.parallel import (
     cores,
@@ -32,13 +34,16 @@ from idl_cli.commands.parallel import (
 from idl_cli.commands.sweep_plan import SweepPlan
 from idl_cli.errors import IdlError, RunError
 from idl_cli.reporting import Reporter
-from idl_cli.run import mark_failed, read_summary
+from idl_cli.run import mark_failed, mark_interrupted, read_summary
 from idl_cli.run.files import read_json
 
 _LOG = logging.getLogger(__name__)
 _DIED = (
     "killed: its process ended without a word (kill -9, out of memory, or a crash in native code)"
 )
+
+_LAST_MOMENTS: Final = 10.0  # s in which a process that was killed is gone
+_POLL: Final = 0.05  # s
 
 _LEFT: Final = (
     ("completed", "finished and kept"),
@@ -77,7 +82,7 @@ class SweepLauncher(Launcher):
         self._plan = plan
         self._metric = metric
         self._console = console
-        self._is_grid = str(config.hydra.sweeper._target_).endswith(".BasicSweeper")
+        self._is_grid = is_grid(config.hydra)
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -100,7 +105,8 @@ class SweepLauncher(Launcher):
         del initial_job_idx
         numbers = [self._plan.place(each, repeats=self._is_grid) for each in job_overrides]
         self._plan.save()
-        statuses = {number: self._plan.status(number) for number in numbers}
+        every = self._plan.asked_for if self._is_grid else numbers
+        statuses = {number: self._plan.status(number) for number in every}
         to_run = [number for number, status in statuses.items() if status != "completed"]
         if self._is_grid and set(statuses.values()) != {"new"}:
             self._tell_what_is_left(statuses)
@@ -165,9 +171,16 @@ class SweepLauncher(Launcher):
     ) -> tuple[Exception | None, frozenset[int], frozenset[int]]:
         """Launch jobs; return the error that broke the pool, who had ended by then, who started."""
         before = {number: self._traces(number) for number in numbers}
+        killed = {number for number in numbers if self._plan.status(number) == "killed"}
+        paths = [self._plan.path(number) for number in numbers]
         try:
-            self._inner.launch([self._pinned(number) for number in numbers], 0)
+            with jobs_stopped_first(lambda: paths, self._console.warning):
+                self._inner.launch([self._pinned(number) for number in numbers], 0)
         except (HydraException, IdlError):
+            raise
+        except KeyboardInterrupt:
+            started = {n for n in numbers if self._traces(n)[0] not in (None, before[n][0])}
+            self._record_interruption(started | set(numbers) - killed)
             raise
         except Exception as error:
             after = {number: self._traces(number) for number in numbers}
@@ -202,6 +215,18 @@ class SweepLauncher(Launcher):
         mark_failed(self._plan.path(number), command=self._plan.command, error=sentence)
         self._console.error(f"job {number} failed: {sentence}")
 
+    def _record_interruption(self, numbers: Collection[int]) -> None:
+        """Write down for the jobs that were killed with their pool that they were interrupted.
+
+        Those that had the time to save where they were have done so themselves.
+        """
+        deadline = time.monotonic() + _LAST_MOMENTS
+        for number in sorted(numbers):
+            while self._plan.status(number) == "running" and time.monotonic() < deadline:
+                time.sleep(_POLL)
+            if self._plan.status(number) == "killed":
+                mark_interrupted(self._plan.path(number), command=self._plan.command)
+
     def _returned(self, number: int) -> JobReturn:
         """What the sweeper gets to know, read from the job's directory.
 
@@ -228,6 +253,11 @@ class SweepLauncher(Launcher):
             return str(read_json(self._plan.path(number) / "summary.json").get("error", status))
         except RunError:
             return status
+
+
+def is_grid(hydra: DictConfig) -> bool:
+    """Whether Hydra's part of a configuration asks for every combination of the values given."""
+    return str(hydra.sweeper._target_).endswith(".BasicSweeper")
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from idl_cli.commands.output import PLAN
+from idl_cli.commands.override_keys import key_of, what_it_is
 from idl_cli.commands.sweep_jobs import (
     NOT_STARTED,
     Job,
@@ -33,7 +34,7 @@ from idl_cli.run.files import json_bytes, read_json, write_atomic
 from idl_cli.run.lock import is_locked
 
 _NOT_OF_THE_JOB: Final = ("hydra", "sweep", "resume")
-"""First parts of keys that say how a job is run, not what it is."""
+"""First parts of keys that say how a job is launched, not what it is."""
 
 Identity = tuple[tuple[str, str], ...]
 
@@ -45,17 +46,24 @@ class SweepPlan:
     Attributes:
         directory: of the sweep.
         command: the sub-command that all jobs run.
-        request: what the user typed behind it.
+        request: what the user typed behind it when the sweep was begun.
         jobs: every job's overrides by its number.
+        finish: whether the jobs that this request does not ask for are to be run too.
     """
 
     directory: Path
     command: str
     request: tuple[str, ...]
     jobs: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    finish: bool = False
 
     def __post_init__(self) -> None:
         self._placed: set[int] = set()
+
+    @property
+    def asked_for(self) -> list[int]:
+        """The jobs that a request is about: all of the sweep, or those that were placed."""
+        return sorted(self.jobs if self.finish else self._placed)
 
     def place(self, overrides: Sequence[str], *, repeats: bool) -> int:
         """Return the number of the job with these overrides, a new one if there is none.
@@ -74,6 +82,29 @@ class SweepPlan:
         self.jobs[number] = tuple(overrides)
         self._placed.add(number)
         return number
+
+    def adopt(self, how: Sequence[str]) -> list[str]:
+        """Have all jobs run another way: on another device, with another logger.
+
+        Args:
+            how: overrides whose keys say where and how jobs are run.
+
+        Returns:
+            A sentence for each of them in which the jobs differ, so that it cannot hold for all.
+        """
+        keys = {key_of(text): text for text in how}
+        problems = []
+        for key, text in keys.items():
+            values = {tuple(t for t in lines if key_of(t) == key) for lines in self.jobs.values()}
+            if len(values) > 1:
+                problems.append(
+                    f"{text}: the jobs of {self.directory} are told apart by their {key}; leave it "
+                    "out, or start another sweep"
+                )
+        if not problems:
+            for number, lines in self.jobs.items():
+                self.jobs[number] = (*(t for t in lines if key_of(t) not in keys), *how)
+        return problems
 
     def find(self, overrides: Sequence[str]) -> int | None:
         """Return the number of the job with these overrides, None where there is none."""
@@ -96,6 +127,10 @@ class SweepPlan:
     def statuses(self) -> dict[int, str]:
         """Return how every job ended."""
         return {number: self.status(number) for number in self.jobs}
+
+    def unfinished(self) -> list[int]:
+        """Return the jobs that did not complete."""
+        return [number for number, status in self.statuses().items() if status != "completed"]
 
     def save(self) -> None:
         """Write the plan into the sweep's directory."""
@@ -204,7 +239,7 @@ def _agree_with_jobs(plan: SweepPlan) -> None:
         if not found:
             continue
         planned = plan.jobs.setdefault(job.number, tuple(found))
-        if identity_of(planned) != identity_of(found):
+        if identity_of(what_it_is(planned)) != identity_of(what_it_is(found)):
             raise RunError(
                 f"{plan.directory / PLAN}: job {job.number} is {' '.join(planned)}, but what lies "
                 f"in {job.path} ran {' '.join(found)}; correct {PLAN}, or delete {job.path} to "

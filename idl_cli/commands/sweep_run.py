@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from idl_cli.commands.job import sigterm_as_interrupt
-from idl_cli.commands.output import claim, unfinished_jobs
+from idl_cli.commands.continuation import Continuation
+from idl_cli.commands.interruption import interruptible
+from idl_cli.commands.output import claim
 from idl_cli.commands.preflight import Accepted
 from idl_cli.commands.sweep import report_sweep
-from idl_cli.commands.sweep_launcher import launching_through
+from idl_cli.commands.sweep_launcher import is_grid, launching_through
 from idl_cli.commands.sweep_plan import SweepPlan
 from idl_cli.console import Console
 from idl_cli.errors import IdlError
@@ -27,7 +28,7 @@ def run_sweep(
     launch: Launch,
     *,
     request: tuple[str, ...],
-    plan: SweepPlan | None,
+    continued: Continuation | None,
 ) -> int:
     """Run a sweep, or what is left of one.
 
@@ -36,37 +37,46 @@ def run_sweep(
         accepted: the request, checked.
         launch: hands overrides to Hydra.
         request: what the user typed.
-        plan: of the sweep that goes on; None for a new one.
+        continued: the sweep that goes on; None for a new one.
 
     Returns:
-        0 when every job has completed.
+        0 when every job that was asked for has completed.
 
     Raises:
+        ConfigError: a study was to go on with other values.
         IdlError: some jobs did not complete; the others have.
         KeyboardInterrupt: SIGINT or SIGTERM came.
     """
     console = Console(logged=False)
     telling_hydra: Sequence[str]
-    if plan is None:
+    if continued is None:
         directory, telling_hydra = claim(accepted, sweep=True)
-        plan = SweepPlan(directory, command, request)
+        plan = SweepPlan(directory, command, request, finish=True)
     else:
+        if not is_grid(accepted.hydra):
+            continued.refuse_new_values()
+        plan = continued.plan
         directory = plan.directory
         telling_hydra = [_sweep_dir(directory)]
-        plan.request = request
     directory.mkdir(parents=True, exist_ok=True)
     metric = accepted.settings["optimized_metric"]
-    with _locked(directory), sigterm_as_interrupt(), _reported(directory, console, metric):
+    with _locked(directory), interruptible(), _reported(directory, console, metric):
         plan.save()
         overrides = (*accepted.overrides, *telling_hydra)
         with launching_through(plan, metric, console):
             status = _launch(accepted, overrides, launch, plan, console)
-    left, jobs = unfinished_jobs(directory)
-    if left:
+    left = plan.unfinished()
+    missed = [str(job) for job in plan.asked_for if job in left]
+    if missed:
         raise IdlError(
-            f"{len(left)} of {jobs} jobs failed: {', '.join(left)}; each says why in "
-            f"{directory}/JOB/summary.json and run.log; `idl {command} -m sweep.resume={directory}`"
-            " runs them again"
+            f"{len(missed)} of {len(plan.asked_for)} jobs failed: {', '.join(missed)}; each says "
+            f"why in {directory}/JOB/summary.json and run.log; "
+            f"`idl {command} -m sweep.resume={directory}` runs them again"
+        )
+    if left:
+        console.message(
+            f"job {', '.join(map(str, left))}: asked for before and not complete; "
+            f"`idl {command} -m sweep.resume={directory}` runs what is left"
         )
     return status
 
@@ -84,7 +94,7 @@ def _launch(
     console: Reporter,
 ) -> int:
     """Hand a grid to Hydra as it is, a study once it is ready to go on."""
-    if str(accepted.hydra.sweeper._target_).endswith(".BasicSweeper"):
+    if is_grid(accepted.hydra):
         return launch(overrides)
     from idl_cli.commands.study import is_study, prepare_study, run_study
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from idl_cli.run.directory import RunDirectory as RunDirectory
     from idl_cli.run.directory import mark_failed as mark_failed
+    from idl_cli.run.directory import mark_interrupted as mark_interrupted
     from idl_cli.run.environment import collect_environment as collect_environment
     from idl_cli.run.loading import LoadedRun as LoadedRun
     from idl_cli.run.loading import fitted_to as fitted_to
@@ -39,6 +40,7 @@ _HOMES: Final = {
     "load_model": "idl_cli.run.loading",
     "load_run": "idl_cli.run.loading",
     "mark_failed": "idl_cli.run.directory",
+    "mark_interrupted": "idl_cli.run.directory",
     "read_metrics": "idl_cli.run.metrics",
     "read_record": "idl_cli.run.records",
     "read_summary": "idl_cli.run.records",
@@ -56,6 +58,7 @@ __all__ = [
     "load_model",
     "load_run",
     "mark_failed",
+    "mark_interrupted",
     "read_metrics",
     "read_record",
     "read_summary",

@@ -281,11 +281,24 @@ def mark_failed(path: Path, *, command: str, error: str) -> None:
     Raises:
         RunError: the run lives.
     """
+    _mark(path, command, "failed", error)
+
+
+def mark_interrupted(path: Path, *, command: str) -> None:
+    """Write for a run whose process had to be killed at an interruption that it was interrupted.
+
+    Raises:
+        RunError: the run lives.
+    """
+    _mark(path, command, "interrupted", None)
+
+
+def _mark(path: Path, command: str, status: Status, error: str | None) -> None:
     seed = read_record(path).config.get("seed")
     with RunDirectory(path, command=command, seed=seed, resume=True) as directory:
         with (path / LOG).open("a", encoding="utf-8") as log:
-            log.write(f"{error}\n")
-        directory.finish("failed", {}, error)
+            log.write(f"{error or status}\n")
+        directory.finish(status, {}, error)
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -82,6 +82,17 @@ def is_locked(directory: Path) -> bool:
     return False
 
 
+def holder_of(directory: Path) -> int | None:
+    """The process on this machine that holds the lock of a run directory, None where none does."""
+    if not is_locked(directory):
+        return None
+    try:
+        holder = json.loads((directory / LOCK_NAME).read_text())
+        return int(holder["pid"]) if holder["host"] == socket.gethostname() else None
+    except (OSError, ValueError, KeyError, TypeError):  # let go of meanwhile
+        return None
+
+
 def _acquire(path: Path) -> int:
     for attempt in range(_ATTEMPTS):
         if attempt:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from idl_cli.commands.output import PLAN, claim, unfinished_jobs
+from idl_cli.commands.output import claim
 from idl_cli.commands.preflight import Accepted, Request, preflight
 from idl_cli.commands.specification import COMMANDS
 from idl_cli.errors import RunError
@@ -49,18 +48,6 @@ def test_a_directory_with_a_run_is_refused_unless_it_is_continued(tmp_path: Path
     with pytest.raises(RunError, match="resume=auto"):
         claim(accept(f"hydra.run.dir={target}"), sweep=False)
     assert claim(accept(f"hydra.run.dir={target}", "resume=auto"), sweep=False) == (target, [])
-
-
-def test_unfinished_jobs_are_those_of_the_plan_without_a_completed_summary(tmp_path: Path) -> None:
-    statuses = ["completed", "failed", None, *["completed"] * 8]
-    for number, status in enumerate(statuses):
-        (tmp_path / str(number)).mkdir()
-        if status:
-            summary = json.dumps({"status": status})
-            (tmp_path / str(number) / "summary.json").write_text(summary)
-    jobs = [{"job": number, "overrides": []} for number in range(12)]
-    (tmp_path / PLAN).write_text(json.dumps({"jobs": jobs}))
-    assert unfinished_jobs(tmp_path) == (["1", "2", "11"], 12)
 
 
 def test_a_directory_with_a_sweep_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from idl_cli.commands.continuation import continuation
+from idl_cli.commands.continuation import Continuation, continuation
 from idl_cli.commands.sweep_jobs import collect_jobs
 from idl_cli.commands.sweep_launcher import consecutive
 from idl_cli.commands.sweep_plan import SweepPlan, identity_of, read_plan
@@ -108,21 +108,83 @@ def test_a_sweep_without_a_plan_is_read_from_its_jobs(tmp_path: Path) -> None:
     assert plan.statuses() == {0: "killed", 1: "killed"}
 
 
-def test_resume_alone_repeats_the_request(tmp_path: Path) -> None:
+def test_unfinished_jobs_are_those_without_a_completed_summary(tmp_path: Path) -> None:
+    plan = SweepPlan(tmp_path, "train", (), {number: (f"seed={number}",) for number in range(12)})
+    for number, status in enumerate(["completed", "failed", None, *["completed"] * 8]):
+        (tmp_path / str(number)).mkdir()
+        if status:
+            summary = json.dumps({"status": status})
+            (tmp_path / str(number) / "summary.json").write_text(summary)
+    assert plan.unfinished() == [1, 2, 11]
+
+
+def _continued(directory: Path, *typed: str) -> Continuation:
+    found = continuation("train", [f"sweep.resume={directory}", *typed])
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("typed", "request_made", "finishes"),
+    [
+        ((), ("seed=0,1", "hydra/launcher=joblib"), True),
+        (("hydra/launcher=basic",), ("seed=0,1", "hydra/launcher=basic"), True),
+        (("seed=0,1",), ("hydra/launcher=joblib", "seed=0,1"), True),
+        (("threads=1",), ("seed=0,1", "hydra/launcher=joblib", "threads=1"), True),
+        (("seed=7",), ("hydra/launcher=joblib", "seed=7"), False),
+        (("model=rnn",), ("seed=0,1", "hydra/launcher=joblib", "model=rnn"), False),
+        (("~seed",), ("hydra/launcher=joblib",), False),
+        (("~model.bias",), ("seed=0,1", "hydra/launcher=joblib", "~model.bias"), False),
+    ],
+)
+def test_a_sweep_goes_on_with_its_request_and_what_is_typed_on_top(
+    tmp_path: Path, typed: tuple[str, ...], request_made: tuple[str, ...], finishes: bool
+) -> None:
     _plan(tmp_path)
-    named = f"sweep.resume={tmp_path}"
-    found = continuation("train", [named])
-    assert found is not None
-    assert found.overrides == ("seed=0,1", "hydra/launcher=joblib")
-    found = continuation("train", [named, "hydra/launcher=basic"])
-    assert found is not None
-    assert found.overrides == ("seed=0,1", "hydra/launcher=basic")
-    found = continuation("train", [named, "seed=7"])
-    assert found is not None
-    assert found.overrides == ("seed=7",)
-    assert continuation("train", ["seed=7", "sweep.resume=null"]) is None
+    found = _continued(tmp_path, *typed)
+    assert found.overrides == request_made
+    assert found.plan.finish is finishes
+    assert found.plan.request == ("seed=0,1", "hydra/launcher=joblib"), "what it was begun with"
+
+
+def test_the_settings_of_a_launcher_go_with_it(tmp_path: Path) -> None:
+    request = ("seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    SweepPlan(tmp_path, "train", request).save()
+    kept = _continued(tmp_path, "hydra.launcher.n_jobs=4").overrides
+    assert kept == ("seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=4")
+    assert _continued(tmp_path, "hydra/launcher=basic").overrides == (
+        "seed=0,1",
+        "hydra/launcher=basic",
+    )
+
+
+def test_how_jobs_are_run_makes_no_other_jobs_of_them(tmp_path: Path) -> None:
+    _plan(tmp_path)
+    _ran(tmp_path, 0, "seed=0", "optimizer.lr=0.01")
+    plan = _continued(tmp_path, "device=cpu", "logger=tensorboard").plan
+    plan.save()
+    assert plan.jobs[1] == ("optimizer.lr=1e-2", "seed=1", "device=cpu", "logger=tensorboard")
+    again = _continued(tmp_path, "logger=jsonl").plan
+    assert again.jobs[0] == ("optimizer.lr=1e-2", "seed=0", "device=cpu", "logger=jsonl")
+
+
+def test_what_jobs_differ_in_cannot_be_set_for_all_of_them(tmp_path: Path) -> None:
+    plan = SweepPlan(tmp_path, "train", ("threads=1,2",))
+    for threads in (1, 2):
+        plan.place([f"threads={threads}"], repeats=True)
+    plan.save()
+    with pytest.raises(ConfigError, match=r"threads=4: the jobs of .* told apart by their threads"):
+        _continued(tmp_path, "threads=4")
+
+
+def test_a_sweep_keeps_its_sweeper_and_its_directory(tmp_path: Path) -> None:
+    _plan(tmp_path)
+    assert _continued(tmp_path, "hydra/sweeper=basic").plan.finish
+    with pytest.raises(ConfigError, match=r"was begun with hydra/sweeper=basic"):
+        _continued(tmp_path, "hydra/sweeper=optuna")
     with pytest.raises(ConfigError, match=r"hydra\.sweep\.dir"):
-        continuation("train", [named, "hydra.sweep.dir=elsewhere"])
+        _continued(tmp_path, "hydra.sweep.dir=elsewhere")
+    assert continuation("train", ["seed=7", "sweep.resume=null"]) is None
 
 
 def test_numbers_are_launched_in_runs_without_a_gap() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from idl_cli.run.lock import RunLock, is_locked
 from tests.commands import flaky
@@ -68,7 +69,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """``start(*arguments)``: the command as a process that the test may kill."""
     started: list[subprocess.Popen[str]] = []
 
-    def run(*arguments: str) -> subprocess.Popen[str]:
+    def run(*arguments: str, start_new_session: bool = False) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "idl_cli", *arguments],
             cwd=tmp_path,
@@ -76,6 +77,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=start_new_session,
         )
         started.append(process)
         return process
@@ -174,13 +176,40 @@ def test_solvers_and_penalties_in_one_table_with_a_failure_that_is_run_again(
             "sweep.resume=sweep",
             "solver=least_squares",
             "trainer.lambda_z=0.010,0.5",
-            *grid[2:],
-            "optimized_metric=test_accuracy",
         )
     assert done.status == 0, done.errors
     assert "1 finished and kept; 1 new; 13 not asked for" in done.output
     added = _rows(sweep)[14]
     assert (added["solver"], added["trainer.lambda_z"]) == ("least_squares", "0.5")
+    teacher_of = [
+        OmegaConf.load(sweep / job / ".hydra" / "config.yaml").teacher.run for job in ("0", "14")
+    ]
+    assert teacher_of[0] == teacher_of[1], "the rest of the request is kept"
+
+
+@pytest.mark.usefixtures("flaky_solvers")
+def test_values_added_to_a_sweep_do_not_forget_its_failures(
+    idl_here: IdlHere, tmp_path: Path, teacher: Path
+) -> None:
+    sweep, fixed = tmp_path / "sweep", (*SMALL, f"teacher.run={teacher}", "hydra.sweep.dir=sweep")
+    assert idl_here("sim", "-m", "solver=raising,least_squares", *fixed).status == 1
+    with _untouched(sweep / "0", sweep / "1"):
+        done = idl_here("sim", "sweep.resume=sweep", "trainer.lambda_z=0.5", "solver=active_set")
+    assert done.status == 0, done.errors
+    assert "job 0: asked for before and not complete" in done.output
+    done = idl_here("sim", "sweep.resume=sweep", "solver=actve_set", "solver.rho=1")
+    assert done.status == 2
+    assert "sweep.resume=sweep keeps what the sweep was asked for (solver=raising," in done.errors
+    Path(flaky.HEALED).touch()
+    with _untouched(sweep / "1", sweep / "2"):
+        done = idl_here("sim", "sweep.resume=sweep", "device=cpu", "optimized_metric=test_loss")
+    assert done.status == 0, done.errors
+    assert "2 finished and kept; 1 failed, run again" in done.output
+    assert _statuses(sweep) == ["completed"] * 3
+    assert "sweep, best test_loss first" in done.output
+    rows = _rows(sweep)
+    assert [row["trainer.lambda_z"] for row in rows] == ["", "", "0.5"]
+    assert not {"device", "optimized_metric"} & rows[0].keys(), "how jobs ran is no other job"
 
 
 @pytest.mark.usefixtures("flaky_solvers")
@@ -289,6 +318,44 @@ def test_a_sweep_that_is_terminated_leaves_its_table(
     assert [row["solver"] for row in _rows(sweep)] == ["least_squares", "hanging", "active_set"]
 
 
+@pytest.mark.usefixtures("flaky_solvers")
+@pytest.mark.parametrize("from_terminal", [True, False])
+def test_ctrl_c_interrupts_the_jobs_that_run_at_once(
+    start: Start, idl_here: IdlHere, tmp_path: Path, teacher: Path, from_terminal: bool
+) -> None:
+    sweep = tmp_path / "sweep"
+    process = start(
+        "sim",
+        "-m",
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+        "solver=hanging",
+        "trainer.lambda_z=0.1,0.2,0.3,0.4",
+        *SMALL[:-1],
+        f"teacher.run={teacher}",
+        "hydra.sweep.dir=sweep",
+        start_new_session=True,
+    )
+    _wait_for((tmp_path / flaky.HANGING).exists, process)
+    _wait_for(lambda: all(is_locked(sweep / job) for job in "01"), process)
+    if from_terminal:  # which sends it to the workers too
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal(signal.SIGINT)
+    output, _ = process.communicate()
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert _statuses(sweep) == ["interrupted"] * 2 + ["not started"] * 2
+    for job in "01":
+        assert "interrupted" in (sweep / job / "run.log").read_text()
+    assert not (sweep / "2").exists()
+    (tmp_path / flaky.HEALED).touch()
+    done = idl_here("sim", "sweep.resume=sweep", "hydra/launcher=basic")
+    assert done.status == 0, done.errors
+    assert "2 interrupted, run again; 2 new" in done.output
+    assert _statuses(sweep) == ["completed"] * 4
+
+
 @pytest.mark.parametrize("lock", [".", "1"])
 def test_a_sweep_that_still_runs_is_refused(idl_here: IdlHere, tmp_path: Path, lock: str) -> None:
     sweep = tmp_path / "sweep"
@@ -359,10 +426,14 @@ def test_a_study_that_was_killed_goes_on(idl_here: IdlHere, start: Start, tmp_pa
     best = min(rows, key=lambda row: float(row["test_loss"]))
     assert f"Best value: {best['test_loss']}" in done.output, "less of a loss is better"
 
-    done = idl_here("train", "sweep.resume=sweep")
+    done = idl_here("train", "sweep.resume=sweep", "threads=1")
     assert done.status == 0, done.errors
     assert "4 of 4 trials complete, 0 to run" in done.output
     assert len(_trials(sweep)) == 5
+
+    done = idl_here("train", "sweep.resume=sweep", "trainer.epochs=1")
+    assert done.status == 2
+    assert "trainer.epochs=1: the trials of a study are compared with each other" in done.errors
 
 
 def test_failing_trials_do_not_end_a_study(idl_here: IdlHere, tmp_path: Path) -> None:

@@ -1,0 +1,139 @@
+"""SIGINT and SIGTERM in a job and in a sweep: they unwind it once, so that it can be recorded."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Final, TypeAlias
+
+from idl_cli.run.lock import holder_of, is_locked
+
+Handler: TypeAlias = Callable[[int, "FrameType | None"], None]
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_ECHO: Final = 1.0  # s in which further signals are the first one again
+_PATIENCE: Final = 30.0  # s that jobs get to save where they are
+_POLL: Final = 0.05  # s
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: what Ctrl-C does, with its own exit status.
+
+    Attributes:
+        signal: the signal's number.
+    """
+
+    signal = int(signal.SIGTERM)
+
+
+class _Unwinding:
+    """Raises at a signal, but not again while what it has raised is still being recorded."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        now = time.monotonic()
+        if self._since is not None and now - self._since < _ECHO:
+            return
+        self._since = now
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGINT and SIGTERM unwind what is inside.
+
+    One Ctrl-C may come twice: from the terminal and from whoever started the process. Neither that
+    nor an impatient second one within a second stops the record of the first from being written.
+    """
+    with _handled(_Unwinding()):
+        yield
+
+
+@contextmanager
+def jobs_stopped_first(
+    jobs: Callable[[], Sequence[Path]], tell: Callable[[str], None]
+) -> Iterator[None]:
+    """Have SIGINT and SIGTERM reach jobs in other processes, and take effect here once they ended.
+
+    A second signal takes effect at once.
+
+    Args:
+        jobs: the directories of jobs that may run.
+        tell: told, when a signal comes, what is waited for.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del frame
+        for each in _SIGNALS:
+            signal.signal(each, before[each])
+        tell("stopping the jobs that run, which save where they are (again: kill them)")
+        _stop(jobs)
+        signal.raise_signal(number)
+
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    with _handled(stop):
+        yield
+
+
+def wait_for_the_end_of_the_pool(sweep: Path) -> None:
+    """In a worker of a pool, take no other job of a sweep that is being stopped.
+
+    Returns at once in any other process.
+
+    Args:
+        sweep: its directory, locked by the process that the workers belong to.
+    """
+    owner = holder_of(sweep)
+    if owner is None or owner != os.getppid():
+        return
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    while os.getppid() == owner and is_locked(sweep):
+        time.sleep(_POLL)
+
+
+def _stop(jobs: Callable[[], Sequence[Path]]) -> None:
+    told: set[tuple[Path, int]] = set()
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        running = [(path, pid) for path in jobs() if (pid := holder_of(path)) is not None]
+        for path, pid in running:
+            if (path, pid) not in told and pid != os.getpid():
+                told.add((path, pid))
+                _terminate(pid)
+        if not running:
+            return
+        time.sleep(_POLL)
+
+
+def _terminate(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return
+
+
+@contextmanager
+def _handled(handler: Handler) -> Iterator[None]:
+    """Handle signals meanwhile; those that are ignored stay so, as under ``nohup``."""
+    before = {}
+    try:
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, handler)
+    except ValueError:  # a launcher runs jobs in threads, where no handler can be set
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

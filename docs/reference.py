@@ -7,19 +7,19 @@ made anew every time, so they cannot fall behind the schemas and the comments in
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout, suppress
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from types import NoneType
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from idl_cli import registry
 from idl_cli.cli import SUB_COMMANDS
-from idl_cli.config.check import schema_defaults
-from idl_cli.config.describe import describe, shown
+from idl_cli.commands.help_page import FLAGS
+from idl_cli.config.check import MISSING_VALUE
+from idl_cli.config.describe import shown
+from idl_cli.config.keys import comments_in, key_facts
 from idl_cli.config.options import (
     OVERLAYS,
     component_in,
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from mkdocs.structure.files import Files
 
 _DOCS = Path(__file__).resolve().parent
-_KEY = re.compile(r"^(?P<indent> *)(?P<key>\w+):(?P<value>[^#]*)(?:#\s*(?P<comment>.*))?$")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -121,60 +120,18 @@ def _table(
 ) -> Iterator[str]:
     rows = [
         row
-        for row in key_rows(schema, comments)
-        if only is None or row[0].partition(".")[0] in only
+        for row in key_facts(schema, comments)
+        if only is None or row.key.partition(".")[0] in only
     ]
     if not rows:
         yield "No keys.\n"
         return
     yield "| key | default | allowed | meaning |\n|---|---|---|---|"
-    for key, default, allowed, meaning in rows:
-        yield f"| `{prefix}{key}` | `{default}` | {_cell(allowed)} | {_cell(meaning)} |"
+    for row in rows:
+        default = "must be given" if row.default == MISSING_VALUE else f"`{shown(row.default)}`"
+        cells = (f"`{prefix}{row.key}`", default, _cell(row.allowed), _cell(row.meaning))
+        yield f"| {' | '.join(cells)} |"
     yield ""
-
-
-def key_rows(
-    schema: type, comments: Mapping[str, str], prefix: str = ""
-) -> Iterator[tuple[str, str, str, str]]:
-    """Key, default, what is allowed and meaning, of every key of a schema, sections unfolded.
-
-    Args:
-        schema: the dataclass of an option or of a section in it.
-        comments: the meanings, by dotted key.
-        prefix: the section's own key with a dot behind it.
-    """
-    hints, defaults = get_type_hints(schema, include_extras=True), schema_defaults(schema)
-    for item in fields(schema):
-        if item.name == "name":
-            continue
-        key, hint = f"{prefix}{item.name}", hints[item.name]
-        nested = section_of(hint)
-        if nested is not None:
-            yield from key_rows(nested, comments, f"{key}.")
-        else:
-            yield key, shown(defaults[item.name]), describe(hint), comments.get(key, "")
-
-
-def section_of(hint: Any) -> type | None:
-    """The section of keys that a key always is, or is unless it is null; None for other keys."""
-    members = [part for part in get_args(hint) or (hint,) if part is not NoneType]
-    alone = members[0] if len(members) == 1 else None
-    return alone if isinstance(alone, type) and is_dataclass(alone) else None
-
-
-def comments_in(file: Path) -> dict[str, str]:
-    """The comment behind every key of a YAML file, by dotted key."""
-    found: dict[str, str] = {}
-    path: list[tuple[int, str]] = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        match = _KEY.match(line)
-        if match is None:
-            continue
-        indent = len(match["indent"])
-        path = [part for part in path if part[0] < indent] + [(indent, match["key"])]
-        if match["comment"]:
-            found[".".join(key for _, key in path)] = match["comment"].strip()
-    return found
 
 
 def _cell(text: str) -> str:
@@ -192,7 +149,10 @@ def commands_page() -> str:
 
 def _command_lines() -> Iterator[str]:
     yield "# Every command\n"
-    yield "`idl --help` lists them, `idl COMMAND --help` the groups, keys and flags of one.\n"
+    yield (
+        "`idl --help` lists them; `idl COMMAND OPTIONS --help` shows the options, keys and flags of"
+        " one, with the values they have for the options given.\n"
+    )
     for name, command in SUB_COMMANDS.items():
         yield f"## `idl {name}`\n\n{command.summary[0].upper()}{command.summary[1:]}.\n"
         root = config_directory() / f"{name}.yaml"
@@ -200,6 +160,9 @@ def _command_lines() -> Iterator[str]:
             yield from _groups_lines(root)
         else:
             yield f"```text\n{_help(command.module, name)}\n```\n"
+    yield "## Flags\n\nOf the commands that take options (train, sim, eval):\n"
+    yield "| flag | what |\n|---|---|"
+    yield from (f"| `{flag}` | {_cell(what)} |" for flag, what in FLAGS.items())
 
 
 def _groups_lines(root: Path) -> Iterator[str]:

@@ -16,7 +16,7 @@ from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from idl_cli import registry
-from idl_cli.commands.specification import COMMANDS, Command
+from idl_cli.commands.specification import COMMANDS, SWEEP_GROUPS, Command
 from idl_cli.config.check import key_hints
 from idl_cli.config.describe import shown
 from idl_cli.config.fields import Pattern
@@ -52,13 +52,6 @@ _COMPARE_FLAGS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     }
 )
 """Flags of ``idl compare`` that take a value, and what is offered for it."""
-_HYDRA_GROUPS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {
-        "hydra/launcher": ("basic", "joblib", "submitit_local", "submitit_slurm"),
-        "hydra/sweeper": ("basic", "optuna"),
-    }
-)
-"""Groups of Hydra's own that choose how a sweep is run; the options that idl knows of."""
 _HYDRA_KEYS: Final = ("hydra.run.dir", "hydra.sweep.dir")
 _PATH_KEYS: Final = ("run", "resume", "root", "file", "target", "init_run", "dir")
 """Last parts of keys whose value is a path."""
@@ -181,7 +174,7 @@ def _keys(command: Command, words: Sequence[str], current: str) -> Iterator[str]
     if not inside:
         groups = command.groups
         yield from (f"{plus}{group}=" for group in groups if _options(group, directories))
-        yield from (f"{key}=" for key in _HYDRA_GROUPS)
+        yield from (f"{key}=" for key in SWEEP_GROUPS)
     yield from (f"{key}=" for key in _HYDRA_KEYS)
     hints = _hints(command, words, directories)
     for key in hints:
@@ -214,8 +207,8 @@ def _values(command: Command, words: Sequence[str], current: str) -> Iterator[st
     directories = _directories(words)
     if key in command.groups:
         yield from (f"{prefix}{option} " for option in _options(key, directories))
-    elif key in _HYDRA_GROUPS:
-        yield from (f"{name}={option} " for option in _HYDRA_GROUPS[key])
+    elif key in SWEEP_GROUPS:
+        yield from (f"{name}={option} " for option in SWEEP_GROUPS[key])
     elif key.rpartition(".")[2] in _PATH_KEYS:
         yield from (f"{name}={each}" for each in _paths(typed))
     else:

@@ -21,6 +21,7 @@ from docs import reference
 from idl_cli import registry
 from idl_cli.cli import SUB_COMMANDS
 from idl_cli.commands.specification import COMMANDS
+from idl_cli.config.keys import section_of
 from tests.conftest import Idl
 from tests.documented import install_examples
 
@@ -96,7 +97,7 @@ def _keys(schema: type, prefix: str = "") -> list[str]:
     found = []
     hints = get_type_hints(schema, include_extras=True)
     for item in fields(schema):
-        section = reference.section_of(hints[item.name])
+        section = section_of(hints[item.name])
         if section is not None:
             found += _keys(section, f"{prefix}{item.name}.")
         elif item.name != "name":

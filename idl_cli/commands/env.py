@@ -30,8 +30,21 @@ _PACKAGES: Final = (
     "pooch",
     "matplotlib",
     "rich",
-    "tensorboard",
 )
+_EXTRAS: Final = (
+    "hydra-joblib-launcher",
+    "hydra-submitit-launcher",
+    "submitit",
+    "hydra-optuna-sweeper",
+    "optuna",
+    "tensorboard",
+    "wandb",
+    "mlflow",
+    "mlflow-skinny",
+    "trackio",
+)
+"""Libraries of the extras: named where they are installed."""
+_MISSING: Final = "not installed"
 _VARIABLES: Final = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -79,11 +92,14 @@ def environment() -> Mapping[str, str]:
         "python": f"{platform.python_version()} ({sys.executable})",
         "system": platform.platform(),
         "cores": str(os.cpu_count()),
-        "threads": f"{torch.get_num_threads()} in torch, {torch.get_num_interop_threads()} between",
+        "threads": f"{torch.get_num_threads()} within an operation of torch, "
+        f"{torch.get_num_interop_threads()} between operations",
         "devices": ", ".join(_devices()),
         "cuda": str(torch.version.cuda),
     }
     facts.update({name: _version(name) for name in _PACKAGES})
+    extras = {name: _version(name) for name in _EXTRAS}
+    facts.update({name: found for name, found in extras.items() if found != _MISSING})
     facts.update({name: os.environ[name] for name in _VARIABLES if name in os.environ})
     facts["configs"] = str(config_directory())
     facts["data cache"] = str(cache_directory())
@@ -109,4 +125,4 @@ def _version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "not installed"
+        return _MISSING

@@ -27,6 +27,7 @@ from idl_cli.commands import job
 from idl_cli.commands.compose import VERSION_BASE
 from idl_cli.commands.continuation import Continuation, continuation
 from idl_cli.commands.device_check import refuse_missing_devices
+from idl_cli.commands.help_page import help_page
 from idl_cli.commands.output import claim
 from idl_cli.commands.preflight import Accepted, Request, preflight
 from idl_cli.commands.run_dataset import with_dataset_of_run
@@ -48,6 +49,9 @@ def main(name: str, arguments: Sequence[str]) -> int:
     place = launched()
     if place is not None and place.rank and (_asks_only(flags) or flags.cfg is not None):
         return 0  # rank 0 answers
+    if flags.help:
+        sys.stdout.write(help_page(_request(name, flags)))
+        return 0
     if _asks_only(flags):
         return _hydra(name, flags, flags.overrides, task)
     if name == "eval":

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from idl_cli import registry
+from idl_cli.commands.columns import line_width_or_none, two_columns
 from idl_cli.config.describe import did_you_mean
 from idl_cli.config.options import (
     OVERLAYS,
@@ -27,7 +28,9 @@ def main(name: str, arguments: Sequence[str]) -> int:
         prog=f"idl {name}", description="What can be chosen in each config group."
     )
     parser.add_argument("group", nargs="?", metavar="GROUP", help="one group; all when left out")
-    parser.add_argument("--config-dir", "-cd", type=Path, help="a further directory of options")
+    parser.add_argument(
+        "--config-dir", "-cd", type=Path, metavar="DIR", help="further options: DIR/GROUP"
+    )
     flags = parser.parse_args(list(arguments))
     if flags.config_dir is not None and not flags.config_dir.is_dir():
         raise RequestError(f"--config-dir {flags.config_dir}: there is no such directory")
@@ -69,9 +72,7 @@ def summaries(group: str, directories: Sequence[Path]) -> dict[str, str]:
 
 def _lines(groups: Sequence[str], directories: Sequence[Path]) -> Iterator[str]:
     for index, group in enumerate(groups):
-        options = summaries(group, directories)
-        width = max(map(len, options), default=0)
         if index:
             yield ""
         yield group
-        yield from (f"  {option:{width}}  {text}".rstrip() for option, text in options.items())
+        yield from two_columns(summaries(group, directories).items(), line_width_or_none())

@@ -85,6 +85,26 @@ def checked_settings(command: Command, config: DictConfig) -> dict[str, Any]:
     return check(command.schema, values, registry.schema_of, elsewhere)
 
 
+def composed(request: Request) -> tuple[DictConfig, DictConfig]:
+    """Compose the (first) job for somebody who only looks: values may be missing or wrong.
+
+    Returns:
+        The configuration, and Hydra's own part of it.
+
+    Raises:
+        ConfigError: the overrides make no configuration.
+    """
+    with composer(request.command.name, request.directory):
+        overrides, problems = _sort_out(replace(request, multirun=True))
+        lines = [pinned(override, force=True) for override in overrides]
+        try:
+            if not problems:
+                return compose(request.root, lines, request.search_path)
+        except (HydraException, OmegaConfBaseException) as error:
+            problems = _culprits(request, lines, error)
+    raise ConfigError(list(dict.fromkeys(problems)))
+
+
 # -- the overrides, one by one -------------------------------------------------------------------
 
 

@@ -107,6 +107,15 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
 """The commands that Hydra launches."""
 
 
+SWEEP_GROUPS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "hydra/launcher": ("basic", "joblib", "submitit_local", "submitit_slurm"),
+        "hydra/sweeper": ("basic", "optuna"),
+    }
+)
+"""Groups of Hydra's own that choose how a sweep is run; the options that idl knows of."""
+
+
 def command_for_trainer(trainer: str) -> str | None:
     """The command that runs a trainer, None when none does."""
     return next((each.name for each in COMMANDS.values() if each.trainer == trainer), None)

@@ -71,16 +71,25 @@ def did_you_mean(value: object, choices: Iterable[str]) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def shown(value: object) -> str:
-    """A value as one would type it on the command line, shortened when long."""
+def shown(value: object, *, longest: int | None = 60) -> str:
+    """A value as one would type it on the command line.
+
+    Args:
+        value: a number, a text, a list, a mapping or None.
+        longest: characters from which on it is cut short; None for all of it.
+    """
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):
-        text = "{" + ", ".join(f"{key}: {shown(each)}" for key, each in value.items()) + "}"
+        text = (
+            "{"
+            + ", ".join(f"{key}: {shown(each, longest=longest)}" for key, each in value.items())
+            + "}"
+        )
     elif isinstance(value, (list, tuple)):
-        text = "[" + ", ".join(shown(each) for each in value) + "]"
+        text = "[" + ", ".join(shown(each, longest=longest) for each in value) + "]"
     else:
         text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if longest is None or len(text) <= longest else text[: longest - 3] + "..."

@@ -79,7 +79,7 @@ class SimSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalSettings:
-    """Evaluate the model of a finished run, on the run's own data or another data set."""
+    """Evaluate the model of a finished run, on its own data or another data set."""
 
     run: str
     checkpoint: Literal["model", "last", "best"] = "model"

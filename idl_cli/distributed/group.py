@@ -18,6 +18,10 @@ from idl_cli.errors import PeerLostError
 Backend = Literal["none", "gloo", "nccl"]
 T = TypeVar("T")
 
+_LARGE = 1 << 18
+"""Bytes from which two ranks of gloo swap a tensor: one exchange both ways at once takes half the
+time of the two phases of a ring, which send as much one after the other."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -63,7 +67,10 @@ class Group:
         for tensor in tensors:
             carried = self._carried(tensor)
             with _carrying():
-                dist.all_reduce(carried)
+                if self._swaps(carried):
+                    self._swap_and_add_(carried)
+                else:
+                    dist.all_reduce(carried)
             _return(carried, tensor)
 
     def broadcast_(self, tensor: Tensor, source: int = 0) -> None:
@@ -162,6 +169,19 @@ class Group:
         if self.size > 1:
             ones = torch.ones(1, dtype=torch.int64)
             self.all_reduce_sum_([ones])  # unlike dist.barrier, needs no device of its own
+
+    def _swaps(self, tensor: Tensor) -> bool:
+        large = tensor.numel() * tensor.element_size() >= _LARGE
+        return self.size == 2 and self.backend == "gloo" and large
+
+    def _swap_and_add_(self, tensor: Tensor) -> None:
+        """Sum of two ranks: a + b is b + a to the bit, so that one exchange does."""
+        other, received = 1 - self.rank, torch.empty_like(tensor)
+        sending = dist.isend(tensor, other)
+        dist.recv(received, other)
+        assert sending is not None
+        sending.wait()
+        tensor.add_(received)
 
     def _carried(self, tensor: Tensor) -> Tensor:
         """``tensor`` itself where the backend can carry it, else a copy that it can."""

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from idl_cli.distributed.group import Group
-
-_STRIP = 64  # rows of a symmetric matrix that are sent from one column on
+from idl_cli.sim.symmetric import strips
 
 
 def share_of(batch: Tensor, group: Group) -> Tensor:
@@ -30,12 +29,12 @@ def sum_over_group(
     Args:
         group: of processes that all call this with tensors of the same shapes.
         tensors: float64, on one device.
-        symmetric: matrices of which a little more than the upper triangle is sent, which is half
-            the message where they are large.
+        symmetric: matrices of which only the strips are added up (see ``symmetric``), which is half
+            the message where they are large; what stands below them is left as it was.
     """
     if group.size == 1:
         return
-    parts = [*tensors, *(strip for matrix in symmetric for strip in _strips(matrix))]
+    parts = [*tensors, *(strip for matrix in symmetric for strip in strips(matrix))]
     buffer = torch.cat([part.flatten() for part in parts])
     assert buffer.dtype == torch.float64
     group.all_reduce_sum_([buffer])
@@ -43,16 +42,3 @@ def sum_over_group(
         parts, torch.split(buffer, [part.numel() for part in parts]), strict=True
     ):
         part.copy_(summed.view_as(part))
-    for matrix in symmetric:
-        for start in range(0, len(matrix), _STRIP):
-            stop = start + _STRIP
-            matrix[stop:, start:stop] = matrix[start:stop, stop:].T
-
-
-def _strips(matrix: Tensor) -> list[Tensor]:
-    """Rows from their diagonal on: views of whole blocks, which are copied faster than single rows.
-
-    Together they hold the upper triangle, and the lower one of the blocks on the diagonal.
-    """
-    starts = range(0, len(matrix), _STRIP)
-    return [matrix[start : start + _STRIP, start:] for start in starts]

@@ -12,6 +12,7 @@ from torch import Tensor
 from idl_cli.distributed.group import Group
 from idl_cli.sim.reduction import sum_over_group
 from idl_cli.sim.statistics import SufficientStatistics
+from idl_cli.sim.symmetric import add_gram_, mirror_
 
 _CHUNK = 1024  # samples converted to float64 at a time
 _SAME = 1e-9  # relative difference of sums of squares: far above their rounding, below any change
@@ -43,7 +44,7 @@ class SharedInputStatistics:
             x, u, y = (
                 t[start : start + _CHUNK].to(self._states) for t in (states, inputs, outputs)
             )
-            self._states.addmm_(x.T, x)
+            add_gram_(self._states, x)
             self._mixed.addmm_(x.T, u)
             self._cross.addmm_(y.T, x)
             self._input_squares.add_(u.square().sum(dim=0))
@@ -77,6 +78,7 @@ class SharedInputStatistics:
         )
         result.count = self.count
         result.gram.copy_(known.gram)
+        mirror_(self._states)
         result.gram[:n, :n] = self._states
         result.gram[:n, n:] = self._mixed
         result.gram[n:, :n] = self._mixed.T

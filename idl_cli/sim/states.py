@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from idl_cli.equilibrium.activations import Activation
 from idl_cli.errors import NonFiniteError, ShapeError, UnsupportedModelError
+from idl_cli.sim.finite import all_finite
 from idl_cli.sim.hooks import left_as_found
 
 
@@ -171,9 +172,8 @@ def batches_of_inputs(
 
 def require_finite(what: str, values: Tensor) -> None:
     """Raise NonFiniteError, naming the first sample, when ``values`` holds NaN or infinity."""
-    finite = values.isfinite()
-    if not bool(finite.all()):
-        sample = int((~finite.flatten(1).all(dim=1)).nonzero()[0, 0])
+    if not all_finite(values):
+        sample = int((~values.isfinite().flatten(1).all(dim=1)).nonzero()[0, 0])
         raise NonFiniteError(
             f"{what} holds NaN or infinite values (first in sample {sample} of a batch); "
             "look at the data and at the teacher's weights"

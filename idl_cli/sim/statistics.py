@@ -20,7 +20,9 @@ from torch import Tensor
 
 from idl_cli.distributed.group import Group
 from idl_cli.errors import ArgumentError, DataError, NonFiniteError, ShapeError
+from idl_cli.sim.finite import all_finite
 from idl_cli.sim.reduction import sum_over_group
+from idl_cli.sim.symmetric import add_gram_, mirror_
 
 _FORMAT = "idl-sufficient-statistics-1"
 _CHUNK = 1024
@@ -40,7 +42,7 @@ class SufficientStatistics:
         device: where the sums live, in float64: a gram matrix squares the condition number.
 
     Attributes:
-        gram: (D, D) with D = n + p, Σ s sᵀ.
+        gram: (D, D) with D = n + p, Σ s sᵀ. Batches are added to its upper triangle alone.
         cross: name -> (rows, D), Σ t sᵀ.
         square: name -> (rows,), Σ t².
         count: number of samples m seen so far.
@@ -68,7 +70,8 @@ class SufficientStatistics:
         self.input_dim = input_dim
         self.count = 0
         features = state_dim + input_dim
-        self.gram = torch.zeros(features, features, dtype=torch.float64, device=device)
+        self._gram = torch.zeros(features, features, dtype=torch.float64, device=device)
+        self._is_mirrored = True
         self.cross = {
             name: torch.zeros(rows, features, dtype=torch.float64, device=device)
             for name, rows in targets.items()
@@ -77,6 +80,14 @@ class SufficientStatistics:
             name: torch.zeros(rows, dtype=torch.float64, device=device)
             for name, rows in targets.items()
         }
+
+    @property
+    def gram(self) -> Tensor:
+        """G (D, D) itself, not a copy; symmetric to the bit after every update."""
+        if not self._is_mirrored:
+            mirror_(self._gram)
+            self._is_mirrored = True
+        return self._gram
 
     @property
     def feature_dim(self) -> int:
@@ -98,15 +109,16 @@ class SufficientStatistics:
         """
         tensors = self._checked(states, inputs, targets)
         for start in range(0, len(states), _CHUNK):
-            chunk = {
-                name: tensor[start : start + _CHUNK].to(self.gram)
-                for name, tensor in tensors.items()
-            }
-            features = torch.cat([chunk["X"], chunk["U"]], dim=1)
-            self.gram.addmm_(features.T, features)
+            chunk = {name: tensor[start : start + _CHUNK] for name, tensor in tensors.items()}
+            features = self._gram.new_empty(len(chunk["X"]), self.feature_dim)
+            features[:, : self.state_dim] = chunk["X"]
+            features[:, self.state_dim :] = chunk["U"]
+            self._is_mirrored = False
+            add_gram_(self._gram, features)
             for name in self.cross:
-                self.cross[name].addmm_(chunk[f"target {name}"].T, features)
-                self.square[name].add_(chunk[f"target {name}"].square().sum(dim=0))
+                target = chunk[f"target {name}"].to(self._gram)
+                self.cross[name].addmm_(target.T, features)
+                self.square[name].add_(target.square().sum(dim=0))
         self.count += len(states)
 
     def merge(self, other: SufficientStatistics) -> None:
@@ -126,9 +138,10 @@ class SufficientStatistics:
 
     def sum_over(self, group: Group) -> None:
         """Add up the shares that the processes of a group have seen: each then holds the whole."""
-        count = self.gram.new_tensor([float(self.count)])
-        others = [value for name, value in self.tensors().items() if name != "gram"]
-        sum_over_group(group, [count, *others], symmetric=[self.gram])
+        count = self._gram.new_tensor([float(self.count)])
+        others = [*self.cross.values(), *self.square.values()]
+        self._is_mirrored = False
+        sum_over_group(group, [count, *others], symmetric=[self._gram])
         self.count = round(float(count))
 
     def tensors(self) -> dict[str, Tensor]:
@@ -241,9 +254,8 @@ class SufficientStatistics:
                 )
             if not tensor.is_floating_point():
                 raise ShapeError(f"{name} must be floating point, got {tensor.dtype}")
-            finite = tensor.isfinite().all(dim=1)
-            if not bool(finite.all()):
-                sample = int((~finite).nonzero()[0])
+            if not all_finite(tensor):
+                sample = int((~tensor.isfinite().all(dim=1)).nonzero()[0])
                 raise NonFiniteError(
                     f"{name} holds NaN or infinity (first in sample {self.count + sample}); "
                     "check the teacher and the preprocessing of its inputs"

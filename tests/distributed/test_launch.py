@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from idl_cli.distributed.launch import launch
@@ -37,6 +38,26 @@ def test_every_collective_on_three_ranks() -> None:
     assert found["current"] == found["group"]
     assert found["threads"] == 1
     assert found["pid"] != os.getpid()
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_large_sums_are_the_same_to_the_bit_on_every_rank(ranks: int) -> None:
+    outcome = launch(workers.large_sums, [400] * ranks, threads=1)
+    assert outcome.cause is None
+    own, sums = outcome.result[::2], outcome.result[1::2]
+    for index, found in enumerate(sums[0]):
+        expected = np.sum([each[index] for each in own], axis=0)
+        # Of float32 numbers: two additions.
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+        assert all(np.array_equal(each[index], found) for each in sums)
+
+
+def test_a_rank_killed_before_a_large_sum_is_the_cause() -> None:
+    started = time.monotonic()
+    outcome = launch(workers.dies_before_a_large_sum, [0, 1], threads=1)
+    assert time.monotonic() - started < LIMIT
+    assert outcome.cause is not None
+    assert outcome.cause.sentence.startswith("rank 1 was killed by SIGKILL")
 
 
 def test_a_rank_that_raises_is_named_and_one_that_hangs_is_killed() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
 
+import numpy as np
 import torch
 
 from idl_cli.distributed.group import current
 from idl_cli.distributed.join import joined
+from idl_cli.errors import PeerLostError
 
 
 def collectives(seed: int) -> dict[str, object]:
@@ -34,6 +37,30 @@ def collectives(seed: int) -> dict[str, object]:
             "threads": torch.get_num_threads(),
             "pid": os.getpid(),
         }
+
+
+def large_sums(size: int) -> list[list[np.ndarray]]:
+    """Arrays of a megabyte on every rank: as they were, then their sums as each rank has them."""
+    with joined("cpu", timeout=60.0) as group:
+        generator = torch.Generator().manual_seed(group.rank)
+        floats = torch.randn(size, size, dtype=torch.float64, generator=generator)
+        own = [floats, floats.float().T, torch.arange(size * size) * (group.rank + 1)]
+        sums = [tensor.clone() for tensor in own]
+        group.all_reduce_sum_(sums)
+        both = group.gather_objects((own, sums))
+        return [[tensor.numpy() for tensor in tensors] for pair in both for tensors in pair]
+
+
+def dies_before_a_large_sum(rank: int) -> None:
+    """Rank 1 is killed; rank 0, which waits for it, must call it lost and no more."""
+    with joined("cpu", timeout=60.0) as group:
+        group.barrier()
+        if rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        with contextlib.suppress(PeerLostError):
+            group.all_reduce_sum_([torch.zeros(1 << 20)])
+            raise AssertionError("a sum without a peer")
+        _hang()
 
 
 def raises_while_another_hangs(rank: int) -> None:

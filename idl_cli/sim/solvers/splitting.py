@@ -21,6 +21,9 @@ from idl_cli.sim.solvers.scaling import ScaledProblem
 
 _BALANCE = 1.5
 """ρ changes only by a larger factor than this: each change costs a product of (D, D) matrices."""
+_LEAST_RHO = 1e-9
+"""Beside a unit diagonal. Rounding errors of directions without data are divided by ρ at every
+iteration, and without any penalty (λ = 0, no budget) nothing else keeps ρ from vanishing."""
 
 _ASK_EVERY = 10
 """Iterations between looks at the clock; where processes share ρ each is a message."""
@@ -94,7 +97,7 @@ class SplittingState:
         dual = change / max(dual_norm, tiny)
         if primal <= 0 or dual <= 0:
             return self
-        factor = min(max((primal / dual) ** 0.5, 0.2), 5.0)
+        factor = min(max((primal / dual) ** 0.5, 0.2, _LEAST_RHO / self.rho), 5.0)
         if 1 / _BALANCE < factor < _BALANCE:
             return self
         return SplittingState(

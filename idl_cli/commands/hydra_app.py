@@ -11,6 +11,7 @@ import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -83,8 +84,12 @@ def main(name: str, arguments: Sequence[str]) -> int:
 
 def _accepted(name: str, flags: argparse.Namespace, continued: Continuation | None) -> Accepted:
     """The request checked; a mistake may be in what the sweep that goes on was asked for."""
+    request = _request(name, flags)
+    if continued is not None and continued.plan.finish:
+        for added in continued.plan.added:
+            preflight(replace(request, overrides=added))
     try:
-        return preflight(_request(name, flags))
+        return preflight(request)
     except ConfigError as error:
         if continued is None or not continued.new_values:
             raise

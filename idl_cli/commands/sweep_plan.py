@@ -48,6 +48,7 @@ class SweepPlan:
         command: the sub-command that all jobs run.
         request: what the user typed behind it when the sweep was begun.
         jobs: every job's overrides by its number.
+        added: requests by which jobs were added to it.
         finish: whether the jobs that this request does not ask for are to be run too.
     """
 
@@ -55,6 +56,7 @@ class SweepPlan:
     command: str
     request: tuple[str, ...]
     jobs: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    added: list[tuple[str, ...]] = field(default_factory=list)
     finish: bool = False
 
     def __post_init__(self) -> None:
@@ -137,7 +139,12 @@ class SweepPlan:
         jobs = [
             {"job": number, "overrides": list(lines)} for number, lines in sorted(self.jobs.items())
         ]
-        content = {"command": self.command, "request": list(self.request), "jobs": jobs}
+        content = {
+            "command": self.command,
+            "request": list(self.request),
+            "added": [list(each) for each in self.added],
+            "jobs": jobs,
+        }
         write_atomic(self.directory / PLAN, json_bytes(content))
 
 
@@ -222,9 +229,10 @@ def _from_file(directory: Path) -> SweepPlan:
     try:
         jobs = {int(job["job"]): tuple(map(str, job["overrides"])) for job in content["jobs"]}
         request = tuple(map(str, content["request"]))
+        added = [tuple(map(str, each)) for each in content.get("added", ())]
         if len(jobs) < len(content["jobs"]):
             raise ValueError("two jobs of one number")
-        return SweepPlan(directory, str(content["command"]), request, jobs)
+        return SweepPlan(directory, str(content["command"]), request, jobs, added)
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{directory / PLAN}: is not the plan of a sweep ({error!r})") from error
 

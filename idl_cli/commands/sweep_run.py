@@ -56,6 +56,8 @@ def run_sweep(
         if not is_grid(accepted.hydra):
             continued.refuse_new_values()
         plan = continued.plan
+        if continued.new_values:
+            plan.added.append(continued.overrides)
         directory = plan.directory
         telling_hydra = [_sweep_dir(directory)]
     directory.mkdir(parents=True, exist_ok=True)

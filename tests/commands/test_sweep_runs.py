@@ -189,7 +189,7 @@ def test_solvers_and_penalties_in_one_table_with_a_failure_that_is_run_again(
 
 @pytest.mark.usefixtures("flaky_solvers")
 def test_values_added_to_a_sweep_do_not_forget_its_failures(
-    idl_here: IdlHere, tmp_path: Path, teacher: Path
+    idl_here: IdlHere, start: Start, tmp_path: Path, teacher: Path
 ) -> None:
     sweep, fixed = tmp_path / "sweep", (*SMALL, f"teacher.run={teacher}", "hydra.sweep.dir=sweep")
     assert idl_here("sim", "-m", "solver=raising,least_squares", *fixed).status == 1
@@ -197,18 +197,24 @@ def test_values_added_to_a_sweep_do_not_forget_its_failures(
         done = idl_here("sim", "sweep.resume=sweep", "trainer.lambda_z=0.5", "solver=active_set")
     assert done.status == 0, done.errors
     assert "job 0: asked for before and not complete" in done.output
+    with _untouched(sweep / "0", sweep / "1", sweep / "2"):
+        done = idl_here("sim", "sweep.resume=sweep", "solver=greedy")
+    assert done.status == 1
+    assert "1 of 1 jobs failed: 3" in done.errors
     done = idl_here("sim", "sweep.resume=sweep", "solver=actve_set", "solver.rho=1")
     assert done.status == 2
     assert "sweep.resume=sweep keeps what the sweep was asked for (solver=raising," in done.errors
     Path(flaky.HEALED).touch()
     with _untouched(sweep / "1", sweep / "2"):
-        done = idl_here("sim", "sweep.resume=sweep", "device=cpu", "optimized_metric=test_loss")
-    assert done.status == 0, done.errors
-    assert "2 finished and kept; 1 failed, run again" in done.output
-    assert _statuses(sweep) == ["completed"] * 3
-    assert "sweep, best test_loss first" in done.output
+        # In a process of its own, which has not seen yet what was added to the sweep.
+        process = start("sim", "sweep.resume=sweep", "device=cpu", "optimized_metric=test_loss")
+        output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert "2 finished and kept; 2 failed, run again" in output
+    assert _statuses(sweep) == ["completed"] * 4
+    assert "sweep, best test_loss first" in output
     rows = _rows(sweep)
-    assert [row["trainer.lambda_z"] for row in rows] == ["", "", "0.5"]
+    assert [row["trainer.lambda_z"] for row in rows] == ["", "", "0.5", ""]
     assert not {"device", "optimized_metric"} & rows[0].keys(), "how jobs ran is no other job"
 
 

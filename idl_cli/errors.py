@@ -7,7 +7,12 @@ of the user's is one of these types, which the command line prints as a sentence
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Sequence
+from typing import Final
+
+_OUT_OF_MEMORY: Final = ("out of memory", "can't allocate memory", "not enough memory")
+"""What torch says of it, in errors of several types."""
 
 
 class IdlError(Exception):
@@ -67,7 +72,16 @@ class NonFiniteError(IdlError):
 
 
 class RankError(IdlError):
-    """One of several processes failed, was killed or never joined; the message names its rank."""
+    """One of several processes failed, was killed or never joined; the message names its rank.
+
+    Args:
+        message: the rank and its cause.
+        logged: whether a traceback of the cause has been logged.
+    """
+
+    def __init__(self, message: object, *, logged: bool = False) -> None:
+        super().__init__(message)
+        self.logged = logged
 
 
 class PeerLostError(RankError):
@@ -115,3 +129,20 @@ def system_refusal(error: OSError) -> str | None:
         return None
     file = "" if error.filename is None else f"{error.filename}: "
     return f"{file}{error.strerror}; {advice}"
+
+
+def memory_refusal(error: BaseException) -> str | None:
+    """Say how much memory was missing and what to do; None for an error that is not of the kind."""
+    text = str(error)
+    if not isinstance(error, MemoryError) and not any(words in text for words in _OUT_OF_MEMORY):
+        return None
+    amount = re.search(r"[Tt]ried to allocate [\d.]+ \w+", text)
+    what = amount[0].lower() if amount else text.strip().partition("\n")[0]
+    return f"out of memory{what and ': '}{what}; use fewer samples, smaller batches or models"
+
+
+def unforeseen(error: BaseException) -> str:
+    """Say in one line what an error is that is none of ours, and what to do where that is known."""
+    refusal = system_refusal(error) if isinstance(error, OSError) else None
+    first = str(error).strip().partition("\n")[0]
+    return refusal or memory_refusal(error) or f"{type(error).__name__}: {first}"

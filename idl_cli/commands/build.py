@@ -13,6 +13,7 @@ from idl_cli.commands.compute import Compute
 from idl_cli.commands.measure import evaluation_loader
 from idl_cli.config.schemas.root import SimSettings, TrainSettings
 from idl_cli.data.dataset import Dataset, Split
+from idl_cli.data.fingerprint import fingerprint
 from idl_cli.data.loader import BatchLoader
 from idl_cli.data.task import Task
 from idl_cli.distributed.group import Group
@@ -29,22 +30,34 @@ def build_dataset(settings: TrainSettings | SimSettings, group: Group) -> Datase
     """Build the data set; of several ranks, one a machine downloads what is not there yet.
 
     Raises:
-        DataError: the ranks found different numbers of samples, or what the data set raises.
+        DataError: the ranks found different samples, or what the data set raises.
     """
     if group.local_rank > 0:
         group.barrier()
     dataset: Dataset = registry.build("dataset", settings.dataset, seed=settings.seed)
     if group.local_rank == 0:
         group.barrier()
-    parts = (dataset.train, dataset.validation, dataset.test)
-    sizes = tuple(0 if part is None else len(part) for part in parts)
-    for rank, others in enumerate(group.gather_objects(sizes)):
-        if others != sizes:
-            raise DataError(
-                f"dataset={dataset.name}: rank {rank} finds {others} training, validation and test"
-                f" samples, rank {group.rank} {sizes}; give every machine the same files"
-            )
+    if group.size > 1:
+        _refuse_other_data(dataset, group)
     return dataset
+
+
+def _refuse_other_data(dataset: Dataset, group: Group) -> None:
+    """Compare what the ranks hold: each works on its part of what has to be the same whole."""
+    own = fingerprint(dataset)
+    for rank, other in enumerate(group.gather_objects(own)):
+        if own.is_of_same_data(other):
+            continue
+        if other.samples != own.samples:
+            raise DataError(
+                f"dataset={dataset.name}: rank {rank} finds {other.samples} training, validation "
+                f"and test samples, rank {group.rank} {own.samples}; give every machine the same "
+                "files"
+            )
+        raise DataError(
+            f"dataset={dataset.name}: rank {rank} finds other values than rank {group.rank}, in "
+            "as many samples; give every machine the same files"
+        )
 
 
 def build_model(

@@ -108,6 +108,7 @@ def _joined(name: str, flags: argparse.Namespace, place: Launched) -> int:
         return accepted
 
     return run_joined(
+        COMMANDS[name],
         place,
         accept,
         lambda overrides, task: _single(name, flags, overrides, task),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -74,15 +74,15 @@ Task: TypeAlias = Callable[[DictConfig], "float | None"]
 TASKS: Final[Mapping[str, Task]] = MappingProxyType({"train": train, "sim": sim, "eval": evaluate})
 
 
-def run_joined(name: str, config: DictConfig, meeting: MeetingPlace) -> float | None:
-    """Run one rank's part of a command whose ranks another launcher has started."""
-    return _run(name, config, meeting)
+def run_joined(name: str, config: DictConfig, meeting: MeetingPlace, output: Path) -> float | None:
+    """Run one rank's part, in the directory of all, where another launcher has started them."""
+    return _run_in(output, name, config, meeting)
 
 
-def _run(name: str, config: DictConfig, meeting: MeetingPlace | None = None) -> float | None:
+def _run(name: str, config: DictConfig) -> float | None:
     output = Path(HydraConfig.get().runtime.output_dir)
     try:
-        return _run_in(output, name, config, meeting)
+        return _run_in(output, name, config, None)
     except KeyboardInterrupt:
         if _job_number() is not None and runs_side_by_side(HydraConfig.get().launcher):
             wait_for_the_end_of_the_pool(output.parent)
@@ -93,6 +93,7 @@ def _run_in(
     output: Path, name: str, config: DictConfig, meeting: MeetingPlace | None
 ) -> float | None:
     from idl_cli.commands.ranks import reporter_of
+    from idl_cli.commands.torchrun import together
     from idl_cli.run import RunDirectory
     from idl_cli.run.shared import ObservedRunDirectory
 
@@ -108,10 +109,11 @@ def _run_in(
         _reported(directory, console, wanted=rank == 0 and config.get("report") is not False),
         _recorded(directory, console),
     ):
-        settings = instantiate(command.schema, checked_settings(command, config))
-        if continues:
-            settings = _continuing(settings, directory)
-        result = _perform(command, settings, directory, console, meeting)
+        with nullcontext() if meeting is None else together(meeting, directory):
+            settings = instantiate(command.schema, checked_settings(command, config))
+            if continues:
+                settings = _continuing(settings, directory)
+            result = _perform(command, settings, directory, console, meeting)
         if rank:
             return None
         if not _is_finished(directory):
@@ -216,11 +218,13 @@ def _record_failure(error: BaseException, directory: RunDirectory, console: Repo
         _LOG.error("%s", error)
     else:
         _LOG.error("%s", sentence, exc_info=error)
+    logged = not foreseen or getattr(error, "logged", False)
+    if logged:
         sentence += f"\nThe traceback is in {directory.path / 'run.log'}"
     if number is not None:
         console.error(f"job {number} failed: {sentence}")
         release(error)
-    elif foreseen:
+    elif not logged:
         raise error
     raise JobError(sentence, str(directory.path)) from error
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import gc
-import re
 import traceback
-from typing import Final
 
-from idl_cli.errors import ConfigError, IdlError, system_refusal
-
-_OUT_OF_MEMORY: Final = ("out of memory", "can't allocate memory", "not enough memory")
+from idl_cli.errors import ConfigError, IdlError, unforeseen
 
 
 def one_line(error: BaseException) -> str:
@@ -18,15 +14,7 @@ def one_line(error: BaseException) -> str:
         return "; ".join(error.problems)
     if isinstance(error, IdlError):
         return str(error)
-    refusal = system_refusal(error) if isinstance(error, OSError) else None
-    if refusal is not None:
-        return refusal
-    first = str(error).strip().partition("\n")[0]
-    if isinstance(error, MemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY):
-        amount = re.search(r"[Tt]ried to allocate [\d.]+ \w+", str(error))
-        what = amount[0].lower() if amount else first
-        return f"out of memory{what and ': '}{what}; use fewer samples, smaller batches or models"
-    return f"{type(error).__name__}: {first}"
+    return unforeseen(error)
 
 
 def release(error: BaseException) -> None:

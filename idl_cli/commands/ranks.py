@@ -116,7 +116,8 @@ def run_on_ranks(
         KeyboardInterrupt: SIGINT or SIGTERM came; all ranks have ended.
     """
     threads = threads_each(len(devices), _threads_here(), settings.threads)
-    console.message(f"ranks: {', '.join(devices)}; {threads} threads each")
+    each = "1 thread" if threads == 1 else f"{threads} threads"
+    console.message(f"ranks: {', '.join(devices)}; {each} each")
     tasks = [
         RankTask(
             command,
@@ -136,9 +137,7 @@ def run_on_ranks(
         raise ConfigError(cause.problems)
     if cause.traceback:
         _LOG.error("rank %d:\n%s", cause.rank, cause.traceback)
-        log_file = directory.path / "run.log"
-        raise RankError(f"{cause.sentence}\nThe traceback is in {log_file}")
-    raise RankError(cause.sentence)
+    raise RankError(cause.sentence, logged=bool(cause.traceback))
 
 
 def work(task: RankTask) -> dict[str, object]:

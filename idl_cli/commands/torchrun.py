@@ -7,8 +7,9 @@ writes its files and logs. Where ranks refuse the request, it is said once.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,19 @@ from warnings import warn
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from idl_cli import __version__
+from idl_cli.commands.agreement import RankRequest, problems_of
 from idl_cli.commands.output import claim
 from idl_cli.commands.preflight import Accepted
 from idl_cli.distributed.environment import Launched
-from idl_cli.errors import ConfigError, IdlError, IgnoredOptionWarning, RankExit, RequestError
+from idl_cli.errors import (
+    ConfigError,
+    IdlError,
+    IgnoredOptionWarning,
+    RankExit,
+    RequestError,
+    unforeseen,
+)
 
 if TYPE_CHECKING:
     from idl_cli.commands.specification import Command
@@ -35,10 +45,11 @@ _SILENT = (
 )
 """What keeps Hydra from writing into the run directory, on the ranks that do not."""
 
-JoinedTask = Callable[[DictConfig, "MeetingPlace"], "float | None"]
+JoinedTask = Callable[[DictConfig, "MeetingPlace", Path], "float | None"]
 
 
 def run_joined(
+    command: Command,
     place: Launched,
     accept: Callable[[], Accepted],
     hydra: Callable[[Sequence[str], Callable[[DictConfig], float | None]], int],
@@ -47,10 +58,11 @@ def run_joined(
     """Run one rank's part of a command and return the exit status.
 
     Args:
+        command: what is run.
         place: of this process in its group.
         accept: checks the request; raises what is wrong with it.
         hydra: runs a task with overrides, as ``idl`` always does.
-        task: the command's, told where the ranks meet.
+        task: the command's, told where the ranks meet and the run directory.
 
     Raises:
         IdlError: the request is wrong or the work failed; ``RankExit`` on the ranks that leave it
@@ -58,19 +70,25 @@ def run_joined(
     """
     # torch's own lines about lost ranks, with stack traces, would bury the one sentence.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
+    from idl_cli.distributed.ending import failing_aloud
     from idl_cli.distributed.store import JOIN_TIMEOUT, meet
 
     accepted, problems = _accepted(accept)
-    timeout = JOIN_TIMEOUT if accepted is None else accepted.settings["join_timeout"]
+    settings = None if accepted is None else accepted.settings
+    timeout = JOIN_TIMEOUT if settings is None else settings["join_timeout"]
     meeting = meet(place, timeout)
-    _refuse_together(meeting.exchange("problems", problems, timeout), place.rank)
+    request = RankRequest(command.name, __version__, settings, problems)
+    _refuse_together(meeting.exchange("request", asdict(request), timeout), place.rank)
     assert accepted is not None
     directory = _claimed(meeting, accepted, timeout)
     quoted = str(directory).replace("'", r"\'")
     overrides = [*accepted.overrides, f"hydra.run.dir='{quoted}'"]
     if place.rank:
         overrides += _SILENT
-    return hydra(overrides, lambda config: task(config, meeting))
+        if not accepted.hydra.job.chdir:
+            overrides.append("hydra.run.dir=.")  # Hydra makes this directory, on every machine
+    with failing_aloud(meeting):
+        return hydra(overrides, lambda config: task(config, meeting, directory))
 
 
 def refuse_alone(command: Command, accepted: Accepted, size: int) -> None:
@@ -108,22 +126,30 @@ def perform_joined(
     console: Reporter,
     meeting: MeetingPlace,
 ) -> dict[str, object]:
-    """Do this rank's part of the command's work, and end with the others.
+    """Do this rank's part of the command's work.
 
     Raises:
-        IdlError: as ``ending_together`` says.
+        IdlError: it cannot be done.
     """
     from idl_cli.commands.ranks import perform
-    from idl_cli.distributed.ending import ending_together
     from idl_cli.distributed.join import joined
 
     for ignored in _ignored(settings, meeting.place.size):
         warn(ignored, IgnoredOptionWarning, stacklevel=2)
-    with (
-        ending_together(meeting, partial(_note_cause, directory, meeting.place.rank)),
-        joined(settings.device, settings.join_timeout, meeting=meeting) as group,
-    ):
+    with joined(settings.device, settings.join_timeout, meeting=meeting) as group:
         return perform(command, replace(settings, device=str(group.device)), directory, console)
+
+
+def together(meeting: MeetingPlace, directory: RunDirectory) -> AbstractContextManager[None]:
+    """What the ranks do together: however it ends, they end together, and one of them says why.
+
+    Args:
+        meeting: of the ranks.
+        directory: of the run, on this rank.
+    """
+    from idl_cli.distributed.ending import ending_together
+
+    return ending_together(meeting, partial(_note_cause, directory, meeting.place.rank))
 
 
 def _accepted(accept: Callable[[], Accepted]) -> tuple[Accepted | None, list[str]]:
@@ -133,21 +159,15 @@ def _accepted(accept: Callable[[], Accepted]) -> tuple[Accepted | None, list[str
         return None, list(getattr(error, "problems", ())) or [str(error)]
 
 
-def _refuse_together(words: Sequence[list[str]], rank: int) -> None:
-    """Raise on rank 0 what any rank found wrong with the request."""
-    if not any(words):
+def _refuse_together(words: Sequence[Mapping[str, Any]], rank: int) -> None:
+    """Raise on rank 0 what is wrong with the request of any rank, or with all of them together."""
+    problems = problems_of([RankRequest(**word) for word in words])
+    if not problems:
         return
     if rank:
         raise RankExit(RequestError.exit_status)
     _speak_up()
-    first = words[0]
-    others = (
-        f"rank {other}: {problem}"
-        for other, problems in enumerate(words)
-        for problem in problems
-        if problem not in first
-    )
-    raise ConfigError([*first, *others])
+    raise ConfigError(problems)
 
 
 def _claimed(meeting: MeetingPlace, accepted: Accepted, timeout: float) -> Path:
@@ -157,9 +177,11 @@ def _claimed(meeting: MeetingPlace, accepted: Accepted, timeout: float) -> Path:
     if meeting.place.rank == 0:
         try:
             directory, _ = claim(accepted, sweep=False)
+            directory.mkdir(parents=True, exist_ok=True)  # Hydra would fail when all have gone on
             word = {"path": str(directory.resolve())}
-        except IdlError as error:
-            refusal, word = error, {"exit_status": error.exit_status}
+        except (IdlError, OSError) as error:
+            refusal = error if isinstance(error, IdlError) else IdlError(unforeseen(error))
+            word = {"exit_status": refusal.exit_status}
     heard = meeting.exchange("directory", word, timeout)[0]
     if refusal is not None:
         _speak_up()

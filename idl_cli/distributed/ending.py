@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -63,7 +63,25 @@ def ending_together(
         on_cause(cause)
         if cause.exit_status == ConfigError.exit_status:  # the same on all ranks
             raise ConfigError(cause.problems) from error
-        raise RankError(cause.sentence) from error
+        raise RankError(cause.sentence, logged=bool(cause.traceback)) from error
+    with suppress(RuntimeError):  # rank 0, which kept the store, was faster to leave
+        meeting.tell_end(asdict(RankReport(meeting.place.rank, "completed")), failed=False)
+
+
+@contextmanager
+def failing_aloud(meeting: MeetingPlace) -> Iterator[None]:
+    """Let the other ranks know of an error before or after what the ranks do together.
+
+    The error is passed on. Without a word the others would wait for this rank to join.
+    """
+    try:
+        yield
+    except BaseException as error:
+        ignore_sigterm()
+        with suppress(RuntimeError):  # rank 0, which kept the store, is no more
+            if not meeting.has_told_end():
+                _roll_call(meeting, report_of(meeting.place.rank, error))
+        raise
 
 
 def ignore_sigterm() -> None:
@@ -76,8 +94,8 @@ def _roll_call(meeting: MeetingPlace, own: RankReport) -> tuple[list[RankReport]
     """The reports of all ranks, and whether this one speaks for them."""
     words: list[Any] = [Unheard(rank) for rank in range(meeting.place.size)]
     try:
-        meeting.tell("end", asdict(own))
-        words = meeting.hear("end", _ROLL_CALL)
+        meeting.tell_end(asdict(own), failed=True)
+        words = meeting.hear_ends(_ROLL_CALL)
     except RuntimeError:  # rank 0 kept the store, and is no more
         words[own.rank] = asdict(own)
     reports = [

@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import torch
 import torch.distributed as dist
 
-from idl_cli.errors import IdlError, PeerLostError
+from idl_cli.errors import IdlError, PeerLostError, memory_refusal, unforeseen
 
 Kind = Literal["completed", "failed", "killed", "lost", "interrupted"]
 
@@ -60,11 +59,8 @@ def report_of(rank: int, error: BaseException) -> RankReport:
     if isinstance(error, IdlError):
         problems = tuple(getattr(error, "problems", ())) or (str(error),)
         return RankReport(rank, "failed", problems, error.exit_status)
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return RankReport(rank, "failed", (_out_of_memory(error),))
-    sentence = f"{type(error).__name__}: {_first_line(error)}"
     trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    return RankReport(rank, "failed", (sentence,), traceback=trace)
+    return RankReport(rank, "failed", (unforeseen(error),), traceback=trace)
 
 
 def killed(rank: int, exit_code: int | None) -> RankReport:
@@ -98,16 +94,13 @@ def has_lost_contact(error: BaseException) -> bool:
     """Whether an error says no more than that another rank no longer answers."""
     if isinstance(error, PeerLostError):
         return True
+    if memory_refusal(error) is not None:  # NCCL runs out of memory too
+        return False
     if isinstance(error, dist.DistError):
-        return not isinstance(error, torch.OutOfMemoryError)
+        return True
     # gloo raises plain RuntimeErrors.
     text = str(error)
     return type(error) is RuntimeError and any(word in text for word in _CONNECTION_WORDS)
-
-
-def _out_of_memory(error: BaseException) -> str:
-    detail = _first_line(error)
-    return "out of memory" + (f" ({detail})" if detail else "")
 
 
 def _first_line(error: BaseException) -> str:

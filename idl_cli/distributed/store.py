@@ -13,11 +13,13 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from idl_cli.distributed.environment import Launched
-from idl_cli.errors import RankError, RankExit
+from idl_cli.errors import PeerLostError, RankError, RankExit
 
 JOIN_TIMEOUT: Final = 300.0
 _SLICE: Final = 5.0  # seconds of one attempt to connect: a signal is answered between two of them
 _PAUSE: Final = 0.02  # seconds between two looks
+_END: Final = "end"  # topic of the last words
+_FAILED: Final = "failed"  # key that the first rank to fail sets
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,24 @@ class MeetingPlace:
         """Put down this rank's word on a topic; plain JSON values."""
         self.store.set(f"{topic}/{self.place.rank}", json.dumps(value))
 
+    def tell_end(self, value: object, *, failed: bool) -> None:
+        """Put down this rank's last word; after a failure no rank waits for other words."""
+        self.tell(_END, value)
+        if failed:
+            self.store.set(_FAILED, str(self.place.rank))
+
+    def has_told_end(self) -> bool:
+        """Whether this rank's last word has been said."""
+        return bool(self.store.check([f"{_END}/{self.place.rank}"]))
+
+    def hear_ends(self, timeout: float) -> list[Any]:
+        """Return every rank's last word, as ``hear`` does."""
+        return self.hear(_END, timeout)
+
+    def failed_rank(self) -> int | None:
+        """A rank whose last word tells of a failure; None while there is none."""
+        return int(self.store.get(_FAILED)) if self.store.check([_FAILED]) else None
+
     def hear(self, topic: str, timeout: float) -> list[Any]:
         """Return every rank's word on a topic.
 
@@ -45,10 +65,16 @@ class MeetingPlace:
 
         Returns:
             In the order of ranks; ``Unheard`` where a rank said nothing in time.
+
+        Raises:
+            PeerLostError: a rank has failed before it said its word on this topic.
         """
         keys = [f"{topic}/{rank}" for rank in range(self.place.size)]
         deadline = time.monotonic() + timeout
         while not self.store.check(keys) and time.monotonic() < deadline:
+            gone = None if topic == _END else self.failed_rank()
+            if gone is not None and not self.store.check([keys[gone]]):
+                raise PeerLostError(f"rank {gone} has ended")
             time.sleep(_PAUSE)  # store.wait would answer no signal meanwhile
         return [
             json.loads(self.store.get(key)) if self.store.check([key]) else Unheard(rank)
@@ -61,6 +87,7 @@ class MeetingPlace:
         Raises:
             RankError: a rank did not say its word in time; the message names it. Of the ranks
                 that did, the first raises it, the others ``RankExit``.
+            PeerLostError: a rank has failed before.
         """
         self.tell(topic, value)
         words = self.hear(topic, timeout)

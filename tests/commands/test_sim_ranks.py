@@ -115,14 +115,17 @@ def test_two_processes_give_the_certified_answer_of_one(tmp_path: Path, idl_here
         path.name for path in (tmp_path / "sweep" / "0").iterdir()
     }
     log = (ranks / "run.log").read_text()
-    assert "ranks: cpu, cpu; 1 threads each" in log
+    assert "ranks: cpu, cpu; 1 thread each" in log
     assert log.count("problem\n") == 1
 
 
 def test_a_rank_out_of_memory_fails_the_run(
     tmp_path: Path, idl_here: IdlHere, plug_in: Path
 ) -> None:
-    sentence = "rank 1 failed: out of memory (CUDA out of memory. Tried to allocate 80 GiB)"
+    sentence = (
+        "rank 1 failed: out of memory: tried to allocate 80 gib; use fewer samples, smaller "
+        "batches or models"
+    )
     with nothing_left_behind():
         done = idl_here(
             "sim",
@@ -133,7 +136,9 @@ def test_a_rank_out_of_memory_fails_the_run(
             "hydra.run.dir=run",
         )
     assert done.status == 1
-    assert done.errors == f"idl sim: {sentence}\n"
+    log = tmp_path / "run" / "run.log"
+    assert done.errors == f"idl sim: {sentence}\nThe traceback is in {log}\n"
+    assert "torch.OutOfMemoryError: CUDA out of memory" in log.read_text()
     summary = read_summary(tmp_path / "run")
     assert (summary["status"], summary["error"]) == ("failed", sentence)
 

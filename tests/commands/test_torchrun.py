@@ -65,15 +65,19 @@ def _agent(home: Path, port: int, arguments: Sequence[str]) -> subprocess.Popen[
 def test_two_machines_leave_one_run_with_the_figures_of_one_process(
     tmp_path: Path, idl_here: IdlHere
 ) -> None:
-    """Two agents of torchrun that meet on the loopback interface."""
+    """Two agents of torchrun that meet on the loopback interface and share no directory."""
     port = free_port()
     arguments = ("sim", "solver=admm_multigpu", *PROBLEM)
-    agents = [_agent(tmp_path, port, arguments) for _ in range(2)]
+    homes = [tmp_path / "first", tmp_path / "second"]
+    for home in homes:
+        home.mkdir()
+    agents = [_agent(home, port, arguments) for home in homes]
     said = [agent.communicate(timeout=120.0) for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0], said
     assert "".join(output for output, _ in said).count("run: ") == 1
-    runs = list((tmp_path / "outputs" / "sim").iterdir())
+    runs = [path for home in homes for path in home.glob("outputs/sim/*")]
     assert len(runs) == 1
+    assert sorted(len(list(home.iterdir())) for home in homes) == [0, 1]
     assert {path.name for path in (runs[0] / ".hydra").iterdir()} == {
         *("config.yaml", "hydra.yaml", "overrides.yaml")
     }
@@ -111,6 +115,35 @@ def test_what_works_in_one_process_is_refused(arguments: Sequence[str], sentence
     accepted = preflight(Request(command, tuple(arguments[1:]), root=command.name))
     with pytest.raises(RequestError, match=sentence):
         refuse_alone(command, accepted, size=2)
+
+
+def test_different_requests_are_refused_before_anything_is_done(tmp_path: Path) -> None:
+    """Each machine has its own command line; what may differ there is said to differ by none."""
+    port = free_port()
+    ranks = [
+        _start(tmp_path, rank, 2, port, [*TRAINING, f"seed={rank}", f"threads={rank + 1}"])
+        for rank in range(2)
+    ]
+    said = [rank.communicate(timeout=60.0) for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [2, 2]
+    assert said[0][1] == (
+        "idl train: seed=1: on rank 1, while rank 0 has seed=0; start every rank with the same "
+        "arguments\n"
+    )
+    assert said[1] == ("", "")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_rank_that_fails_before_it_joins_is_not_waited_for(tmp_path: Path) -> None:
+    """Hydra cannot write into the directory, while rank 1 waits for rank 0 up to join_timeout."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".hydra").write_text("in the way")
+    port = free_port()
+    ranks = [_start(tmp_path, rank, 2, port, TRAINING) for rank in range(2)]
+    said = [rank.communicate(timeout=2 * LIMIT) for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [1, 1]
+    assert ".hydra" in said[0][1]
+    assert said[1] == ("", "")
 
 
 @pytest.mark.parametrize("dead", [1, 0])

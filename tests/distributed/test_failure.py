@@ -1,12 +1,14 @@
 """Which rank is to blame, and in what words."""
 
+import errno
+
 import pytest
 import torch
 import torch.distributed as dist
 
 from idl_cli.distributed.failure import RankReport, killed, report_of, root_cause
 from idl_cli.distributed.launch import Stopped
-from idl_cli.errors import ConfigError, NonFiniteError, PeerLostError
+from idl_cli.errors import ConfigError, IdlError, NonFiniteError, PeerLostError
 
 
 @pytest.mark.parametrize(
@@ -14,11 +16,29 @@ from idl_cli.errors import ConfigError, NonFiniteError, PeerLostError
     [
         (NonFiniteError("loss is NaN"), "failed", "rank 3 failed: loss is NaN", 1),
         (ConfigError(["a=1: no", "b=2: no"]), "failed", "rank 3 failed: a=1: no; b=2: no", 2),
-        (MemoryError(), "failed", "rank 3 failed: out of memory", 1),
+        (MemoryError(), "failed", "rank 3 failed: out of memory; use fewer samples", 1),
         (
-            torch.OutOfMemoryError("CUDA out of memory.\nmore"),
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore"),
             "failed",
-            "rank 3 failed: out of memory (CUDA out of memory.)",
+            "rank 3 failed: out of memory: tried to allocate 2.00 gib; use fewer samples",
+            1,
+        ),
+        (
+            RuntimeError("can't allocate memory: you tried to allocate 8 bytes"),
+            "failed",
+            "rank 3 failed: out of memory: tried to allocate 8 bytes",
+            1,
+        ),
+        (
+            dist.DistBackendError("NCCL error: Cuda failure 2 'out of memory'"),
+            "failed",
+            "rank 3 failed: out of memory: NCCL error",
+            1,
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "run/run.log"),
+            "failed",
+            "rank 3 failed: run/run.log: No space left on device; make room; resume=auto",
             1,
         ),
         (KeyError("x"), "failed", "rank 3 failed: KeyError: 'x'", 1),
@@ -36,8 +56,8 @@ def test_an_error_is_reported_by_its_kind(
     report = report_of(3, error)
     assert (report.kind, report.exit_status) == (kind, status)
     assert report.sentence.startswith(sentence)
-    foreseen = not isinstance(error, (KeyError, RuntimeError)) or kind == "lost"
-    assert bool(report.traceback) != (foreseen or isinstance(error, torch.OutOfMemoryError))
+    foreseen = kind != "failed" or isinstance(error, IdlError)
+    assert bool(report.traceback) != foreseen
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from idl_cli.analysis.ranking import ranking_metric
 
 _OF_SIM: Final = ("sim.nonzero_fraction", "sim.ab.status", "sim.ab.relative_gap")
 _OF_RUN: Final = ("run", "status", "command", "runs", "failed", "error", "dir")
+_STAGES: Final = ("sim.ab.", "sim.cd.")
 _PERCENT: Final = ("nonzero_fraction",)
 _DIGITS: Final = 4
 
@@ -95,8 +96,15 @@ def matching(name: str, columns: Columns) -> str | None:
 
 
 def headings(columns: Sequence[str]) -> list[str]:
-    """The last part of each name where that is enough to tell the columns apart."""
-    short = [column.rpartition(".")[2] for column in columns]
+    """The last part of each name where that is enough to tell the columns apart.
+
+    Figures of one of the two stages of a state-driven run keep that stage's name: the ``status``
+    of its certificate is not that of the run.
+    """
+    short = [
+        column.removeprefix("sim.") if column.startswith(_STAGES) else column.rpartition(".")[2]
+        for column in columns
+    ]
     return [
         one if short.count(one) == 1 else column for one, column in zip(short, columns, strict=True)
     ]

@@ -147,7 +147,9 @@ def _hashable(value: object) -> object:
 def ordered(
     entries: Sequence[Entry], key: str | None = None, *, descending: bool | None = None
 ) -> list[Entry]:
-    """The runs sorted by a key or figure; those without it behind, in the order they came in.
+    """The runs sorted by a key or figure: numbers, behind them words, behind them the others.
+
+    Those without it, or with NaN, stay in the order they came in.
 
     Args:
         entries: the runs.
@@ -159,19 +161,23 @@ def ordered(
         return list(entries)
     if descending is None:
         descending = is_better_high(key) is True
-    having = [entry for entry in entries if value_of(entry, key) is not None]
-    without = [entry for entry in entries if value_of(entry, key) is None]
-    having.sort(key=lambda each: _rank(value_of(each, key)), reverse=descending)
-    return [*having, *without]
+    numbered = [entry for entry in entries if math.isfinite(_number(value_of(entry, key)))]
+    worded = [entry for entry in entries if _is_word(value_of(entry, key))]
+    numbered.sort(key=lambda each: _number(value_of(each, key)), reverse=descending)
+    worded.sort(key=lambda each: str(value_of(each, key)), reverse=descending)
+    sorted_out = {id(entry) for entry in (*numbered, *worded)}
+    return [*numbered, *worded, *(entry for entry in entries if id(entry) not in sorted_out)]
 
 
-def _rank(value: object) -> tuple[int, float, str]:
-    """Numbers by size, before words by alphabet."""
+def _number(value: object) -> float:
+    """A value to sort by; NaN for what is no number."""
     if isinstance(value, Spread):
-        return (0, value.mean, "")
-    if isinstance(value, int | float):
-        return (0, float(value), "")
-    return (1, 0.0, str(value))
+        return value.mean
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def _is_word(value: object) -> bool:
+    return value is not None and not isinstance(value, Spread | int | float)
 
 
 def value_of(entry: Entry, column: str) -> object:

@@ -9,7 +9,7 @@ from typing import Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from idl_cli.analysis.columns import with_deviation
 from idl_cli.analysis.comparison import Entry
@@ -29,6 +29,7 @@ _MOST_SERIES: Final = 12  # lines that can still be told apart
 _MOST_BARS: Final = 30
 _MOST_TICKS: Final = 8
 _LETTERS: Final = 76  # of a line of text across a figure
+_DECADES: Final = 3  # below so many, a logarithmic axis has ticks at 2 and 5 too
 _GREY: Final = "0.45"
 
 
@@ -74,8 +75,11 @@ def trade_off(
         _draw(axis, line, index, len(lines), joined=joined)
     if reference is not None:
         axis.axhline(reference, color=_GREY, linewidth=1.0, linestyle=(0, (6, 3)), label="teacher")
-    if spans_decades([point.x for line in lines for point in line.points]):
+    places = [point.x for line in lines for point in line.points]
+    if spans_decades(places):
         axis.set_xscale("log")
+        if math.log10(max(places) / min(places)) < _DECADES:
+            axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
         axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel(label)

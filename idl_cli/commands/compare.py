@@ -8,6 +8,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -41,6 +42,7 @@ examples:
 _SUFFIXES: Final[Mapping[str, str]] = MappingProxyType(
     {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}
 )
+_PLAIN: Final = ("", ".txt")
 _GAP: Final = 3  # columns of the terminal between two of the table's
 
 
@@ -56,7 +58,7 @@ def main(name: str, arguments: Sequence[str]) -> int:
     lines = ordered(counted, sort[0] if sort else None, descending=flags.descending)
     form = flags.format or _format_of(flags.output)
     if form == "table":
-        _show(lines, columns, chosen, flags.output)
+        _show(lines, _leading(columns, sort), chosen, flags.output)
     else:
         _deliver(FORMATS[form](lines, columns, chosen), flags.output)
     if flags.plots is not None:
@@ -131,7 +133,20 @@ def _hint(name: str, column: str | None, columns: Columns) -> str:
         return f"may be {' or '.join(several)}; say which"
     last = {each.rpartition(".")[2]: each for each in columns.every}
     close = did_you_mean(name, columns.every) or did_you_mean(name, last)
-    return f"no run has such a column{close}"
+    return f"no run has such a column{close}" + (
+        "" if close else f"; shown are {', '.join(columns.shown)}"
+    )
+
+
+def _leading(columns: Columns, sort: Sequence[str]) -> Columns:
+    """The columns with the one sorted by among them, where there is room for few only."""
+    added = [name for name in sort if name not in columns.shown]
+    rest = [name for name in columns.important if name not in sort]
+    return replace(
+        columns,
+        shown=(*columns.shown, *added),
+        important=(*rest[:1], *sort, *rest[1:]),
+    )
 
 
 # -- the terminal ----------------------------------------------------------------------------------
@@ -185,14 +200,14 @@ def _is_mean(entry: Entry) -> bool:
 
 
 def notes(entries: Sequence[Entry]) -> list[str]:
-    """What ± means where means are shown; a sentence for every run that did not complete."""
+    """What ± means where means are shown; a sentence for every run that is not whole."""
     explained = ["mean ± standard deviation (n - 1)"] if any(map(_is_mean, entries)) else []
     return explained + [
         entry.error
-        if entry.completed and entry.error
+        if entry.completed and entry.failed and entry.error
         else f"{entry.run} {entry.status}" + (f": {entry.error}" if entry.error else "")
         for entry in entries
-        if entry.status != COMPLETED or (entry.failed and entry.error)
+        if entry.status != COMPLETED or entry.error
     ]
 
 
@@ -234,8 +249,19 @@ FORMATS: Final[Mapping[str, Callable[[Sequence[Entry], Columns, Sequence[str]], 
 
 
 def _format_of(output: Path | None) -> str:
-    """What a file's name says it holds."""
-    return "table" if output is None else _SUFFIXES.get(output.suffix, "table")
+    """What a file's name says it holds.
+
+    Raises:
+        RequestError: it says something that no table can be written as.
+    """
+    if output is None or output.suffix in _PLAIN:
+        return "table"
+    if output.suffix not in _SUFFIXES:
+        raise RequestError(
+            f"--output {output}: no table is written as {output.suffix}; give a name that ends in "
+            f"{', '.join((*_SUFFIXES, *filter(None, _PLAIN)))}, or --format"
+        )
+    return _SUFFIXES[output.suffix]
 
 
 def _plot(entries: Sequence[Entry], directory: Path) -> None:

@@ -70,7 +70,7 @@ def run(settings: EvalSettings, directory: RunDirectory, console: Reporter) -> d
         seed=settings.seed,
         threads=settings.threads or _threads_of(path),
     )
-    directory.write_json("environment.json", collect_environment(compute.device))
+    directory.write_json("environment.json", collect_environment(compute.device, directory.command))
     _choose_weights(loaded, settings.checkpoint)
     loaded.model.to(compute.device)
     seed = settings.seed if own is None else int(own["seed"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -65,7 +66,7 @@ def _said(value: object) -> str:
         pairs = (f"{key} {each}" for key, each in value.items() if each is not None)
         return ", ".join(pairs)
     if isinstance(value, list):
-        return " ".join(map(str, value))
+        return shlex.join(map(str, value))
     return _value(value)
 
 

@@ -52,7 +52,7 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
     group = current(compute.device)
     if settings.resume is not None:  # a solve that was kept goes on, with a history of its own
         directory.truncate_metrics(0)
-    directory.write_json("environment.json", collect_environment(compute.device))
+    directory.write_json("environment.json", collect_environment(compute.device, directory.command))
     solver: BaseSolver = registry.build("solver", settings.solver)
     sim: SIM = registry.build(
         "trainer",

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from idl_cli.analysis.columns import text
 from idl_cli.analysis.extrapolation import error_curves
 from idl_cli.analysis.over_seeds import ShiftedRun, curves_over_seeds, table_over_seeds
 from idl_cli.commands.sequences import SHIFT
@@ -105,7 +106,7 @@ def _show_fitting(
     console: Reporter,
 ) -> None:
     """Show a table without the last of the varying keys that the terminal has no room for."""
-    cells = [[_shown(row.get(column)) for column in columns] for row in rows]
+    cells = [[_shown(row.get(column), column) for column in columns] for row in rows]
     widths = {
         column: _GAP
         + max(
@@ -133,8 +134,10 @@ def _length(value: object) -> int:
     return len(f"{value:.4g}" if isinstance(value, float) else str(value))
 
 
-def _shown(value: object) -> object:
-    """A sampled number with the digits that people read; anything else as it is."""
+def _shown(value: object, column: str) -> object:
+    """A share in percent, a sampled number with the digits that people read, else as it is."""
+    if column == "sim.nonzero_fraction" and isinstance(value, float):
+        return text(value, column)
     if not isinstance(value, str) or len(value) <= _WIDE:
         return value
     try:

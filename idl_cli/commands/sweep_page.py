@@ -162,13 +162,13 @@ def _table(
         ]
         for entry in entries
     ]
-    heads = ["job" if name == "run" and directory else head for name, head in _headed(names)]
+    keys = {key for entry in entries for key in entry.keys}
+    heads = [
+        "job" if name == "run" and directory else head if name in keys else _words(head)
+        for name, head in zip(names, headings(names), strict=True)
+    ]
     best = 0 if metric is not None and value_of(entries[0], metric) is not None else None
     return Table(title, heads, rows, [is_numeric(name, entries) for name in names], best)
-
-
-def _headed(names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    yield from zip(names, (head.replace("_", " ") for head in headings(names)), strict=True)
 
 
 def _words(name: str) -> str:

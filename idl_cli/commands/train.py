@@ -74,7 +74,7 @@ def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> 
     resumption = group.broadcast_object(
         find_resumption(settings, directory) if group.is_main else None
     )
-    directory.write_json("environment.json", collect_environment(compute.device))
+    directory.write_json("environment.json", collect_environment(compute.device, directory.command))
     dataset = build_dataset(settings, group)
     check_metric(settings.optimized_metric, dataset)
     for assumption in dataset.assumptions:

@@ -25,11 +25,19 @@ _PACKAGES = (
 _GIT_TIMEOUT = 5.0  # seconds; a repository on a dead network drive must not hold a run up
 
 
-def collect_environment(device: torch.device | str = "cpu") -> dict[str, object]:
-    """Return versions, git revision, device and threads, as plain JSON values."""
+def collect_environment(
+    device: torch.device | str = "cpu", command: str | None = None
+) -> dict[str, object]:
+    """Return versions, git revision, device and threads, as plain JSON values.
+
+    Args:
+        device: that the run computes on.
+        command: the sub-command; None for a run of a Python caller.
+    """
     device = torch.device(device)
     return {
-        "command_line": sys.argv,
+        # Hydra is handed the arguments without the sub-command.
+        "command_line": sys.argv if command is None else ["idl", command, *sys.argv[1:]],
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in _PACKAGES},

@@ -84,6 +84,19 @@ def test_the_best_stands_first_and_runs_without_the_figure_last() -> None:
     assert [each.run for each in by_name] == ["failed", "high", "low"]
 
 
+def test_what_is_no_number_stands_behind_the_numbers() -> None:
+    entries = [
+        run("word", test_accuracy="0.95"),
+        run("nan", test_accuracy=float("nan")),
+        run("low", test_accuracy=0.2),
+        run("none"),
+        run("high", test_accuracy=0.9),
+    ]
+    assert [each.run for each in ordered(entries)] == ["high", "low", "word", "nan", "none"]
+    ascending = ordered(entries, "test_accuracy", descending=False)
+    assert [each.run for each in ascending] == ["low", "high", "word", "nan", "none"]
+
+
 def test_direction_of_a_figure() -> None:
     assert is_better_high("sim.agreement") is True
     assert is_better_high("sim.ab.relative_gap") is False
@@ -145,6 +158,8 @@ def test_a_column_is_named_by_its_last_parts_where_that_is_enough() -> None:
     assert matching("gap", columns) is None
     assert matching("nosuch", columns) is None
     assert headings(["run", "a.x", "b.x", "b.y"]) == ["run", "a.x", "b.x", "y"]
+    stages = ["status", "sim.ab.status", "sim.kappa"]
+    assert headings(stages) == ["status", "ab.status", "kappa"]
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,23 @@ def test_sort_and_columns(sweep: Path, capsys: Captured) -> None:
     assert list(rows[0]) == ["trainer.lambda_z", "solver", "sim.ab.status"]
 
 
+def test_what_is_sorted_by_is_shown(
+    sweep: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    assert main(["compare", str(sweep), "--sort", "kappa"]) == 0
+    head = capsys.readouterr().out.splitlines()[2]
+    assert "kappa" in head
+    assert "seconds" not in head, "there is no room for all"
+
+
+def test_a_completed_run_with_a_damaged_file_says_so(sweep: Path, capsys: Captured) -> None:
+    (sweep / "0" / ".hydra" / "config.yaml").write_text("model: {name: [}\n")
+    assert main(["compare", str(sweep)]) == 0
+    assert "0 completed: " in (shown := capsys.readouterr().out)
+    assert "config.yaml: not readable as YAML" in " ".join(shown.split())
+
+
 def test_defaults_that_a_file_leaves_out_are_known(sweep: Path, capsys: Captured) -> None:
     """A run whose file says ``kappa`` and one whose file does not are told apart by it."""
     own = {"trainer": {"name": "sim", "lambda_z": 1e-3, "kappa": 0.5}}
@@ -157,7 +174,9 @@ def test_a_table_can_be_written_too(sweep: Path) -> None:
             "--columns solvr: no run has such a column (did",
         ),
         (["sweep", "--sort", "trainer.lamda_z"], "(did you mean trainer.lambda_z?)"),
+        (["sweep", "--sort", "zzz"], "has such a column; shown are run, status, solver, trainer"),
         (["sweep", "--over", "test_accuracy"], "is no key of the configuration"),
+        (["sweep", "--output", "t.pdf"], "no table is written as .pdf; give a name that ends in"),
         (["sweep", "--output", "."], "--output .: is a directory"),
     ],
 )

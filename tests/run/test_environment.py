@@ -15,6 +15,12 @@ def test_it_says_what_figures_may_depend_on() -> None:
     assert packages["torch"].split("+")[0] == torch.__version__.split("+")[0]
 
 
+def test_the_command_line_is_the_one_to_type_again(monkeypatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/bin/idl", "--multirun", "seed=0,1"])
+    typed = collect_environment(command="train")["command_line"]
+    assert typed == ["idl", "train", "--multirun", "seed=0,1"]
+
+
 def test_outside_a_checkout_there_is_no_revision(monkeypatch) -> None:
     from pathlib import Path
 

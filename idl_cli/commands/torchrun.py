@@ -7,8 +7,9 @@ writes its files and logs. Where ranks refuse the request, it is said once.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -140,7 +141,8 @@ def perform_joined(
         return perform(command, replace(settings, device=str(group.device)), directory, console)
 
 
-def together(meeting: MeetingPlace, directory: RunDirectory) -> AbstractContextManager[None]:
+@contextmanager
+def together(meeting: MeetingPlace, directory: RunDirectory) -> Iterator[None]:
     """What the ranks do together: however it ends, they end together, and one of them says why.
 
     Args:
@@ -148,8 +150,14 @@ def together(meeting: MeetingPlace, directory: RunDirectory) -> AbstractContextM
         directory: of the run, on this rank.
     """
     from idl_cli.distributed.ending import ending_together
+    from idl_cli.distributed.lookout import lookout
 
-    return ending_together(meeting, partial(_note_cause, directory, meeting.place.rank))
+    rank = meeting.place.rank
+    with (
+        ending_together(meeting, partial(_note_cause, directory, rank)),
+        lookout(meeting, partial(_end_for_all, directory, rank)),
+    ):
+        yield
 
 
 def _accepted(accept: Callable[[], Accepted]) -> tuple[Accepted | None, list[str]]:
@@ -208,6 +216,17 @@ def _ignored(settings: Any, size: int) -> Iterator[str]:
                 f"{key}.{name}={section[name]}: ignored, since torchrun has started the processes "
                 f"({size})"
             )
+
+
+def _end_for_all(directory: RunDirectory, rank: int, cause: Any) -> None:
+    """Write down and say how the run ended, in place of a main thread that cannot."""
+    if cause.kind == "interrupted":
+        directory.finish("interrupted", {})
+        sys.stderr.write("idl: interrupted\n")
+        return
+    _note_cause(directory, rank, cause)
+    directory.finish("failed", {}, cause.sentence)
+    sys.stderr.write(f"idl {directory.command}: {cause.sentence}\n")
 
 
 def _note_cause(directory: RunDirectory, rank: int, cause: Any) -> None:

@@ -53,7 +53,7 @@ def ending_together(
         yield
     except BaseException as error:
         ignore_sigterm()
-        reports, speaks = _roll_call(meeting, report_of(meeting.place.rank, error))
+        reports, speaks = roll_call(meeting, report_of(meeting.place.rank, error))
         cause = root_cause(reports)
         assert cause is not None
         if not speaks:
@@ -80,7 +80,7 @@ def failing_aloud(meeting: MeetingPlace) -> Iterator[None]:
         ignore_sigterm()
         with suppress(RuntimeError):  # rank 0, which kept the store, is no more
             if not meeting.has_told_end():
-                _roll_call(meeting, report_of(meeting.place.rank, error))
+                roll_call(meeting, report_of(meeting.place.rank, error))
         raise
 
 
@@ -90,8 +90,16 @@ def ignore_sigterm() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _roll_call(meeting: MeetingPlace, own: RankReport) -> tuple[list[RankReport], bool]:
-    """The reports of all ranks, and whether this one speaks for them."""
+def roll_call(meeting: MeetingPlace, own: RankReport) -> tuple[list[RankReport], bool]:
+    """Say this rank's last word and hear those of all others.
+
+    Args:
+        meeting: of the ranks.
+        own: how this rank ended.
+
+    Returns:
+        The reports of all ranks, and whether this one speaks for them.
+    """
     words: list[Any] = [Unheard(rank) for rank in range(meeting.place.size)]
     try:
         meeting.tell_end(asdict(own), failed=True)

@@ -40,6 +40,11 @@ class Launched:
     run_id: str = ""
     attempt: int = 0
 
+    @property
+    def listens(self) -> bool:
+        """Whether this process keeps the store in which the ranks meet."""
+        return self.rank == 0 and not self.agent_store
+
     def variables(self) -> dict[str, str]:
         """The environment variables that say the same."""
         return {

@@ -121,7 +121,8 @@ class Group:
             return tensor
         carried = self._carried(tensor)
         whole = carried.new_empty((self.size * len(carried), *carried.shape[1:]))
-        dist.all_gather(list(torch.split(whole, len(carried))), carried)
+        with _carrying():
+            dist.all_gather(list(torch.split(whole, len(carried))), carried)
         return whole.to(tensor.device)
 
     def exchange_equal(self, tensor: Tensor) -> Tensor:
@@ -138,7 +139,8 @@ class Group:
             return tensor
         carried = self._carried(tensor)
         received = torch.empty_like(carried)
-        dist.all_to_all_single(received, carried)
+        with _carrying():
+            dist.all_to_all_single(received, carried)
         return received.to(tensor.device)
 
     def gather_objects(self, value: T) -> list[T]:

@@ -18,6 +18,9 @@ from idl_cli.errors import PeerLostError, RankError, RankExit
 JOIN_TIMEOUT: Final = 300.0
 _SLICE: Final = 5.0  # seconds of one attempt to connect: a signal is answered between two of them
 _PAUSE: Final = 0.02  # seconds between two looks
+_RECONNECTING: Final = 30.0  # seconds for a second connection to whoever has answered before
+_LEAVING: Final = 1.0  # seconds that the store stays open for those who have yet to read
+_HEARD: Final = "heard"  # topic of who has read the last words
 _END: Final = "end"  # topic of the last words
 _FAILED: Final = "failed"  # key that the first rank to fail sets
 
@@ -34,6 +37,11 @@ class MeetingPlace:
     place: Launched
     store: Store
 
+    def reconnected(self) -> MeetingPlace:
+        """The same place over a connection of its own: one that waits lets nobody else use it."""
+        store = _connect(self.place, _RECONNECTING)
+        return MeetingPlace(self.place, _of_launch(self.place, store))
+
     def tell(self, topic: str, value: object) -> None:
         """Put down this rank's word on a topic; plain JSON values."""
         self.store.set(f"{topic}/{self.place.rank}", json.dumps(value))
@@ -49,8 +57,19 @@ class MeetingPlace:
         return bool(self.store.check([f"{_END}/{self.place.rank}"]))
 
     def hear_ends(self, timeout: float) -> list[Any]:
-        """Return every rank's last word, as ``hear`` does."""
-        return self.hear(_END, timeout)
+        """Return every rank's last word, as ``hear`` does.
+
+        The rank that keeps the store waits a moment for the others to have heard them too.
+        """
+        words = self.hear(_END, timeout)
+        self.tell(_HEARD, True)
+        if self.place.listens:
+            there = [rank for rank, word in enumerate(words) if not isinstance(word, Unheard)]
+            keys = [f"{_HEARD}/{rank}" for rank in there]
+            deadline = time.monotonic() + _LEAVING
+            while not self.store.check(keys) and time.monotonic() < deadline:
+                time.sleep(_PAUSE)
+        return words
 
     def failed_rank(self) -> int | None:
         """A rank whose last word tells of a failure; None while there is none."""
@@ -124,9 +143,12 @@ def meet(place: Launched, timeout: float = JOIN_TIMEOUT) -> MeetingPlace:
     Raises:
         RankError: the port is in use, or nobody answers there.
     """
-    listens = place.rank == 0 and not place.agent_store
-    store = _listen(place) if listens else _connect(place, timeout)
-    return MeetingPlace(place, PrefixStore(f"idl/{place.run_id}/{place.attempt}", store))
+    store = _listen(place) if place.listens else _connect(place, timeout)
+    return MeetingPlace(place, _of_launch(place, store))
+
+
+def _of_launch(place: Launched, store: Store) -> Store:
+    return PrefixStore(f"idl/{place.run_id}/{place.attempt}", store)
 
 
 def _listen(place: Launched) -> Store:

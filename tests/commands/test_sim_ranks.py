@@ -39,6 +39,7 @@ PROBLEM = (
 
 PLUG_IN = '''\
 """A solver that goes wrong on one rank."""
+import datetime
 import os
 import time
 
@@ -57,6 +58,11 @@ class Faulty(BaseSolver):
         if monitor.group.rank == 1 and self.fault == "memory":
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80 GiB")
         print(f"solving in {os.getpid()}", flush=True)
+        if self.fault == "deaf":
+            if monitor.group.rank == 1:
+                raise ZeroDivisionError("the seventh block is empty")
+            store = torch.distributed.TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
+            store.wait(["never"], datetime.timedelta(hours=1))  # answers no signal, as NCCL does
         while self.fault == "waits":
             time.sleep(0.05)
         monitor.group.barrier()

@@ -19,6 +19,7 @@ from idl_cli.errors import RequestError
 from idl_cli.run import read_metrics, read_summary, run_status
 from tests.commands.conftest import IdlHere
 from tests.commands.test_sim_ranks import PROBLEM
+from tests.commands.test_sim_ranks import plug_in as plug_in
 from tests.distributed.helpers import LIMIT, free_port, wait_until
 
 TRAINING = (
@@ -161,6 +162,25 @@ def test_a_rank_that_is_killed_fails_the_run(tmp_path: Path, dead: int) -> None:
     assert errors == f"idl train: {sentence}\n"
     assert run_status(run) == "failed"
     assert read_summary(run)["error"] == sentence
+
+
+def test_a_rank_that_cannot_be_reached_any_more_ends_with_the_others(
+    tmp_path: Path, plug_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 0 is in native code that no signal interrupts, as NCCL's messages are."""
+    path = os.pathsep.join((str(plug_in), *filter(None, [os.environ.get("PYTHONPATH")])))
+    monkeypatch.setenv("PYTHONPATH", path)
+    port = free_port()
+    arguments = ("sim", "solver=faulty", "solver.fault=deaf", *PROBLEM, "hydra.run.dir=run")
+    ranks = [_start(tmp_path, rank, 2, port, arguments) for rank in range(2)]
+    said = [rank.communicate(timeout=2 * LIMIT) for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [1, 1]
+    sentence = "rank 1 failed: ZeroDivisionError: the seventh block is empty"
+    assert said[0][1].endswith(f"idl sim: {sentence}\n")
+    assert sentence not in said[1][1]
+    run = tmp_path / "run"
+    assert (run_status(run), read_summary(run)["error"]) == ("failed", sentence)
+    assert "ZeroDivisionError" in (run / "run.log").read_text()
 
 
 def test_a_peer_that_never_joins_is_named(tmp_path: Path) -> None:

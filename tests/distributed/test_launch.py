@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,3 +91,16 @@ def test_ranks_start_within_a_worker_of_joblib(monkeypatch: pytest.MonkeyPatch) 
         multiprocessing.set_start_method(before, force=True)
     assert outcome.cause is None
     assert outcome.result == 3
+
+
+def test_a_rank_that_answers_no_signal_is_ended_from_beside(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    outcome = launch(workers.deaf_to_sigterm, [str(said)] * 2, threads=1)
+    assert outcome.cause is not None
+    assert outcome.cause.sentence == "rank 0 ended with status 143, and did not say why"
+    assert said.read_text() == "interrupted"
+
+
+def test_a_rank_that_leaves_in_time_is_left_alone() -> None:
+    outcome = launch(workers.leaves_in_time, [20.0, 20.0], threads=1)
+    assert (outcome.cause, outcome.result) == (None, True)

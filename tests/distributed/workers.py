@@ -6,12 +6,20 @@ import contextlib
 import os
 import signal
 import time
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import torch
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+from idl_cli.distributed.environment import launched
+from idl_cli.distributed.failure import RankReport
 from idl_cli.distributed.group import current
 from idl_cli.distributed.join import joined
+from idl_cli.distributed.lookout import lookout
+from idl_cli.distributed.store import meet
 from idl_cli.errors import PeerLostError
 
 
@@ -71,6 +79,36 @@ def raises_while_another_hangs(rank: int) -> None:
             raise ZeroDivisionError("the seventh block is empty")
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _hang()
+
+
+def deaf_to_sigterm(said: str) -> None:
+    """Rank 0 is told to stop while in native code that answers no signal; rank 1 is done."""
+    place = launched()
+    assert place is not None
+    meeting = meet(place, timeout=60.0)
+    if place.rank == 1:
+        meeting.tell_end(asdict(RankReport(1, "completed")), failed=False)
+        return
+    signal.signal(signal.SIGTERM, lambda number, frame: None)  # it would not come through either
+    with lookout(meeting, lambda cause: Path(said).write_text(cause.kind), after_signal=0.3):
+        os.kill(os.getpid(), signal.SIGTERM)
+        TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False).wait(
+            ["never"], timedelta(hours=1)
+        )
+
+
+def leaves_in_time(seconds: float) -> bool:
+    """Every rank is told to stop, and does; nothing is to be said for it."""
+    place = launched()
+    assert place is not None
+    meeting = meet(place, timeout=60.0)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with lookout(meeting, lambda cause: os._exit(9), after_signal=seconds):
+            os.kill(os.getpid(), signal.SIGTERM)
+            _hang()
+    except KeyboardInterrupt:
+        return True
 
 
 def never_joins(rank: int) -> None:

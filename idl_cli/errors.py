@@ -11,7 +11,12 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-_OUT_OF_MEMORY: Final = ("out of memory", "can't allocate memory", "not enough memory")
+_OUT_OF_MEMORY: Final = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "Storage size calculation overflowed",
+)
 """What torch says of it, in errors of several types."""
 
 

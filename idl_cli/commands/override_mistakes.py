@@ -52,6 +52,28 @@ def mistakes(override: Override, request: Request) -> Iterator[str]:
             )
 
 
+def unreadable(text: str, error: HydraException, request: Request) -> str:
+    """The sentence for an argument that is no override.
+
+    Args:
+        text: as typed.
+        error: what Hydra's parser says of it.
+        request: that it is part of.
+    """
+    if "=" not in text:
+        groups = [group for group in request.command.groups if text in _options(group, request)]
+        meant = " or ".join(f"{group}={text}" for group in groups)
+        return f"{text}: is no KEY=VALUE and no GROUP=OPTION" + (
+            f"; did you mean {meant}?" if meant else ""
+        )
+    reason = str(error).partition("\n")[0].partition(" expecting ")[0]
+    return (
+        f"{text}: cannot be read as KEY=VALUE or GROUP=OPTION: {reason}; a value with quotes, "
+        "brackets or signs of its own is written in quotes, and the whole in quotes of the "
+        "shell's: 'KEY=\"VALUE\"'"
+    )
+
+
 def _hydra_mistakes(override: Override) -> Iterator[str]:
     """What is wrong with an override of Hydra's own part: extras, jobs in other directories."""
     if override.is_delete() or override.is_sweep_override():

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from idl_cli import registry
 from idl_cli.commands.compose import compose, composer, plain
 from idl_cli.commands.keys_elsewhere import close_hydra_key, key_elsewhere
-from idl_cli.commands.override_mistakes import mistakes, wrong_trainer
+from idl_cli.commands.override_mistakes import mistakes, unreadable, wrong_trainer
 from idl_cli.commands.override_text import pinned, value_texts, written
 from idl_cli.commands.plug_ins import missing_extra
 from idl_cli.commands.request import Request as Request
@@ -117,8 +117,13 @@ def _sort_out(request: Request) -> tuple[list[Override], list[str]]:
         try:
             override = parser.parse_override(_without_needless_plus(text, request))
         except HydraException as error:
-            reason = str(error.__cause__ or error).partition("\n")[0]
-            problems.append(f"{text}: cannot be read as KEY=VALUE or GROUP=OPTION: {reason}")
+            problems.append(unreadable(text, error, request))
+            continue
+        if override.is_sweep_override() and override.is_hydra_override():
+            problems.append(
+                f"{text}: the commas make it several values, and Hydra's own keys take one; write "
+                f"it in quotes, {override.key_or_group}='VALUE', or as a list, [...]"
+            )
             continue
         if override.is_sweep_override() and not request.multirun:
             problems.append(

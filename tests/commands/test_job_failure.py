@@ -41,4 +41,6 @@ def test_running_out_of_memory_is_said_in_one_line() -> None:
     advice = "; use fewer samples, smaller batches or models"
     assert one_line(torch_says) == f"out of memory: tried to allocate 1024 bytes{advice}"
     assert one_line(MemoryError()) == f"out of memory{advice}"
+    too_large = RuntimeError("Storage size calculation overflowed with sizes=[9, 9]")
+    assert one_line(too_large).startswith("out of memory: Storage size calculation overflowed")
     assert one_line(ValueError("first\nsecond")) == "ValueError: first"

@@ -11,6 +11,7 @@ from idl_cli.errors import ArgumentError
 from idl_cli.sim.problem import RowRegression
 from idl_cli.sim.solvers.base import BUDGET, L1, L2, BaseSolver, Monitor, SolverResult, Start
 from idl_cli.sim.solvers.polish import Answer
+from idl_cli.sim.solvers.rewarming import pays, rewarmed
 from idl_cli.sim.solvers.scaling import ScaledProblem
 from idl_cli.sim.solvers.splitting import Splitting, SplittingState
 
@@ -65,7 +66,11 @@ class ActiveSetSolver(BaseSolver):
         """As ``solve``, with the support of the start instead of one found by splitting."""
         scaled = ScaledProblem.of(problem, start.memory)
         splitting = Splitting(problem, scaled, _RELAXATION)
-        state = SplittingState.at(scaled.from_weights(start.weights), scaled, _RHO)
+        points = scaled.from_weights(start.weights)
+        if pays(problem, points):
+            state = rewarmed(problem, scaled, points, _RELAXATION)
+            return self._finish(problem, monitor, splitting, state, settle_first=False)
+        state = SplittingState.at(points, scaled, _RHO)
         return self._finish(problem, monitor, splitting, state, settle_first=True)
 
     def _finish(

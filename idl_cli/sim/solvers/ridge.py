@@ -60,6 +60,39 @@ class EigenInverse:
         return torch.addmm(constant, values, self._operator)
 
 
+class CholeskyInverse:
+    """The inverse for one ρ that is known beforehand, at a fifth of an eigendecomposition's time.
+
+    Args:
+        gram: G (D, D) float64, symmetric positive semi-definite.
+    """
+
+    def __init__(self, gram: Tensor) -> None:
+        self._gram = gram
+        self._rho: float | None = None
+        self._inverse = gram
+        self._operator = gram
+
+    def prepare(self, rho: float, dtype: torch.dtype) -> None:
+        """Factorise where ρ is another one."""
+        if rho != self._rho:
+            shifted = self._gram.clone()
+            shifted.diagonal().add_(rho)
+            self._inverse = torch.cholesky_inverse(torch.linalg.cholesky(shifted))
+            self._rho = rho
+        elif self._operator.dtype == dtype:
+            return
+        self._operator = (rho * self._inverse).to(dtype)
+
+    def multiply(self, values: Tensor) -> Tensor:
+        """V (G + ρI)⁻¹ in float64 (rows, D)."""
+        return values @ self._inverse
+
+    def step(self, constant: Tensor, values: Tensor) -> Tensor:
+        """Constant + ρ V (G + ρI)⁻¹ in the precision chosen (rows, D)."""
+        return torch.addmm(constant, values, self._operator)
+
+
 class BlockInverse:
     """The inverse split by columns like the matrix; another ρ costs an inversion by all processes.
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from idl_cli.sim.problem import RowRegression
 from idl_cli.sim.prox import prox_rows
+from idl_cli.sim.solvers.ridge import RidgeInverse
 from idl_cli.sim.solvers.scaling import ScaledProblem
 
 _BALANCE = 1.5
@@ -114,6 +115,7 @@ class Splitting:
         relaxation: over-relaxation in [1, 2).
         total: sums squared norms over all rows that share ρ, where others than these rows do;
             None for no others.
+        inverse: of the scaled problem's G; None for the one that serves every ρ.
     """
 
     def __init__(
@@ -123,8 +125,10 @@ class Splitting:
         relaxation: float,
         *,
         total: Callable[[Tensor], Tensor] | None = None,
+        inverse: RidgeInverse | None = None,
     ) -> None:
         self._problem = problem
+        self._own_inverse = inverse
         self.scaled = scaled
         self._relaxation = relaxation
         self._total = total
@@ -134,6 +138,10 @@ class Splitting:
         self._cost = scaled.cost
         self.iterations = 0
         """Performed so far."""
+
+    @property
+    def _inverse(self) -> RidgeInverse:
+        return self.scaled.inverse if self._own_inverse is None else self._own_inverse
 
     def restrict(self, rows: Tensor) -> None:
         """Go on with some of all the problem's rows; states must be selected likewise."""
@@ -173,7 +181,7 @@ class Splitting:
 
     def _step(self, state: SplittingState) -> SplittingState:
         self._prepare(state.rho, state.sparse.dtype)
-        dense = self.scaled.inverse.step(self._constant, state.sparse - state.dual)
+        dense = self._inverse.step(self._constant, state.sparse - state.dual)
         moved = torch.lerp(state.sparse, dense, self._relaxation) + state.dual
         threshold = self._problem.l1 / state.rho
         sparse = prox_rows(moved, threshold, self._problem.budget, self._cost)
@@ -182,7 +190,7 @@ class Splitting:
     def _prepare(self, rho: float, dtype: torch.dtype) -> None:
         if self._key == (rho, dtype):
             return
-        self.scaled.inverse.prepare(rho, dtype)
-        self._constant = self.scaled.inverse.multiply(self._cross).to(dtype)
+        self._inverse.prepare(rho, dtype)
+        self._constant = self._inverse.multiply(self._cross).to(dtype)
         self._cost = self.scaled.cost.to(dtype)
         self._key = (rho, dtype)

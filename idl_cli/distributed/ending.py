@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any, Final
@@ -61,11 +61,18 @@ def ending_together(
         if cause.kind == "interrupted":
             raise Interrupted(cause.exit_status - 128) from error
         on_cause(cause)
-        if cause.exit_status == ConfigError.exit_status:  # the same on all ranks
-            raise ConfigError(cause.problems) from error
+        if cause.exit_status == ConfigError.exit_status:
+            raise ConfigError(_with_rank(cause, reports[0])) from error
         raise RankError(cause.sentence, logged=bool(cause.traceback)) from error
     with suppress(RuntimeError):  # rank 0, which kept the store, was faster to leave
         meeting.tell_end(asdict(RankReport(meeting.place.rank, "completed")), failed=False)
+
+
+def _with_rank(cause: RankReport, first: RankReport) -> Sequence[str]:
+    """What is wrong with a request; on which rank, where rank 0 does not find the same."""
+    if cause.problems == first.problems:
+        return cause.problems
+    return [f"rank {cause.rank}: {problem}" for problem in cause.problems]
 
 
 @contextmanager

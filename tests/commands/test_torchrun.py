@@ -135,6 +135,20 @@ def test_different_requests_are_refused_before_anything_is_done(tmp_path: Path) 
     assert not (tmp_path / "run").exists()
 
 
+def test_a_device_that_one_machine_lacks_is_said_with_its_rank(tmp_path: Path) -> None:
+    port = free_port()
+    devices = ("cpu", "cuda:77")
+    ranks = [
+        _start(tmp_path, rank, 2, port, [*TRAINING, f"device={device}"])
+        for rank, device in enumerate(devices)
+    ]
+    said = [rank.communicate(timeout=2 * LIMIT) for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [2, 2]
+    assert said[0][1].startswith("idl train: rank 1: device=cuda:77: torch sees ")
+    assert said[1] == ("", "")
+    assert run_status(tmp_path / "run") == "failed"
+
+
 def test_a_rank_that_fails_before_it_joins_is_not_waited_for(tmp_path: Path) -> None:
     """Hydra cannot write into the directory, while rank 1 waits for rank 0 up to join_timeout."""
     (tmp_path / "run").mkdir()

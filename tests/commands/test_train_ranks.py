@@ -24,6 +24,7 @@ from idl_cli.reporting import SilentReporter
 from idl_cli.run import RunDirectory, load_model, read_metrics, read_summary, run_status
 from tests.commands.conftest import IdlHere
 from tests.commands.helpers import train, train_settings
+from tests.distributed.helpers import nothing_left_behind
 from tests.training.helpers import without_seconds
 from tests.training.ranks import Ranks
 
@@ -104,9 +105,27 @@ def test_ranks_that_find_other_samples_are_refused(ranks: Ranks) -> None:
     assert str(second).startswith("dataset=digits: rank 0 finds (90, 10, 359)")
 
 
+def test_ranks_that_find_other_values_are_refused(ranks: Ranks) -> None:
+    """As many samples, but another validation part."""
+    first, second = ranks.run(2, _refusal_of_values)
+    assert first == (
+        "dataset=digits: rank 1 finds other values than rank 0, in as many samples; give every "
+        "machine the same files"
+    )
+    assert str(second).startswith("dataset=digits: rank 0 finds other values than rank 1")
+
+
 def _refusal(group: Group) -> str | None:
+    return _refused(group, train_samples=100 + group.rank)
+
+
+def _refusal_of_values(group: Group) -> str | None:
+    return _refused(group, train_samples=100, seed=group.rank)
+
+
+def _refused(group: Group, *, train_samples: int, seed: int = 0) -> str | None:
     settings = train_settings(
-        dataset={"name": "digits", "train_samples": 100 + group.rank, "test_samples": None}
+        dataset={"name": "digits", "train_samples": train_samples, "test_samples": None}, seed=seed
     )
     try:
         build_dataset(settings, group)
@@ -206,3 +225,27 @@ def test_a_rank_that_is_killed_ends_the_training(tmp_path: Path) -> None:
     summary = read_summary(tmp_path / "run")
     assert summary["status"] == "failed"
     assert "was killed by SIGKILL" in str(summary["error"])
+
+
+def test_a_full_disk_fails_the_training_with_what_to_do(tmp_path: Path) -> None:
+    """Here it is the largest file that may be written: 20 kB do not hold a checkpoint."""
+    arguments = ("train", *_SMALL, "trainer.devices=2")
+    command = [sys.executable, "-m", "idl_cli", *arguments]
+    with nothing_left_behind():
+        done = subprocess.run(
+            ["bash", "-c", 'ulimit -f 20 && exec "$@"', "bash", *command],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=100.0,
+        )
+    assert done.returncode == 1
+    summary: Any = read_summary(tmp_path / "run")
+    assert summary["status"] == "failed"
+    assert summary["error"].startswith("rank 0 failed: ")
+    assert summary["error"].endswith(
+        ".safetensors: File too large; make room; resume=auto goes on where a run was, "
+        "sweep.resume=DIR where a sweep was"
+    )
+    assert summary["error"] in done.stderr

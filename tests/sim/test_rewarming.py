@@ -9,10 +9,10 @@ import torch
 
 from idl_cli.sim.problem import RowBudget, RowRegression
 from idl_cli.sim.solve import solve
-from idl_cli.sim.solvers import ActiveSetSolver
+from idl_cli.sim.solvers import ActiveSetSolver, ADMMSolver
 from idl_cli.sim.solvers import active_set as active_set_module
 from idl_cli.sim.solvers.base import Start
-from idl_cli.sim.solvers.rewarming import pays, rewarmed
+from idl_cli.sim.solvers.rewarming import ITERATIONS, pays, rewarmed
 from idl_cli.sim.solvers.ridge import CholeskyInverse, EigenInverse
 from idl_cli.sim.solvers.scaling import ScaledProblem
 
@@ -49,6 +49,19 @@ CASES = {
     "features that moved": ({}, {"moved": 0.1}),
     "duplicated and empty features": ({"singular": True}, {"singular": True}),
 }
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_admm_begins_with_them_too(case: str) -> None:
+    before, after = (_problem(**arguments) for arguments in CASES[case])
+    start = solve(replace(before, l1=150.0), ADMMSolver(), tol=TOL).start
+    found = solve(after, ADMMSolver(), tol=TOL, start=start)
+    cold = solve(after, ADMMSolver(), tol=TOL)
+    assert found.status == "optimal"
+    assert found.iterations == ITERATIONS
+    torch.testing.assert_close(
+        found.certificate.row_objectives, cold.certificate.row_objectives, rtol=1e-9, atol=0
+    )
 
 
 @pytest.mark.parametrize("case", CASES)

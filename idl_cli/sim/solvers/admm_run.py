@@ -13,6 +13,7 @@ from idl_cli.sim.problem import RowRegression
 from idl_cli.sim.solvers.base import Monitor, Progress
 from idl_cli.sim.solvers.block_polish import BlockPolish
 from idl_cli.sim.solvers.polish import Answer
+from idl_cli.sim.solvers.rewarming import ITERATIONS, pays, rewarmed
 from idl_cli.sim.solvers.scaling import ScaledProblem
 from idl_cli.sim.solvers.splitting import Splitting, SplittingState
 from idl_cli.sim.solvers.stopwatch import Stopwatch
@@ -207,6 +208,7 @@ class ADMMRun:
         """Polish the rows that are left, those an interrupted polish has tried excepted."""
         if not self._anywhere(self._untried):
             self._untried[self._rows.cpu()] = True
+        settle_first = self.iteration == 0 and not self._rewarm()
         waiting = self._untried.to(self._rows.device)[self._rows]
         rows, starts = self._rows[waiting], self._state.sparse[waiting]
 
@@ -227,12 +229,25 @@ class ADMMRun:
             iteration=self.iteration,
             max_passes=self._options.polish_passes,
             tried=tried,
-            settle_first=self.iteration == 0,
+            settle_first=settle_first,
         )
         self._drop(progress.solved)
         if not self._anywhere(self._untried):
             self._next_polish = max(2 * self.iteration, self._options.check_every)
         return progress
+
+    def _rewarm(self) -> bool:
+        """Iterate from the answer for another penalty, where that spares more than it costs."""
+        if self._scaled.blocks is not None or self._options.max_iter < ITERATIONS:
+            return False
+        problem, points = self._problem.select(self._rows), self._state.sparse
+        if not pays(problem, points):
+            return False
+        scaled = self._scaled.select(self._rows)
+        self._state = rewarmed(problem, scaled, points, self._options.relaxation)
+        self._answer.offer(self._state.sparse, self._rows)
+        self.iteration += ITERATIONS
+        return True
 
     def _anywhere(self, flags: Tensor) -> bool:
         """Whether any is set, in all processes that share the iterations."""

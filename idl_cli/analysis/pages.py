@@ -111,6 +111,7 @@ class Page:
         warnings: what was said on the way.
         tables: results.
         pictures: figures.
+        long_tables: what figures are drawn from, folded.
         details: further results, less read.
         changed: configuration keys whose value is not the default, the default as their note.
         configuration: all keys.
@@ -128,6 +129,7 @@ class Page:
     warnings: Sequence[str] = ()
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
+    long_tables: Sequence[Table] = ()
     details: Sequence[Facts] = ()
     changed: Sequence[Fact] = ()
     configuration: Sequence[Fact] = ()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -28,9 +29,10 @@ _OF_STAGE: Final = {
 _OF_POINT: Final = {
     "method": "method",
     "lambda_z": "λ_z",
-    "nonzeros": "weights",
-    "nonzero_fraction": "non-zeros",
+    "nonzeros": "non-zeros",
+    "nonzero_fraction": "of all weights",
     "ab_status": "[A B]",
+    "cd_status": "[C D]",
     "ab_relative_gap": "relative gap",
     "state_fit": "state fit",
     "test_accuracy": "test accuracy",
@@ -118,20 +120,38 @@ def tables(record: RunRecord) -> Iterator[Table]:
 
 
 def path_tables(path: Path) -> Iterator[Table]:
-    """The points of a path of λ, where the run trained along one."""
+    """The points of a path of λ and the pruned teachers beside it, where the run has such."""
     try:
         with (path / "path.csv").open(newline="", encoding="utf-8") as file:
             points = list(csv.DictReader(file))
     except (OSError, ValueError, csv.Error):
         return
+    along = [point for point in points if point.get("lambda_z")]
+    pruned = [point for point in points if not point.get("lambda_z")]
+    if along:
+        yield _points("Along the path of λ", along, _kept_point(path, along))
+    if pruned:
+        yield _points("The teacher pruned by magnitude", pruned, None)
+
+
+def _points(title: str, points: Sequence[Mapping[str, str | None]], marked: int | None) -> Table:
     columns = {
         name: head
         for name, head in _OF_POINT.items()
-        if any((point.get(name) or "") != "" for point in points)
+        if len({point.get(name) or "" for point in points} - {""}) > (name == "method")
     }
     rows = [[Cell(_number(point.get(name) or "", name)) for name in columns] for point in points]
-    numeric = [name not in ("method", "ab_status") for name in columns]
-    yield Table("Along the path of λ", list(columns.values()), rows, numeric)
+    numeric = [name not in ("method", "ab_status", "cd_status") for name in columns]
+    return Table(title, list(columns.values()), rows, numeric, marked)
+
+
+def _kept_point(path: Path, points: Sequence[Mapping[str, str | None]]) -> int | None:
+    """Which point became the run's model."""
+    try:
+        kept = json.loads((path / "path.json").read_text(encoding="utf-8"))["kept_lambda_z"]
+        return [float(point["lambda_z"] or "nan") for point in points].index(kept)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _number(said: str, name: str) -> str:

@@ -75,13 +75,31 @@ def test_metrics_of_no_part_are_shown_too(tmp_path: Path) -> None:
     assert "certified accuracy 50.00 %" in shown(run_page(tmp_path / "run"))
 
 
-def test_a_path_is_a_table(tmp_path: Path) -> None:
+def test_a_path_is_a_table_with_the_kept_point_marked(tmp_path: Path) -> None:
     make_run(tmp_path / "run")
-    head = "method,lambda_z,nonzeros,nonzero_fraction,test_r2,seconds"
-    rows = f"{head}\nSIM,1e-05,7,0.5,,3\npruned,,7,,,\n"
+    rows = (
+        "method,lambda_z,nonzeros,nonzero_fraction\n"
+        "SIM,0.001,7,0.5\nSIM,1e-05,9,0.6\npruned,,7,\npruned,,9,\n"
+    )
     (tmp_path / "run" / "path.csv").write_text(rows)
-    text = shown(run_page(tmp_path / "run"))
-    assert "method λ_z weights non-zeros SIM 1e-5 7 50.0 % pruned 7" in text
+    (tmp_path / "run" / "path.json").write_text(json.dumps({"kept_lambda_z": 1e-5}))
+    page = run_page(tmp_path / "run")
+    said = shown(page)
+    along = "Along the path of λ (2 rows) λ_z non-zeros of all weights 0.001 7 50.0 % 1e-5 9 60.0 %"
+    assert along in said
+    assert "The teacher pruned by magnitude (2 rows) non-zeros 7 9" in said
+    marked = page.split('<tr class="marked">')
+    assert len(marked) == 2
+    assert "1e-5" in marked[1].split("</tr>")[0]
+
+
+def test_a_path_whose_figures_are_lost_marks_no_point(tmp_path: Path) -> None:
+    make_run(tmp_path / "run")
+    (tmp_path / "run" / "path.csv").write_text("method,lambda_z,nonzeros\nSIM,,\nSIM,0.1,x\n")
+    (tmp_path / "run" / "path.json").write_text("[]")
+    page = run_page(tmp_path / "run")
+    assert "Along the path of λ" in page
+    assert 'class="marked"' not in page
 
 
 def test_a_sweep_links_its_jobs_and_names_what_failed(tmp_path: Path) -> None:

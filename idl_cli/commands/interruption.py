@@ -59,7 +59,9 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def jobs_stopped_first(
-    jobs: Callable[[], Sequence[Path]], tell: Callable[[str], None]
+    jobs: Sequence[Path],
+    tell: Callable[[str], None],
+    ended: Callable[[], bool] | None = None,
 ) -> Iterator[None]:
     """Have SIGINT and SIGTERM reach jobs in other processes, and take effect here once they ended.
 
@@ -68,6 +70,7 @@ def jobs_stopped_first(
     Args:
         jobs: the directories of jobs that may run.
         tell: told, when a signal comes, what is waited for.
+        ended: whether none is left; None where those that run now are all that matter.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -75,7 +78,7 @@ def jobs_stopped_first(
         for each in _SIGNALS:
             signal.signal(each, before[each])
         tell("stopping the jobs that run, which save where they are (again: kill them)")
-        _stop(jobs)
+        _stop(jobs, ended)
         signal.raise_signal(number)
 
     before = {number: signal.getsignal(number) for number in _SIGNALS}
@@ -100,23 +103,49 @@ def wait_for_the_end_of_the_pool(sweep: Path) -> None:
         time.sleep(_POLL)
 
 
-def _stop(jobs: Callable[[], Sequence[Path]]) -> None:
+@contextmanager
+def deaf_to_the_terminal() -> Iterator[None]:
+    """Have processes started meanwhile ignore Ctrl-C: whoever started them tells them to stop."""
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not in the main thread, where signals cannot be set
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def kill_jobs(jobs: Sequence[Path]) -> None:
+    """Kill the jobs in some directories that still run."""
+    for _, pid in _running(jobs):
+        _send(pid, signal.SIGKILL)
+
+
+def _stop(jobs: Sequence[Path], ended: Callable[[], bool] | None) -> None:
     told: set[tuple[Path, int]] = set()
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
-        running = [(path, pid) for path in jobs() if (pid := holder_of(path)) is not None]
-        for path, pid in running:
-            if (path, pid) not in told and pid != os.getpid():
-                told.add((path, pid))
-                _terminate(pid)
-        if not running:
+        running = _running(jobs)
+        for each in running:
+            if each not in told:
+                told.add(each)
+                _send(each[1], signal.SIGTERM)
+        if ended() if ended is not None else not running:
             return
         time.sleep(_POLL)
 
 
-def _terminate(pid: int) -> None:
+def _running(jobs: Sequence[Path]) -> list[tuple[Path, int]]:
+    """The jobs that run in other processes on this machine, and these processes."""
+    found = ((path, holder_of(path)) for path in jobs)
+    return [(path, pid) for path, pid in found if pid is not None and pid != os.getpid()]
+
+
+def _send(pid: int, number: signal.Signals) -> None:
     try:
-        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, number)
     except ProcessLookupError:
         return
 

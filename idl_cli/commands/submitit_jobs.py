@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import submitit
 from hydra.core.singleton import Singleton
 from hydra.plugins.launcher import Launcher
 from submitit.core.utils import UncompletedJobError
+
+from idl_cli.commands.interruption import deaf_to_the_terminal, jobs_stopped_first, kill_jobs
 
 _FOR_EVERY_CLUSTER: Final = (
     "timeout_min",
@@ -24,7 +27,12 @@ _FOR_EVERY_CLUSTER: Final = (
 
 
 def submit(
-    launcher: Launcher, job_overrides: Sequence[Sequence[str]], settings: Mapping[str, Any]
+    launcher: Launcher,
+    job_overrides: Sequence[Sequence[str]],
+    settings: Mapping[str, Any],
+    *,
+    paths: Sequence[Path],
+    tell: Callable[[str], None],
 ) -> list[str | None]:
     """Submit jobs as one array and wait until the last has ended.
 
@@ -32,13 +40,15 @@ def submit(
         launcher: Hydra's submitit launcher, set up: called in the job's process, it runs the job.
         job_overrides: of every job; its directory is among them.
         settings: the launcher's configuration.
+        paths: the directory of every job.
+        tell: told, when a signal comes, what is waited for.
 
     Returns:
         For every job None, or why its process gave no result.
 
     Raises:
-        KeyboardInterrupt: SIGINT or SIGTERM came; jobs on this machine have been told to stop,
-            those in a queue go on.
+        KeyboardInterrupt: SIGINT or SIGTERM came; jobs on this machine have ended, those in a
+            queue go on.
     """
     cluster = "slurm" if str(settings["_target_"]).endswith("SlurmLauncher") else "local"
     parameters = dict(launcher.params)  # type: ignore[attr-defined]
@@ -54,20 +64,22 @@ def submit(
         }
     )
     count = len(job_overrides)
-    jobs = executor.map_array(
-        launcher,
+    arguments: tuple[list[Any], ...] = (
         [list(overrides) for overrides in job_overrides],
         ["hydra.sweep.dir"] * count,
-        range(count),
+        list(range(count)),
         [str(number) for number in range(count)],
         [Singleton.get_state()] * count,
     )
+    if cluster == "slurm":
+        return [_outcome(job) for job in executor.map_array(launcher, *arguments)]
+    with deaf_to_the_terminal():
+        jobs = executor.map_array(launcher, *arguments)
     try:
-        return [_outcome(job) for job in jobs]
+        with jobs_stopped_first(paths, tell, lambda: all(job.done() for job in jobs)):
+            return [_outcome(job) for job in jobs]
     except KeyboardInterrupt:
-        if cluster == "local":
-            for job in jobs:
-                job.cancel(check=False)
+        kill_jobs(paths)
         raise
 
 

@@ -174,7 +174,7 @@ class SweepLauncher(Launcher):
         killed = {number for number in numbers if self._plan.status(number) == "killed"}
         paths = [self._plan.path(number) for number in numbers]
         try:
-            with jobs_stopped_first(lambda: paths, self._console.warning):
+            with jobs_stopped_first(paths, self._console.warning):
                 self._inner.launch([self._pinned(number) for number in numbers], 0)
         except (HydraException, IdlError):
             raise
@@ -203,7 +203,19 @@ class SweepLauncher(Launcher):
     def _run_by_submitit(self, numbers: Sequence[int]) -> None:
         from idl_cli.commands.submitit_jobs import submit
 
-        outcomes = submit(self._inner, [self._pinned(number) for number in numbers], self._settings)
+        killed = {number for number in numbers if self._plan.status(number) == "killed"}
+        try:
+            outcomes = submit(
+                self._inner,
+                [self._pinned(number) for number in numbers],
+                self._settings,
+                paths=[self._plan.path(number) for number in numbers],
+                tell=self._console.warning,
+            )
+        except KeyboardInterrupt:
+            if runs_side_by_side(self._settings):  # not in a queue, where they go on
+                self._record_interruption(set(numbers) - killed)
+            raise
         for number, error in zip(numbers, outcomes, strict=True):
             if error is not None and self._plan.status(number) != "failed":
                 self._record_death(number, error)

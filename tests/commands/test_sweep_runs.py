@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from idl_cli.commands.parallel import cores
 from idl_cli.run.lock import RunLock, is_locked
 from tests.commands import flaky
 from tests.commands.conftest import IdlHere
@@ -38,6 +39,8 @@ LITTLE = (
     "report=false",
     "threads=1",
 )
+HALF = max(1, cores() // 2)
+"""Cores that let two jobs of a local submitit run at once."""
 
 pytestmark = pytest.mark.filterwarnings(  # least squares ignores λ, projected_gd is not exact
     "default::idl_cli.errors.IgnoredOptionWarning", "default::idl_cli.errors.ConvergenceWarning"
@@ -325,16 +328,34 @@ def test_a_sweep_that_is_terminated_leaves_its_table(
 
 
 @pytest.mark.usefixtures("flaky_solvers")
-@pytest.mark.parametrize("from_terminal", [True, False])
+@pytest.mark.parametrize(
+    ("launcher", "two_at_once", "from_terminal"),
+    [
+        ("joblib", "n_jobs=2", True),
+        ("joblib", "n_jobs=2", False),
+        pytest.param(
+            "submitit_local",
+            f"cpus_per_task={HALF}",
+            True,
+            marks=pytest.mark.skipif(cores() // HALF != 2, reason="not two jobs fit at once"),
+        ),
+    ],
+)
 def test_ctrl_c_interrupts_the_jobs_that_run_at_once(
-    start: Start, idl_here: IdlHere, tmp_path: Path, teacher: Path, from_terminal: bool
+    start: Start,
+    idl_here: IdlHere,
+    tmp_path: Path,
+    teacher: Path,
+    launcher: str,
+    two_at_once: str,
+    from_terminal: bool,
 ) -> None:
     sweep = tmp_path / "sweep"
     process = start(
         "sim",
         "-m",
-        "hydra/launcher=joblib",
-        "hydra.launcher.n_jobs=2",
+        f"hydra/launcher={launcher}",
+        f"hydra.launcher.{two_at_once}",
         "solver=hanging",
         "trainer.lambda_z=0.1,0.2,0.3,0.4",
         *SMALL[:-1],
@@ -351,6 +372,7 @@ def test_ctrl_c_interrupts_the_jobs_that_run_at_once(
     output, _ = process.communicate()
     assert process.returncode == 130, output
     assert "Traceback" not in output
+    assert not any(is_locked(sweep / job) for job in "01")
     assert _statuses(sweep) == ["interrupted"] * 2 + ["not started"] * 2
     for job in "01":
         assert "interrupted" in (sweep / job / "run.log").read_text()

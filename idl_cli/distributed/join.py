@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Final
 
@@ -20,6 +21,7 @@ from idl_cli.errors import ConfigError, RankError
 _MESSAGE_TIMEOUT: Final = 86400.0
 """Seconds a rank waits in a collective. Long, since one rank may work alone for hours: that the
 others still live is the launcher's to watch, and a closed connection ends the wait at once."""
+_ABANDONING: Final = 5.0
 
 
 @contextmanager
@@ -70,13 +72,36 @@ def joined(
         yield group
         group.barrier()  # no rank leaves while another may still need it, or fail
     except BaseException:
-        # NCCL's farewell waits for all ranks; after a failure some no longer answer.
-        if backend != "nccl":
+        if backend == "nccl":
+            abandon(dist.group.WORLD)
+        else:
             dist.destroy_process_group()
         raise
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     dist.destroy_process_group()
+
+
+def abandon(group: object, patience: float = _ABANDONING) -> None:
+    """Drop a group of NCCL without a word to the other ranks, some of which no longer answer.
+
+    ``destroy_process_group`` waits for them, and so would the end of the interpreter.
+
+    Args:
+        group: a process group.
+        patience: seconds after which to go on all the same: the driver may hang too.
+    """
+    abort: Callable[[], object] | None = getattr(group, "abort", None)  # older torch has none
+    if abort is None:
+        return
+
+    def work() -> None:
+        with suppress(RuntimeError):
+            abort()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(patience)
 
 
 def own_device(policy: str, place: Launched | None) -> torch.device:

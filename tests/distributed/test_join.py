@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from idl_cli.distributed.environment import Launched
 from idl_cli.distributed.group import Group, current
-from idl_cli.distributed.join import backend_for, joined, own_device
+from idl_cli.distributed.join import abandon, backend_for, joined, own_device
 from idl_cli.errors import ConfigError, RankError
 from tests.distributed.helpers import free_port
 
@@ -95,6 +97,23 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
         own_device("cuda:2", None)
     with pytest.raises(ConfigError, match="device=cuda: torch sees no CUDA device here"):
         own_device("cuda", _place(0, 1))
+
+
+def test_a_group_is_abandoned_whatever_its_driver_does() -> None:
+    stuck = threading.Event()
+
+    def fails() -> None:
+        raise RuntimeError("NCCL error: unhandled system error")
+
+    aborted: list[bool] = []
+    started = time.monotonic()
+    abandon(SimpleNamespace(abort=lambda: aborted.append(True)))
+    abandon(SimpleNamespace(abort=fails))
+    abandon(SimpleNamespace(abort=stuck.wait), patience=0.1)
+    abandon(None)
+    assert aborted == [True]
+    assert time.monotonic() - started < 4.0
+    stuck.set()
 
 
 def test_nccl_needs_a_gpu_of_its_own_for_every_rank(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,8 +75,12 @@ def _page(
     """
     first = entries[0]
     varying = varying_keys(entries)
-    everywhere = set.intersection(*({*entry.keys} for entry in entries)) - {*varying}
-    same = {key: value for key, value in first.keys.items() if key in everywhere}
+    told = [entry.keys for entry in entries if entry.keys]  # of a damaged job nothing is known
+    same = {
+        key: value
+        for key, value in (told[0].items() if told else ())
+        if all(key in keys and keys[key] == value for keys in told)
+    }
     whole = not waiting and all(entry.completed for entry in entries)
     on = f" on {same['dataset']}" if same.get("dataset") else ""
     schema_of = remembered_schemas()

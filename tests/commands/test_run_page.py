@@ -139,6 +139,19 @@ def test_a_sweep_is_incomplete_while_jobs_have_not_started(tmp_path: Path) -> No
     assert "job 2 not started job 3 not started" in text
 
 
+def test_the_configuration_of_a_sweep_is_what_all_of_its_jobs_have(tmp_path: Path) -> None:
+    for number, (solver, steps) in enumerate({"cvx": 77777, "admm": 88888}.items()):
+        extra = {"solver": {"name": solver, "max_iter": steps}, "dtype": "float64"}
+        make_run(tmp_path / str(number), accuracy=0.5, extra=extra)
+    (tmp_path / "2").mkdir()
+    (tmp_path / "2" / "summary.json").write_text("{")
+    write_sweep_page(tmp_path)
+    text = shown((tmp_path / "sweep.html").read_text())
+    assert "dtype float64 float32" in text
+    assert "77777" not in text
+    assert "88888" not in text
+
+
 def test_a_sweep_whose_jobs_want_no_report_has_none(tmp_path: Path) -> None:
     make_run(tmp_path / "0", extra={"report": False})
     write_sweep_page(tmp_path)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from idl_cli import registry
 from idl_cli.commands.build import build_dataset
@@ -53,7 +55,7 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
     if settings.resume is not None:  # a solve that was kept goes on, with a history of its own
         directory.truncate_metrics(0)
     directory.write_json("environment.json", collect_environment(compute.device, directory.command))
-    solver: BaseSolver = registry.build("solver", settings.solver)
+    solver: BaseSolver = registry.build("solver", _of_these_processes(settings.solver))
     sim: SIM = registry.build(
         "trainer",
         settings.trainer,
@@ -94,6 +96,16 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
         report = job.finish(found, recording, candidates, directory)
         logger.finish({**report["metrics"], "sim": report["sim"]})
     return report
+
+
+def _of_these_processes(solver: Mapping[str, Any]) -> dict[str, Any]:
+    """A solver's settings without processes of its own: those there are have been decided on.
+
+    From Python it would start one a GPU; here the run may be one of several jobs of this machine,
+    or meant for the CPU.
+    """
+    decided = {"devices": None, "processes": 1}
+    return {key: decided.get(key, value) for key, value in solver.items()}
 
 
 def _dry_run(

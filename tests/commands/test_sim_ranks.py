@@ -159,6 +159,22 @@ def test_more_devices_than_there_are_fail_before_a_process_starts(
     assert "solver.devices=2: torch sees no GPU here" in done.errors
 
 
+def test_a_run_of_one_process_stays_one_where_gpus_are_visible(
+    tmp_path: Path, idl_here: IdlHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The solver alone would take them all; the run was given the CPU, or a job one GPU."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr(
+        "idl_cli.sim.solvers.admm_multigpu.solve_on_own_ranks",
+        lambda *_: pytest.fail("processes were started for a solve"),
+    )
+    done = idl_here("sim", "solver=admm_multigpu", *PROBLEM, "hydra.run.dir=run")
+    assert done.status == 0, done.errors
+    summary: Any = read_summary(tmp_path / "run")
+    assert summary["sim"]["ab"]["status"] in ("optimal", "at_precision")
+
+
 @contextmanager
 def _solving(home: Path, plug_in: Path) -> Iterator[subprocess.Popen[str]]:
     """A run whose two ranks are in the middle of a solve that does not end."""

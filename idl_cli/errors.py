@@ -128,7 +128,7 @@ def system_refusal(error: OSError) -> str | None:
         )
     elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         advice = "get the right to it, or choose another place"
-    elif error.errno in (errno.ENOTDIR, errno.ENAMETOOLONG):
+    elif error.errno in (errno.ENOTDIR, errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR):
         advice = "choose another place"
     else:
         return None

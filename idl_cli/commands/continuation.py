@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from idl_cli.commands.sweep_plan import SweepPlan
 
 _KEY: Final = "sweep.resume"
-_NULL: Final = ("", "null")
 _SWEEPER: Final = "hydra/sweeper"
 _GRID: Final = "basic"
 _LAUNCHER: Final = "hydra/launcher"
@@ -80,8 +79,10 @@ def continuation(command: str, overrides: Sequence[str]) -> Continuation | None:
         return None
     value = named[-1].partition("=")[2].strip("'\"")
     others = [text for text in overrides if key_of(text) != _KEY]
-    if value in _NULL:
+    if value == "null":
         return None
+    if not value:  # an empty variable of a script's must not start another sweep
+        raise ConfigError([f"{_KEY}=: names no directory; give that of a sweep, or null"])
     if any(key_of(text) == "hydra.sweep.dir" for text in others):
         raise ConfigError([f"hydra.sweep.dir: the sweep goes on in {_KEY}={value}; leave it out"])
     return _with_request(value, command, others)

@@ -190,6 +190,12 @@ def test_wrong_requests_are_said_in_a_sentence(
     assert sentence in capsys.readouterr().err
 
 
+def test_plots_cannot_go_into_a_file(sweep: Path, capsys: Captured) -> None:
+    Path("taken").write_text("")
+    assert main(["compare", str(sweep), "--plots", "taken"]) == 1
+    assert "idl compare: taken: File exists; choose another place" in capsys.readouterr().err
+
+
 def test_it_answers_without_torch(sweep: Path) -> None:
     probe = (
         "import sys; from idl_cli.cli import main; main(['compare', 'sweep'])\n"

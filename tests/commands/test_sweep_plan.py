@@ -184,6 +184,8 @@ def test_a_sweep_keeps_its_sweeper_and_its_directory(tmp_path: Path) -> None:
         _continued(tmp_path, "hydra/sweeper=optuna")
     with pytest.raises(ConfigError, match=r"hydra\.sweep\.dir"):
         _continued(tmp_path, "hydra.sweep.dir=elsewhere")
+    with pytest.raises(ConfigError, match=r"sweep\.resume=: names no directory"):
+        continuation("train", ["seed=7", "sweep.resume="])
     assert continuation("train", ["seed=7", "sweep.resume=null"]) is None
 
 

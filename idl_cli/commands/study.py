@@ -157,16 +157,21 @@ def _study(storage: str, name: str, direction: str) -> optuna.Study:
 
 def _put_back(study: optuna.Study, plan: SweepPlan, wanted: int) -> int:
     """Put trials whose jobs did not finish in front of the queue; return how many are missing."""
-    counted = 0
+    complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    done = {overrides_of(trial) for trial in complete}
+    useless: set[tuple[str, ...]] = set()
     again: dict[tuple[str, ...], Mapping[str, Any]] = {}
     for trial in study.trials:
         if trial.state == TrialState.RUNNING:  # of a process that was killed
             study.tell(trial.number, state=TrialState.FAIL)
-        if trial.state == TrialState.COMPLETE or _has_finished(trial, plan):
-            counted += 1
+        overrides = overrides_of(trial)
+        if overrides in done:  # a trial that failed may have been run again since
+            continue
+        if _has_finished(trial, plan):
+            useless.add(overrides)
         elif trial.state != TrialState.WAITING and trial.params:
-            again[overrides_of(trial)] = trial.params
-    left = max(wanted - counted, 0)
+            again[overrides] = trial.params
+    left = max(wanted - len(complete) - len(useless), 0)
     waiting = sum(trial.state == TrialState.WAITING for trial in study.trials)
     for params in list(again.values())[: max(left - waiting, 0)]:
         study.enqueue_trial(dict(params))

@@ -459,6 +459,11 @@ def test_a_study_that_was_killed_goes_on(idl_here: IdlHere, start: Start, tmp_pa
     assert "4 of 4 trials complete, 0 to run" in done.output
     assert len(_trials(sweep)) == 5
 
+    done = idl_here("train", "sweep.resume=sweep", "hydra.sweeper.n_trials=5")
+    assert done.status == 0, done.errors
+    assert "4 of 5 trials complete, 1 to run" in done.output, "the one run twice counts once"
+    assert len(_rows(sweep)) == 5
+
     done = idl_here("train", "sweep.resume=sweep", "trainer.epochs=1")
     assert done.status == 2
     assert "trainer.epochs=1: the trials of a study are compared with each other" in done.errors

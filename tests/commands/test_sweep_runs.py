@@ -43,7 +43,10 @@ HALF = max(1, cores() // 2)
 """Cores that let two jobs of a local submitit run at once."""
 
 pytestmark = pytest.mark.filterwarnings(  # least squares ignores λ, projected_gd is not exact
-    "default::idl_cli.errors.IgnoredOptionWarning", "default::idl_cli.errors.ConvergenceWarning"
+    "default::idl_cli.errors.IgnoredOptionWarning",
+    "default::idl_cli.errors.ConvergenceWarning",
+    # Of the SQLAlchemy that Hydra's Optuna needs, at whichever test imports it first.
+    "ignore:Deprecated API features detected:DeprecationWarning",
 )
 
 Start = Callable[..., "subprocess.Popen[str]"]

@@ -1,6 +1,6 @@
 """``python -m idl_cli``: the same command line as ``idl`` (what torchrun starts)."""
 
-from idl_cli.cli import main
+from idl_cli.cli import entry
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    entry()

@@ -8,11 +8,12 @@ Exit status: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 
 from idl_cli.errors import IdlError, RankExit, RequestError, system_refusal
 
@@ -91,6 +92,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sentence is None:
             raise
         return _failed(IdlError(sentence), words)
+
+
+def entry() -> NoReturn:
+    """The program: :func:`main`, and the end of its process."""
+    status = main()
+    if {"RANK", "WORLD_SIZE"} <= os.environ.keys():
+        from idl_cli.distributed.leaving import leave
+
+        leave(status)
+    raise SystemExit(status)
 
 
 def _dispatch(words: list[str]) -> int:

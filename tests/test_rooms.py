@@ -46,7 +46,7 @@ ARROWS = {
         "training",
     },
     "completion": {"commands", "config", "registry"},
-    "cli": {"completion"},
+    "cli": {"completion", "distributed"},
     "__main__": {"cli"},
     # The public names, imported on first use.
     "__init__": {"analysis", "models", "run", "sim"},

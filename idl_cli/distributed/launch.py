@@ -30,6 +30,7 @@ from torch.multiprocessing.spawn import start_processes
 
 from idl_cli.distributed.environment import Launched
 from idl_cli.distributed.failure import RankReport, killed, report_of, root_cause
+from idl_cli.distributed.leaving import leave
 from idl_cli.distributed.variables import environment_variables
 
 _SETTLING: Final = 3.0  # seconds the others get to fail by themselves after the first failure
@@ -252,6 +253,7 @@ def _enter(rank: int, start: _Start) -> None:
     if report.kind != "completed":
         # Libraries that wait for lost ranks when the interpreter ends would keep the process.
         os._exit(report.exit_status)
+    leave(0)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

@@ -1,10 +1,10 @@
 """Training on two processes beside one: samples a second, and the losses of an epoch.
 
-An implicit model of 100 states on 8,192 drawn samples of 784 features and ten classes, trained by
-``idl_cli.training.trainer.Trainer`` as ``idl train`` does, with adam and batches of 128 and 1,024
-samples in all. Every process is started by the launcher that ``trainer.devices`` uses and has one
-thread; messages go by gloo over loopback. One process is wrapped in nothing: it is what
-``idl train`` is without ``trainer.devices``.
+Implicit models of 100 states, with batches of 128 and 1,024 samples in all, and of 400 states, with
+1,024, on 8,192 drawn samples of 784 features and ten classes, trained with adam by
+``idl_cli.training.trainer.Trainer`` as ``idl train`` does. Every process is started by the launcher
+that ``trainer.devices`` uses and has one thread; messages go by gloo over loopback. One process is
+wrapped in nothing: it is what ``idl train`` is without ``trainer.devices``.
 
 The speed is that of the median step, which a busy moment of the machine does not reach. The losses
 of all steps are compared too: at the same batches they agree to rounding.
@@ -36,10 +36,19 @@ from idl_cli.training.settings import TrainerSettings
 from idl_cli.training.trainer import Trainer
 
 RANKS = (1, 2)
-BATCH_SIZES = (128, 1024)
 SAMPLES, FEATURES, CLASSES = 8192, 784, 10
-HIDDEN_DIM = 100
-EPOCHS = {128: 3, 1024: 12}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is trained: states, samples a batch, and epochs enough for a median."""
+
+    hidden_dim: int
+    batch_size: int
+    epochs: int
+
+
+SETTINGS = (Setting(100, 128, 3), Setting(100, 1024, 12), Setting(400, 1024, 3))
 
 
 @dataclass
@@ -62,32 +71,34 @@ def run(root: Path | None = None) -> dict[str, object]:
         root: not used; the data are drawn.
 
     Returns:
-        For each batch size the samples a second of one and two ranks, their ratio, and the largest
+        For each setting the samples a second of one and two ranks, their ratio, and the largest
         difference of a loss.
     """
     rows = []
-    for batch_size in BATCH_SIZES:
-        found = {ranks: _measured(ranks, batch_size) for ranks in RANKS}
-        speeds = {ranks: batch_size / seconds for ranks, (seconds, _) in found.items()}
+    for setting in SETTINGS:
+        found = {ranks: _measured(ranks, setting) for ranks in RANKS}
+        speeds = {ranks: setting.batch_size / seconds for ranks, (seconds, _) in found.items()}
         differences = (abs(one - two) for one, two in zip(found[1][1], found[2][1], strict=True))
         row = {
-            "batch_size": batch_size,
+            "hidden_dim": setting.hidden_dim,
+            "batch_size": setting.batch_size,
             **{f"samples_per_second_{ranks}": speed for ranks, speed in speeds.items()},
             "ratio": speeds[2] / speeds[1],
             "largest_loss_difference": max(differences),
         }
         rows.append(row)
         print(
-            f"batch {batch_size}: 1 rank {speeds[1]:,.0f} samples/s   2 ranks {speeds[2]:,.0f}"
+            f"{setting.hidden_dim} states, batch {setting.batch_size}: 1 rank {speeds[1]:,.0f} "
+            f"samples/s   2 ranks {speeds[2]:,.0f}"
             f"   ratio {row['ratio']:.2f}   losses differ by {row['largest_loss_difference']:.1e}",
             flush=True,
         )
     return {"threads_per_rank": 1, "rows": rows}
 
 
-def _measured(ranks: int, batch_size: int) -> tuple[float, list[float]]:
+def _measured(ranks: int, setting: Setting) -> tuple[float, list[float]]:
     """Return the seconds of the median step, and the losses."""
-    outcome = launch(train, [batch_size] * ranks, threads=1)
+    outcome = launch(train, [setting] * ranks, threads=1)
     if outcome.cause is not None:
         raise RuntimeError(outcome.cause.sentence)
     clock: StepClock = outcome.result
@@ -95,24 +106,24 @@ def _measured(ranks: int, batch_size: int) -> tuple[float, list[float]]:
     return statistics.median(seconds), clock.losses
 
 
-def train(batch_size: int) -> StepClock:
+def train(setting: Setting) -> StepClock:
     """Train on a rank and return its clock."""
     torch.set_num_threads(1)
     with joined("cpu") as group:
-        trainer = _trainer(batch_size, group)
+        trainer = _trainer(setting, group)
         trainer.callbacks = clock = StepClock()
         trainer.fit()
     return clock
 
 
-def _trainer(batch_size: int, group: Group) -> Trainer:
+def _trainer(setting: Setting, group: Group) -> Trainer:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.rand(SAMPLES, FEATURES, generator=generator)
     scores = (inputs - 0.5) @ torch.randn(FEATURES, CLASSES, generator=generator)
     task = Task("classification", (FEATURES,), CLASSES)
     loader = BatchLoader(
         Split(inputs, scores.argmax(dim=1)),
-        batch_size,
+        setting.batch_size,
         preprocessing=Preprocessing("none", (FEATURES,)),
         shuffle=True,
         seed=0,
@@ -120,10 +131,10 @@ def _trainer(batch_size: int, group: Group) -> Trainer:
         ranks=group.size,
     )
     torch.manual_seed(0)
-    model = ImplicitModel(FEATURES, CLASSES, HIDDEN_DIM)
+    model = ImplicitModel(FEATURES, CLASSES, setting.hidden_dim)
     optimizer = adam(model.parameters())
-    settings = TrainerSettings(epochs=EPOCHS[batch_size])
-    steps = math.ceil(SAMPLES / batch_size)
+    settings = TrainerSettings(epochs=setting.epochs)
+    steps = math.ceil(SAMPLES / setting.batch_size)
     return Trainer(
         model,
         task=task,

@@ -64,6 +64,12 @@ TORCHIDL: Mapping[str, tuple[str, ...]] = {
         *("rank", "num_epoch", "lambda_z", "lr", "verbose_epoch", "regen_states", "tol"),
     ),
     "LeastSquareSolver": ("regen_states", "tol"),
+    "HookManager": ("register_hooks", "hook_fn"),
+    "fixpoint_iteration": ("max_iter", "atol", "patience"),
+    "ADMM_AB": (),
+    "ADMM_CD": (),
+    "LowRankModel": (),
+    "Trainer": (),
 }
 
 

@@ -119,9 +119,9 @@ def _of_keys(varied: Variation) -> Iterator[Plot]:
         lines = series_of(entries, key, metric, varied.categorical)
         caption = f"{label_of(metric)} against {key}{of_seeds}"
         yield Plot("curve", caption, curves(lines, key, metric))
-    elif len(varied.numeric) == 2:
+    elif len(varied.numeric) == 2 and (both := _with_all(entries, varied.numeric)):
         first, second = varied.numeric
-        maps = heat_maps(entries, first, second, metric, varied.categorical)
+        maps = heat_maps(both, first, second, metric, varied.categorical)
         yield Plot("heat_map", f"{label_of(metric)} by {first} and {second}{of_seeds}", maps)
     elif varied.numeric:
         caption = f"{label_of(metric)} of every run against each key"
@@ -132,6 +132,11 @@ def _of_keys(varied: Variation) -> Iterator[Plot]:
         yield Plot("bars", caption, bars(entries, varied.categorical, metric))
     elif varied.seeds:
         yield Plot("seeds", f"{label_of(metric)} of every seed", seeds_plot(entries, metric))
+
+
+def _with_all(entries: Sequence[Entry], keys: Sequence[str]) -> list[Entry]:
+    """The runs that have all of some numeric keys; runs of different commands may have none."""
+    return [entry for entry in entries if all(is_number(entry.keys.get(key)) for key in keys)]
 
 
 def _trade_offs(varied: Variation) -> Iterator[Plot]:

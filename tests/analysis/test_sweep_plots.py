@@ -56,6 +56,15 @@ def test_the_plot_follows_from_what_varied(
     assert names(runs(keys)) == expected
 
 
+def test_two_keys_that_no_run_has_together_make_no_heat_map() -> None:
+    """As in a folder of runs of different commands."""
+    one = [Entry(f"{x}", "", "completed", "train", {"a.x": x}, {"test_r2": x}) for x in (0.1, 0.2)]
+    two = [Entry(f"s{y}", "", "completed", "sim", {"a.y": y}, {"test_r2": y}) for y in (0.3, 0.4)]
+    assert names([*one, *two]) == ["keys"]
+    both = Entry("b", "", "completed", "sim", {"a.x": 0.1, "a.y": 0.3}, {"test_r2": 0.5})
+    assert names([*one, *two, both]) == ["heat_map"]
+
+
 def test_runs_without_result_are_left_out() -> None:
     failed = Entry("f", "f", "failed", "sim", {"a.x": 9, "a.y": 1}, {}, "x")
     assert names([*runs({"a.x": [1, 2]}), failed]) == ["curve"]

@@ -85,8 +85,16 @@ def parser(name: str) -> argparse.ArgumentParser:
         "--sort", metavar="COLUMN", help="sort by it; otherwise by the test metric, best first"
     )
     order = made.add_mutually_exclusive_group()
-    order.add_argument("--ascending", dest="descending", action="store_false", default=None)
-    order.add_argument("--descending", dest="descending", action="store_true", default=None)
+    order.add_argument(
+        "--ascending",
+        dest="descending",
+        action="store_false",
+        default=None,
+        help="smallest first; otherwise the best, where a column has such",
+    )
+    order.add_argument(
+        "--descending", dest="descending", action="store_true", default=None, help="largest first"
+    )
     made.add_argument(
         "--columns",
         metavar="A,B",

@@ -35,7 +35,7 @@ def plan(
         "parameter count": f"{parameter_count(model):,}",
         "data": f"{dataset.name}: " + ", ".join(f"{n} {part}" for part, n in sizes.items()),
         "steps": (
-            f"{trainer.settings.epochs} epochs of {trainer.steps_per_epoch}, batches of"
+            f"{trainer.steps_per_epoch} an epoch (epochs: {trainer.settings.epochs}), batches of"
             f" {settings.trainer['batch_size']}"
         ),
         "optimizer": f"{settings.optimizer['name']}, lr {settings.optimizer['lr']:g},"

@@ -107,6 +107,21 @@ def test_the_answer_itself_stays_where_it_is() -> None:
     assert torch.equal(state.sparse != 0, points != 0)
 
 
+def test_the_iterations_end_when_time_is_up() -> None:
+    problem = _problem()
+    scaled = ScaledProblem.of(problem)
+    points = scaled.from_weights(torch.ones_like(problem.cross))
+    asked: list[bool] = []
+
+    def at_once() -> bool:
+        asked.append(True)
+        return True
+
+    early = rewarmed(problem, scaled, points, 1.6, time_is_up=at_once)
+    assert len(asked) == 1
+    assert not torch.equal(early.sparse, rewarmed(problem, scaled, points, 1.6).sparse)
+
+
 def test_a_start_that_explains_everything_has_no_gradient_to_balance() -> None:
     problem = replace(_problem(), l1=1e-4)
     weights = torch.linalg.solve(problem.gram, problem.cross.T).T.contiguous()

@@ -68,7 +68,7 @@ class ActiveSetSolver(BaseSolver):
         splitting = Splitting(problem, scaled, _RELAXATION)
         points = scaled.from_weights(start.weights)
         if pays(problem, points):
-            state = rewarmed(problem, scaled, points, _RELAXATION)
+            state = rewarmed(problem, scaled, points, _RELAXATION, time_is_up=monitor.time_is_up)
             return self._finish(problem, monitor, splitting, state, settle_first=False)
         state = SplittingState.at(points, scaled, _RHO)
         return self._finish(problem, monitor, splitting, state, settle_first=True)

@@ -208,7 +208,7 @@ class ADMMRun:
         """Polish the rows that are left, those an interrupted polish has tried excepted."""
         if not self._anywhere(self._untried):
             self._untried[self._rows.cpu()] = True
-        settle_first = self.iteration == 0 and not self._rewarm()
+        settle_first = self.iteration == 0 and not self._rewarm(monitor)
         waiting = self._untried.to(self._rows.device)[self._rows]
         rows, starts = self._rows[waiting], self._state.sparse[waiting]
 
@@ -236,7 +236,7 @@ class ADMMRun:
             self._next_polish = max(2 * self.iteration, self._options.check_every)
         return progress
 
-    def _rewarm(self) -> bool:
+    def _rewarm(self, monitor: Monitor) -> bool:
         """Iterate from the answer for another penalty, where that spares more than it costs."""
         if self._scaled.blocks is not None or self._options.max_iter < ITERATIONS:
             return False
@@ -244,7 +244,13 @@ class ADMMRun:
         if not pays(problem, points):
             return False
         scaled = self._scaled.select(self._rows)
-        self._state = rewarmed(problem, scaled, points, self._options.relaxation)
+        self._state = rewarmed(
+            problem,
+            scaled,
+            points,
+            self._options.relaxation,
+            time_is_up=monitor.time_is_up,
+        )
         self._answer.offer(self._state.sparse, self._rows)
         self.iteration += ITERATIONS
         return True

@@ -7,6 +7,8 @@ splitting iterations find most of these changes for all rows at once for less.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -43,7 +45,12 @@ def pays(problem: RowRegression, points: Tensor) -> bool:
 
 
 def rewarmed(
-    problem: RowRegression, scaled: ScaledProblem, points: Tensor, relaxation: float
+    problem: RowRegression,
+    scaled: ScaledProblem,
+    points: Tensor,
+    relaxation: float,
+    *,
+    time_is_up: Callable[[], bool] | None = None,
 ) -> SplittingState:
     """Iterate from the points at a fixed ρ.
 
@@ -56,6 +63,7 @@ def rewarmed(
         scaled: the same in unit-diagonal coordinates.
         points: where to begin (rows, D) float64, scaled coordinates, not all zero.
         relaxation: over-relaxation of the iteration.
+        time_is_up: asked now and then whether to end early; None for never.
 
     Returns:
         The state, in float64.
@@ -67,4 +75,5 @@ def rewarmed(
     rho = max(_ABOVE_BALANCE * float(gradient.norm() / points.norm()), _LEAST_RHO)
     start = SplittingState(points, points, points, gradient / rho, rho)
     splitting = Splitting(problem, scaled, relaxation, inverse=CholeskyInverse(scaled.gram))
-    return splitting.run(start.to(torch.float32), ITERATIONS, 0).to(torch.float64)
+    state = splitting.run(start.to(torch.float32), ITERATIONS, 0, time_is_up=time_is_up)
+    return state.to(torch.float64)

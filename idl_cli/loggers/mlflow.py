@@ -41,7 +41,8 @@ class MLflowLogger(MetricLogger):
         experiment: the experiment it belongs to; made where there is none.
         tracking_uri: where runs are kept, such as ``sqlite:///DIR/mlflow.db`` or a server's
             address. None takes ``MLFLOW_TRACKING_URI``, else ``mlflow.db`` in the working
-            directory, so that the runs made from there are seen together.
+            directory, so that the runs made from there are seen together. Figures are kept in
+            ``mlruns`` beside such a file.
 
     Raises:
         MissingExtraError: MLflow is not installed.
@@ -94,7 +95,10 @@ class MLflowLogger(MetricLogger):
         found = self._client.get_experiment_by_name(self._experiment)
         if found is None:
             try:
-                return str(self._client.create_experiment(self._experiment))
+                made = self._client.create_experiment(
+                    self._experiment, artifact_location=_artifacts_of(self._uri)
+                )
+                return str(made)
             except self._failure:
                 found = self._client.get_experiment_by_name(self._experiment)
                 if found is None:  # nor has another run made it on the server meanwhile
@@ -136,6 +140,13 @@ class MLflowLogger(MetricLogger):
         """End the run with the status it had."""
         if self._run:
             self._client.set_terminated(self._run, _ENDED[status])
+
+
+def _artifacts_of(uri: str) -> str | None:
+    """Where figures of a store in a file belong: beside it, wherever a run was started from."""
+    if not uri.startswith(_SQLITE):
+        return None
+    return (Path(uri.removeprefix(_SQLITE)).resolve().parent / "mlruns").as_uri()
 
 
 @contextmanager

@@ -124,7 +124,8 @@ def test_jobs_that_start_at_once_make_one_mlflow_store(tmp_path: Path) -> None:
     client = MlflowClient(tracking_uri=uri)
     (experiment,) = [each for each in client.search_experiments() if each.name == "idl"]
     assert len(client.search_runs([experiment.experiment_id])) == 2
-    assert {path.name for path in tmp_path.iterdir()} == {"0", "1", "mlflow.db"}
+    assert {path.name for path in tmp_path.iterdir()} == {"0", "1", "mlflow.db", "mlruns"}
+    assert len(list((tmp_path / "mlruns").rglob("curves.png"))) == 2
 
 
 def test_mlflow_alone_resumed_and_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,30 +31,39 @@ class Terminated(KeyboardInterrupt):
     signal = int(signal.SIGTERM)
 
 
-class _Unwinding:
-    """Raises at a signal, but not again while what it has raised is still being recorded."""
+class Unwinding:
+    """Raises at a signal, but not again while what it has raised is still being recorded.
+
+    Attributes:
+        raised: what it has raised last; None before a signal. Native code that it passes through
+            may make another error of it, such as one of a damaged file.
+    """
 
     def __init__(self) -> None:
         self._since: float | None = None
+        self.raised: KeyboardInterrupt | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal."""
         del frame
         now = time.monotonic()
         if self._since is not None and now - self._since < _ECHO:
             return
         self._since = now
-        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        self.raised = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+        raise self.raised
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[Unwinding]:
     """Let SIGINT and SIGTERM unwind what is inside.
 
     One Ctrl-C may come twice: from the terminal and from whoever started the process. Neither that
     nor an impatient second one within a second stops the record of the first from being written.
     """
-    with _handled(_Unwinding()):
-        yield
+    unwinding = Unwinding()
+    with _handled(unwinding):
+        yield unwinding
 
 
 @contextmanager

@@ -192,20 +192,27 @@ def _reported(directory: RunDirectory, console: Reporter, *, wanted: bool) -> It
 @contextmanager
 def _recorded(directory: RunDirectory, console: Reporter) -> Iterator[None]:
     """Write down how the job ended, whichever way it does, and pass the error on."""
-    with interruptible():
+    with interruptible() as unwinding:
         try:
             yield
         except KeyboardInterrupt:
-            _LOG.warning("interrupted")
-            _finish(directory, "interrupted", None)
+            _record_interruption(directory)
             raise
         except (Exception, SystemExit) as error:
+            if unwinding.raised is not None:
+                _record_interruption(directory)
+                raise unwinding.raised from error
             if isinstance(error, SystemExit) and _QUEUED in os.environ:
                 _LOG.warning("put back into the queue")  # the job goes on where it was
                 raise
             _record_failure(error, directory, console)
         finally:
             free_memory()
+
+
+def _record_interruption(directory: RunDirectory) -> None:
+    _LOG.warning("interrupted")
+    _finish(directory, "interrupted", None)
 
 
 def _record_failure(error: BaseException, directory: RunDirectory, console: Reporter) -> NoReturn:

@@ -1,12 +1,18 @@
-"""What a job leaves in memory when it fails: nothing that the next job of a sweep would miss."""
+"""How a job fails: what it leaves in memory, what it says, and what is no failure."""
 
 from __future__ import annotations
 
+import signal
 import weakref
+from pathlib import Path
 
 import pytest
 
+from idl_cli.commands.job import _recorded
 from idl_cli.commands.job_failure import one_line, release
+from idl_cli.errors import DataError
+from idl_cli.reporting import SilentReporter
+from idl_cli.run import RunDirectory, read_summary
 
 
 class _Tensor:
@@ -44,3 +50,23 @@ def test_running_out_of_memory_is_said_in_one_line() -> None:
     too_large = RuntimeError("Storage size calculation overflowed with sizes=[9, 9]")
     assert one_line(too_large).startswith("out of memory: Storage size calculation overflowed")
     assert one_line(ValueError("first\nsecond")) == "ValueError: first"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_that_a_library_calls_by_another_name_is_one(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    def job() -> None:
+        with (
+            RunDirectory(tmp_path / "run", command="sim") as directory,
+            _recorded(directory, SilentReporter()),
+        ):
+            try:
+                signal.raise_signal(number)
+            except KeyboardInterrupt as error:
+                raise DataError("model.safetensors: damaged") from error
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        job()
+    assert getattr(raised.value, "signal", signal.SIGINT) == number
+    assert read_summary(tmp_path / "run")["status"] == "interrupted"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from idl_cli.distributed.group import Group
 from idl_cli.errors import ArgumentError
 from idl_cli.models.explicit import MLP
 from idl_cli.sim.callbacks import SimCallbacks
+from idl_cli.sim.fits import Fit
 from idl_cli.sim.fitting import with_penalties
 from idl_cli.sim.path import PathGrid, fit_path, path_row
 from idl_cli.sim.recording import Recording
@@ -31,20 +34,24 @@ def _recorded(
     return sim, sim.record(model=teacher, dataloader=batches, solver=solver), batches
 
 
+def _fits(
+    sim: SIM, recording: Recording, batches: list[Tensor], solver: BaseSolver
+) -> Iterator[Fit]:
+    return fit_path(
+        sim,
+        recording,
+        PENALTIES,
+        dataloader=batches,
+        solver=solver,
+        options=sim.options,
+        callbacks=SimCallbacks(),
+    )
+
+
 @pytest.mark.parametrize("solver", [ActiveSetSolver(), ADMMSolver()], ids=["active_set", "admm"])
 def test_a_path_gives_the_models_of_fits_on_their_own(solver: BaseSolver) -> None:
     sim, recording, batches = _recorded()
-    fits = list(
-        fit_path(
-            sim,
-            recording,
-            PENALTIES,
-            dataloader=batches,
-            solver=solver,
-            options=sim.options,
-            callbacks=SimCallbacks(),
-        )
-    )
+    fits = list(_fits(sim, recording, batches, solver))
     assert [fit.options.lambda_z for fit in fits] == sorted(PENALTIES, reverse=True)
     for found in fits:
         assert found.options.lambda_y == pytest.approx(0.1 * found.options.lambda_z)
@@ -68,15 +75,7 @@ def test_a_path_gives_the_models_of_fits_on_their_own(solver: BaseSolver) -> Non
 
 def _path_in_ranks(group: Group, solver: BaseSolver) -> list[tuple[list[str], list[float]]]:
     sim, recording, batches = _recorded(group=group, solver=solver)
-    fits = fit_path(
-        sim,
-        recording,
-        PENALTIES,
-        dataloader=batches,
-        solver=solver,
-        options=sim.options,
-        callbacks=SimCallbacks(),
-    )
+    fits = _fits(sim, recording, batches, solver)
     solutions = [(fit.ab.solution, fit.cd.solution) for fit in fits]
     return [
         ([each.status for each in both], [each.certificate.objective for each in both])

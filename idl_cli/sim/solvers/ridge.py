@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 import torch
@@ -60,12 +61,8 @@ class EigenInverse:
         return torch.addmm(constant, values, self._operator)
 
 
-class CholeskyInverse:
-    """The inverse for one ρ that is known beforehand, at a fifth of an eigendecomposition's time.
-
-    Args:
-        gram: G (D, D) float64, symmetric positive semi-definite.
-    """
+class _OneInverse(ABC):
+    """The inverse for the present ρ alone; another ρ costs another inversion."""
 
     def __init__(self, gram: Tensor) -> None:
         self._gram = gram
@@ -73,16 +70,31 @@ class CholeskyInverse:
         self._inverse = gram
         self._operator = gram
 
+    @abstractmethod
+    def _invert(self, rho: float) -> Tensor:
+        """(G + ρI)⁻¹ in float64, of the shape of ``gram``."""
+
     def prepare(self, rho: float, dtype: torch.dtype) -> None:
-        """Factorise where ρ is another one."""
+        """Invert where ρ is another one."""
         if rho != self._rho:
-            shifted = self._gram.clone()
-            shifted.diagonal().add_(rho)
-            self._inverse = torch.cholesky_inverse(torch.linalg.cholesky(shifted))
+            self._inverse = self._invert(rho)
             self._rho = rho
         elif self._operator.dtype == dtype:
             return
-        self._operator = (rho * self._inverse).to(dtype)
+        self._operator = self._inverse.to(dtype)
+
+
+class CholeskyInverse(_OneInverse):
+    """The inverse for one ρ that is known beforehand, at a fifth of an eigendecomposition's time.
+
+    Args:
+        gram: G (D, D) float64, symmetric positive semi-definite.
+    """
+
+    def _invert(self, rho: float) -> Tensor:
+        shifted = self._gram.clone()
+        shifted.diagonal().add_(rho)
+        return torch.cholesky_inverse(torch.linalg.cholesky(shifted))
 
     def multiply(self, values: Tensor) -> Tensor:
         """V (G + ρI)⁻¹ in float64 (rows, D)."""
@@ -90,11 +102,12 @@ class CholeskyInverse:
 
     def step(self, constant: Tensor, values: Tensor) -> Tensor:
         """Constant + ρ V (G + ρI)⁻¹ in the precision chosen (rows, D)."""
-        return torch.addmm(constant, values, self._operator)
+        assert self._rho is not None
+        return torch.addmm(constant, values, self._operator, alpha=self._rho)
 
 
-class BlockInverse:
-    """The inverse split by columns like the matrix; another ρ costs an inversion by all processes.
+class BlockInverse(_OneInverse):
+    """The inverse split by columns like the matrix, which all processes invert together.
 
     Args:
         gram: this process's columns of G (D, w) float64; G has a unit diagonal or zeros there.
@@ -102,20 +115,11 @@ class BlockInverse:
     """
 
     def __init__(self, gram: Tensor, blocks: ColumnBlocks) -> None:
-        self._gram = gram
+        super().__init__(gram)
         self._blocks = blocks
-        self._rho: float | None = None
-        self._inverse = gram
-        self._operator = gram
 
-    def prepare(self, rho: float, dtype: torch.dtype) -> None:
-        """Invert where ρ is another one."""
-        if rho != self._rho:
-            self._inverse = self._blocks.inverse(self._blocks.shifted(self._gram, rho))
-            self._rho = rho
-        elif self._operator.dtype == dtype:
-            return
-        self._operator = self._inverse.to(dtype)
+    def _invert(self, rho: float) -> Tensor:
+        return self._blocks.inverse(self._blocks.shifted(self._gram, rho))
 
     def multiply(self, values: Tensor) -> Tensor:
         """V (G + ρI)⁻¹ in float64 (rows, D)."""

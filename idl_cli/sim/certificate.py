@@ -15,13 +15,13 @@ from torch import Tensor
 from idl_cli.errors import ShapeError
 from idl_cli.sim.problem import BlockedRegression, RowRegression
 from idl_cli.sim.row_gaps import RowGaps as RowGaps
-from idl_cli.sim.row_gaps import kkt_residual
+from idl_cli.sim.row_gaps import kkt_residual, ratio
 from idl_cli.sim.row_gaps import row_gaps as row_gaps
 
 RowStatus = Literal["optimal", "at_precision", "inexact", "failed"]
 
 FEASIBILITY = 1e-9
-"""How far a row norm may exceed the budget in float64 and still count as feasible."""
+"""Share of the budget by which a row norm may exceed it in float64 and still count as feasible."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,17 +30,17 @@ class Certificate:
 
     Attributes:
         objective: Σ P(w_i), the quantity minimised.
-        relative_gap: Σ gaps / Σ P; None when λ = 0, where no finite gap exists.
-        worst_row_gap: largest gap_i / P_i; None when λ = 0.
+        relative_gap: Σ gaps / Σ P.
+        worst_row_gap: largest gap_i / P_i.
         kkt_residual: largest ‖w − prox_t(w + t g)‖∞ / (t ‖h‖∞) over the rows, t = 1/‖G‖₂. Zero
             exactly at an optimum, 1 at w = 0 for λ = 0; free of units.
         inf_norm: largest ‖w[:count]‖₁, 0 without a budget.
-        feasible: whether ``inf_norm`` exceeds the budget by at most 1e-9.
+        feasible: whether ``inf_norm`` exceeds the budget by at most 1e-9 of it.
         nonzero_fraction: share of weights that are not exactly zero.
         status: ``optimal``: feasible, relative gap <= tol, no row inexact; ``at_precision``: as
             good as float64 can tell; ``inexact``: neither; ``failed``: NaN or infinite weights.
         row_objectives: P(w_i) (rows,).
-        row_gaps: gap_i (rows,), absolute; NaN when λ = 0.
+        row_gaps: gap_i (rows,), absolute.
         row_kkt: the KKT residual of each row (rows,).
         row_status: optimal, at_precision, inexact or failed, of each row.
         dead_rows: indices of rows whose target is zero throughout.
@@ -48,8 +48,8 @@ class Certificate:
     """
 
     objective: float
-    relative_gap: float | None
-    worst_row_gap: float | None
+    relative_gap: float
+    worst_row_gap: float
     kkt_residual: float
     inf_norm: float
     feasible: bool
@@ -74,7 +74,7 @@ def certify(problem: RowRegression, weights: Tensor, *, tol: float = 1e-6) -> Ce
     Args:
         problem: the rows.
         weights: (rows, D), any float dtype; judged as they are, feasible or not.
-        tol: largest relative gap (KKT residual when λ = 0) that counts as optimal.
+        tol: largest relative gap that counts as optimal.
 
     Raises:
         ShapeError: the weights do not fit the problem.
@@ -86,12 +86,12 @@ def certify(problem: RowRegression, weights: Tensor, *, tol: float = 1e-6) -> Ce
         )
     weights = weights.to(problem.cross)
     finite = weights.isfinite().all(dim=1)
-    gaps = row_gaps(problem, weights, tol=tol)
-    correlations = problem.cross - problem.multiply(weights)
-    kkt = kkt_residual(problem, weights, correlations)
+    blocked = isinstance(problem, BlockedRegression)
+    gaps = row_gaps(problem, weights, tol=tol, thorough=not blocked)
+    kkt = kkt_residual(problem, weights)
     norms = problem.row_norms(weights)
     radius = float("inf") if problem.budget is None else problem.budget.radius
-    within = norms <= radius + FEASIBILITY
+    within = norms <= radius * (1 + FEASIBILITY)
 
     row_status = tuple(
         _row_status(*flags)
@@ -104,15 +104,11 @@ def certify(problem: RowRegression, weights: Tensor, *, tol: float = 1e-6) -> Ce
         )
     )
     objective = float(gaps.objective.sum())
-    relative, worst = None, None
-    if problem.l1 > 0:
-        tiny = torch.finfo(torch.float64).tiny
-        relative = float(gaps.gap.sum()) / max(objective, tiny)
-        worst = _largest(gaps.gap / gaps.objective.clamp(min=tiny))
+    relative = ratio(float(gaps.gap.sum()), objective)
     return Certificate(
         objective=objective,
         relative_gap=relative,
-        worst_row_gap=worst,
+        worst_row_gap=_largest(torch.where(gaps.gap == 0, 0.0, gaps.gap / gaps.objective)),
         kkt_residual=_largest(kkt),
         inf_norm=_largest(norms),
         feasible=bool(within.all()),
@@ -122,7 +118,7 @@ def certify(problem: RowRegression, weights: Tensor, *, tol: float = 1e-6) -> Ce
         row_gaps=gaps.gap,
         row_kkt=kkt,
         row_status=row_status,
-        dead_rows=tuple((problem.target_square == 0).nonzero()[:, 0].tolist()),
+        dead_rows=tuple((problem.target_square <= 0).nonzero()[:, 0].tolist()),
         budget_bound_rows=tuple((norms >= radius * (1 - 1e-9)).nonzero()[:, 0].tolist()),
     )
 
@@ -138,18 +134,14 @@ def certify_together(problem: RowRegression, weights: Tensor, *, tol: float) -> 
 def merge_certificates(parts: Sequence[Certificate], *, tol: float) -> Certificate:
     """The certificate of rows that were judged in parts, in the order of the parts."""
     objective = sum(part.objective for part in parts)
-    relative, worst = None, None
-    if all(part.relative_gap is not None for part in parts):
-        gap = sum(float(part.row_gaps.sum()) for part in parts)
-        relative = gap / max(objective, torch.finfo(torch.float64).tiny)
-        worst = max(part.worst_row_gap or 0.0 for part in parts)
+    relative = ratio(sum(float(part.row_gaps.sum()) for part in parts), objective)
     row_status = tuple(status for part in parts for status in part.row_status)
     rows = [len(part.row_status) for part in parts]
     starts = [sum(rows[:index]) for index in range(len(parts))]
     return Certificate(
         objective=objective,
         relative_gap=relative,
-        worst_row_gap=worst,
+        worst_row_gap=max(part.worst_row_gap for part in parts),
         kkt_residual=max(part.kkt_residual for part in parts),
         inf_norm=max(part.inf_norm for part in parts),
         feasible=all(part.feasible for part in parts),
@@ -185,11 +177,9 @@ def _row_status(finite: bool, feasible: bool, precise: bool, solved: bool) -> Ro
     return "optimal" if precise else "at_precision"
 
 
-def _overall(rows: tuple[RowStatus, ...], relative: float | None, tol: float) -> RowStatus:
+def _overall(rows: tuple[RowStatus, ...], relative: float, tol: float) -> RowStatus:
     if "failed" in rows:
         return "failed"
     if "inexact" in rows:
         return "inexact"
-    if relative is None:
-        return "at_precision" if "at_precision" in rows else "optimal"
     return "optimal" if relative <= tol else "at_precision"

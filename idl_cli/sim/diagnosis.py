@@ -20,7 +20,7 @@ class RowDiagnosis:
         block: the activation whose state the row makes, ``output`` for rows of [C D].
         status: optimal, at_precision, inexact or failed.
         objective: P(w).
-        relative_gap: gap / P; None when λ = 0.
+        relative_gap: gap / P.
         nonzeros: weights that are not zero.
         dead: whether the target is zero throughout (an activation that never fires).
         budget_bound: whether the row uses its whole budget ‖a‖₁ = κ.
@@ -30,7 +30,7 @@ class RowDiagnosis:
     block: str
     status: str
     objective: float
-    relative_gap: float | None
+    relative_gap: float
     nonzeros: int
     dead: bool
     budget_bound: bool
@@ -56,7 +56,7 @@ def diagnose(
             block=blocks[row],
             status=certificate.row_status[row],
             objective=float(certificate.row_objectives[row]),
-            relative_gap=None if certificate.relative_gap is None else float(relative[row]),
+            relative_gap=float(relative[row]),
             nonzeros=int((weights[row] != 0).sum()),
             dead=row in dead,
             budget_bound=row in bound,

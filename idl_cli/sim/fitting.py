@@ -177,16 +177,11 @@ def _solve_stage(
         )
     if solution.status == "inexact":
         certificate = solution.certificate
-        gap = certificate.relative_gap
-        reached = (
-            f"KKT residual {certificate.kkt_residual:.1e}"
-            if gap is None
-            else f"relative gap {gap:.1e}"
-        )
         warnings.warn(
             f"[{stage[0].upper()} {stage[1].upper()}] is inexact: "
             f"{len(certificate.inexact_rows)} of {len(certificate.row_status)} rows did not reach "
-            f"tol={options.tol:g} ({reached}); {_advice(solver, solution, options.max_time)}",
+            f"tol={options.tol:g} (relative gap {certificate.relative_gap:.1e}); "
+            f"{_advice(solver, solution, options.max_time)}",
             ConvergenceWarning,
             stacklevel=2,
         )

@@ -21,7 +21,7 @@ from idl_cli.distributed.group import Group
 from idl_cli.errors import IgnoredOptionWarning
 from idl_cli.sim.joint import agreed, own_state, total, whole_state
 from idl_cli.sim.problem import RowRegression
-from idl_cli.sim.row_gaps import RowGaps, row_gaps
+from idl_cli.sim.row_gaps import RowGaps, ratio, row_gaps
 from idl_cli.sim.solvers.base import Progress, SolverResult
 
 _PROBLEM = "problem"
@@ -36,7 +36,7 @@ class HistoryEntry:
     Attributes:
         seconds: since the solve began, judging included.
         iterations: in the solver's own unit.
-        relative_gap: Σ gaps / Σ objectives (largest KKT residual when λ = 0).
+        relative_gap: Σ gaps / Σ objectives.
         objective: Σ objectives.
         rows_solved: number of rows within the tolerance.
     """
@@ -151,12 +151,10 @@ class Judge:
         gaps = self._latest
         sums = torch.stack([gaps.objective.sum(), gaps.gap.sum(), gaps.solved.double().sum()])
         objective, gap, solved = total(self._problem, sums).tolist()
-        if self._problem.l1 > 0:
-            gap /= max(objective, torch.finfo(torch.float64).tiny)
         entry = HistoryEntry(
             seconds=self.elapsed(),
             iterations=len(self.history) + 1 if iteration is None else iteration,
-            relative_gap=gap,
+            relative_gap=ratio(gap, objective),
             objective=objective,
             rows_solved=int(solved),
         )

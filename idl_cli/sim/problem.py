@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -12,9 +13,14 @@ from torch import Tensor
 from idl_cli.errors import ArgumentError, NonFiniteError, ShapeError
 from idl_cli.sim.block_statistics import ColumnBlockStatistics
 from idl_cli.sim.blocks import ColumnBlocks
+from idl_cli.sim.finite import all_finite
+from idl_cli.sim.row_space import RowSpace
 from idl_cli.sim.statistics import SufficientStatistics
 
 LambdaScale = Literal["absolute", "per_sample", "relative"]
+
+_NEGATIVE = 1e-9
+"""Beside the largest, what rounding may make of a sum of squares."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +59,12 @@ class RowRegression:
         l1: λ >= 0.
         l2: weight >= 0 of the elastic net's quadratic term.
         budget: the constraint, or None.
+        shift: the same problem in coordinates that keep the digits which offsets of features and
+            targets cost G and H; None where there is none.
 
     Raises:
-        ShapeError, ArgumentError, NonFiniteError: the parts do not make up such a problem.
+        ShapeError, ArgumentError, NonFiniteError: the parts do not make up such a problem. A
+            feature whose squares underflow is refused too: G says nothing of it.
     """
 
     gram: Tensor
@@ -64,6 +73,7 @@ class RowRegression:
     l1: float
     l2: float = 0.0
     budget: RowBudget | None = None
+    shift: Shift | None = None
 
     def __post_init__(self) -> None:
         features = self._gram_shape()[0]
@@ -80,8 +90,12 @@ class RowRegression:
                     f"RowRegression: {name} must be float64 {shape}, "
                     f"got {tensor.dtype} {tuple(tensor.shape)}"
                 )
-            if not bool(tensor.isfinite().all()):
-                raise NonFiniteError(f"RowRegression: {name} holds NaN or infinity")
+            if not all_finite(tensor):
+                where = (~tensor.isfinite()).nonzero()[0].tolist()
+                raise NonFiniteError(
+                    f"RowRegression: {name} holds NaN or infinity (first at {where}); squares of "
+                    "features or targets overflow above 1e154: give them another unit"
+                )
         for name in ("l1", "l2"):
             value = getattr(self, name)
             if not (value >= 0 and math.isfinite(value)):
@@ -93,8 +107,29 @@ class RowRegression:
                 f"RowRegression: the budget covers {self.budget.count} entries of {features}"
             )
 
+        self._check_squares()
+
     def _gram_shape(self) -> tuple[int, int]:
         return self.gram.shape[-1], self.gram.shape[-1]
+
+    def _check_squares(self) -> None:
+        """Refuse squares that no data have: negative beyond rounding, or lost to underflow."""
+        named = {"gram[j, j]": self.gram.diagonal(), "target_square": self.target_square}
+        for name, squares in named.items():
+            if bool((squares < -_NEGATIVE * squares.abs().max()).any()):
+                index = int(squares.argmin())
+                raise ArgumentError(
+                    f"RowRegression: {name} is {float(squares[index]):g} at {index}: a sum of "
+                    "squares is not negative"
+                )
+        tiny = torch.finfo(torch.float64).tiny
+        lost = (self.gram.diagonal() < tiny) & (self.cross != 0).any(dim=0)
+        lost &= self.gram.diagonal() >= 0
+        if bool(lost.any()):
+            raise ArgumentError(
+                f"RowRegression: the squares of feature {int(lost.nonzero()[0])} underflow, so "
+                "that its size is lost: give it a unit in which it is not below 1e-150"
+            )
 
     @classmethod
     def from_statistics(
@@ -153,6 +188,12 @@ class RowRegression:
         return self.cross.shape[1]
 
     @property
+    def penalty(self) -> Tensor:
+        """λ of every row (rows,)."""
+        square = self.target_square
+        return torch.as_tensor(self.l1, dtype=square.dtype, device=square.device).expand(self.rows)
+
+    @property
     def lambda_max(self) -> float:
         """Smallest λ for which all-zero weights are optimal: max |H|.
 
@@ -183,14 +224,61 @@ class RowRegression:
         """The diagonal of G + l2·I (D,)."""
         return self.gram.diagonal() + self.l2
 
+    @cached_property
+    def row_space(self) -> RowSpace:
+        """What measures gradients by ½ gᵀ(G + l2·I)⁺g; a factorisation when first asked for."""
+        return RowSpace(self.hessian, self.feature_squares)
+
     def select(self, rows: Tensor) -> RowRegression:
         """The problem of some rows only (index or mask)."""
-        return replace(self, cross=self.cross[rows], target_square=self.target_square[rows])
+        part = replace(
+            self,
+            cross=self.cross[rows],
+            target_square=self.target_square[rows],
+            shift=None if self.shift is None else self.shift.select(rows),
+        )
+        if "row_space" in vars(self):
+            vars(part)["row_space"] = self.row_space  # of G alone
+        return part
 
     def row_norms(self, weights: Tensor) -> Tensor:
         """‖w[:count]‖₁ of every row (rows,); zeros when there is no budget."""
         count = 0 if self.budget is None else self.budget.count
         return weights[:, :count].abs().sum(dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Shift:
+    """A row problem with offsets taken out: features s̃ = s − μ s_c, targets z̃ = z − ν s_c.
+
+    s_c is the constant feature. Σ w_j s_j = Σ w̃_j s̃_j + ν s_c with w̃ = w but for
+    w̃_c = w_c + Σ μ_j w_j − ν, so that only the weight of the constant is another one.
+
+    Args:
+        constant: c, the index of the constant feature.
+        features: μ (D,) float64 in units of s_c, zero at c.
+        targets: ν (rows,) float64 in units of s_c.
+        problem: of the shifted features and targets, without penalties or budget.
+    """
+
+    constant: int
+    features: Tensor
+    targets: Tensor
+    problem: RowRegression
+
+    def weights(self, weights: Tensor) -> Tensor:
+        """The weights w̃ (rows, D) of given ones."""
+        shifted = weights.clone()
+        shifted[:, self.constant] += weights @ self.features - self.targets
+        return shifted
+
+    def correlations(self, shifted: Tensor) -> Tensor:
+        """The vectors g = S r from S̃ r (rows, D)."""
+        return torch.addcmul(shifted, shifted[:, self.constant, None], self.features)
+
+    def select(self, rows: Tensor) -> Shift:
+        """Of some rows only (index or mask)."""
+        return replace(self, targets=self.targets[rows], problem=self.problem.select(rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,6 +303,14 @@ class BlockedRegression(RowRegression):
     def _gram_shape(self) -> tuple[int, int]:
         columns = self.split.columns
         return self.split.features, columns.stop - columns.start
+
+    def _check_squares(self) -> None:
+        """Nothing: looking at the diagonal is collective."""
+
+    @cached_property
+    def row_space(self) -> RowSpace:
+        """As for one process; collective."""
+        return RowSpace(self.hessian_block, self.feature_squares, self.split)
 
     @property
     def lambda_max(self) -> float:

@@ -114,7 +114,7 @@ def solve(
     Args:
         problem: what to solve.
         solver: how.
-        tol: relative duality gap (KKT residual when λ = 0) that every row must reach.
+        tol: relative duality gap that every row must reach.
         max_time: seconds after which the solver is told to stop; None for no limit. Solvers look
             at the clock when they call the monitor, so a limit is overrun by one such interval.
         dtype: of ``Solution.stored``.
@@ -213,12 +213,8 @@ def _status(certificate: Certificate, ignored: tuple[str, ...], stationary: bool
 def _inexact_message(solver: BaseSolver, certificate: Certificate, tol: float) -> str:
     rows = certificate.inexact_rows
     shown = ", ".join(str(row) for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
-    reached = (
-        f"KKT residual {certificate.kkt_residual:.1e}"
-        if certificate.relative_gap is None
-        else f"relative gap {certificate.relative_gap:.1e}"
-    )
     return (
         f"{type(solver).__name__} stopped with {len(rows)} of {len(certificate.row_status)} rows "
-        f"above tol={tol:g} (rows {shown}; {reached}): raise solver.max_iter, or tol"
+        f"above tol={tol:g} (rows {shown}; relative gap {certificate.relative_gap:.1e}): "
+        "raise solver.max_iter, or tol"
     )

@@ -22,7 +22,7 @@ class Progress:
     """What the common loop tells a solver about its weights.
 
     Attributes:
-        relative_gap: Σ gaps / Σ objectives (largest KKT residual when λ = 0).
+        relative_gap: Σ gaps / Σ objectives.
         objective: Σ objectives.
         solved: (rows,) bool, rows that need no further work.
         should_stop: all rows are solved, or time is up.

@@ -16,6 +16,7 @@ from idl_cli.distributed.group import Group
 from idl_cli.distributed.sharding import share
 from idl_cli.errors import NonFiniteError
 from idl_cli.sim.blocks import ColumnBlocks
+from idl_cli.sim.offsets import Offsets, moved, none_like
 
 _CHUNK = 1024  # samples converted to float64 at a time
 
@@ -35,6 +36,7 @@ class ColumnBlockStatistics:
         cross: name -> (rows of this process, D).
         square: name -> (rows of this process,).
         count: number of samples of all processes seen so far.
+        offsets: what is taken out of features and targets (of all processes), None as a rule.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class ColumnBlockStatistics:
         self.targets = dict(targets)
         self.blocks = ColumnBlocks(state_dim + input_dim, group)
         self.count = 0
+        self.offsets: Offsets | None = None
         features, columns = self.blocks.features, self.blocks.columns
         width = columns.stop - columns.start
         self.gram = torch.zeros(features, width, dtype=torch.float64, device=device)
@@ -87,14 +90,46 @@ class ColumnBlockStatistics:
                 "preprocessing of its inputs"
             )
         widths = [self.blocks.features, *(self.targets[name] for name in names)]
-        for chunk in torch.split(whole, _CHUNK):
+        for index, chunk in enumerate(torch.split(whole, _CHUNK)):
             features, *rest = torch.split(chunk.to(self.gram), widths, dim=1)
+            targets = dict(zip(names, rest, strict=True))
+            if self.count == index == 0:
+                # All processes see the same samples here, so that they find the same offsets.
+                self.offsets = Offsets.of(features, self.state_dim, targets)
+            if self.offsets is not None:
+                constant = features[:, self.offsets.constant].clone()
+                self.offsets.take_out_(features, constant)
             self.gram.addmm_(features.T, features[:, self.blocks.columns])
-            for name, values in zip(names, rest, strict=True):
+            for name, values in targets.items():
+                if self.offsets is not None:
+                    values = values - torch.outer(constant, self.offsets.targets[name])
                 mine = values[:, self.rows_of(name)]
                 self.cross[name].addmm_(mine.T, features)
                 self.square[name].add_(mine.square().sum(dim=0))
         self.count += len(whole)
+
+    def target_offsets(self, target: str) -> Tensor:
+        """What has been taken out of this process's rows of a target (rows,)."""
+        assert self.offsets is not None
+        return self.offsets.targets[target][self.rows_of(target)]
+
+    def raw(self, target: str) -> tuple[Tensor, Tensor, Tensor]:
+        """G (D, w), H (rows, D), ‖t‖² (rows,) of features and a target as they are; collective."""
+        parts = self.gram, self.cross[target], self.square[target]
+        if self.offsets is None:
+            return parts
+        own = {target: self.target_offsets(target)}
+        before = Offsets(self.offsets.constant, self.offsets.features, own)
+        gram, cross, square = moved(
+            parts[0],
+            {target: parts[1]},
+            {target: parts[2]},
+            before,
+            none_like(before),
+            column=self.blocks.group.gather_rows(self.gram[before.constant].contiguous()),
+            columns=self.blocks.columns,
+        )
+        return gram, cross[target], square[target]
 
     def rescaled(self, scale: Tensor) -> ColumnBlockStatistics:
         """Those of the states divided by ``scale`` (n,), and of the targets "Z" likewise."""
@@ -113,4 +148,6 @@ class ColumnBlockStatistics:
             rows = inverse[self.rows_of(name)] if name == "Z" else inverse.new_ones(len(cross))
             result.cross[name].copy_(rows[:, None] * cross * features)
             result.square[name].copy_(rows.square() * self.square[name])
+        if self.offsets is not None:
+            result.offsets = self.offsets.scaled(features, {"Z": inverse})
         return result

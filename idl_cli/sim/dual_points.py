@@ -57,7 +57,7 @@ class Point:
     def at(cls, problem: RowRegression, weights: Tensor) -> Point:
         """Weights (rows, D) float64 of a problem; collective where G is split."""
         shift = problem.shift
-        accurate = problem if shift is None else shift.problem
+        accurate = problem.accurate
         values = weights if shift is None else shift.weights(weights)
         inner = accurate.cross - accurate.multiply(values)
         deviation = accurate.feature_squares.clamp(min=0).sqrt()
@@ -94,8 +94,7 @@ def row_space_gaps(problem: RowRegression, point: Point, *, tol: float) -> Tenso
     be above ``tol`` times the objective anyway.
     """
     best = torch.full_like(point.norm, torch.inf)
-    shift = problem.shift
-    accurate = problem if shift is None else shift.problem
+    accurate = problem.accurate
     objective = 0.5 * point.residual + point.penalty * point.norm
     noise = _ROUNDING * (point.target_square.clamp(min=0).sqrt() + point.size)
     for multiplier in _multipliers(problem, point):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal
 
 import torch
@@ -15,12 +16,11 @@ from idl_cli.sim.block_statistics import ColumnBlockStatistics
 from idl_cli.sim.blocks import ColumnBlocks
 from idl_cli.sim.finite import all_finite
 from idl_cli.sim.row_space import RowSpace
+from idl_cli.sim.shift import Shift
+from idl_cli.sim.squares import check_squares
 from idl_cli.sim.statistics import SufficientStatistics
 
 LambdaScale = Literal["absolute", "per_sample", "relative"]
-
-_NEGATIVE = 1e-9
-"""Beside the largest, what rounding may make of a sum of squares."""
 
 
 @dataclass(frozen=True)
@@ -113,23 +113,7 @@ class RowRegression:
         return self.gram.shape[-1], self.gram.shape[-1]
 
     def _check_squares(self) -> None:
-        """Refuse squares that no data have: negative beyond rounding, or lost to underflow."""
-        named = {"gram[j, j]": self.gram.diagonal(), "target_square": self.target_square}
-        for name, squares in named.items():
-            if bool((squares < -_NEGATIVE * squares.abs().max()).any()):
-                index = int(squares.argmin())
-                raise ArgumentError(
-                    f"RowRegression: {name} is {float(squares[index]):g} at {index}: a sum of "
-                    "squares is not negative"
-                )
-        tiny = torch.finfo(torch.float64).tiny
-        lost = (self.gram.diagonal() < tiny) & (self.cross != 0).any(dim=0)
-        lost &= self.gram.diagonal() >= 0
-        if bool(lost.any()):
-            raise ArgumentError(
-                f"RowRegression: the squares of feature {int(lost.nonzero()[0])} underflow, so "
-                "that its size is lost: give it a unit in which it is not below 1e-150"
-            )
+        check_squares(self.gram.diagonal(), self.cross, self.target_square)
 
     @classmethod
     def from_statistics(
@@ -160,13 +144,16 @@ class RowRegression:
             raise ArgumentError(
                 f"target {target!r} is not in the statistics; there are {sorted(statistics.cross)}"
             )
-        parts = (statistics.gram, statistics.cross[target], statistics.square[target])
+        of: Callable[..., RowRegression] = cls
         if isinstance(statistics, ColumnBlockStatistics):
-            unscaled: RowRegression = BlockedRegression(
-                *parts, penalty, l2, budget, blocks=statistics.blocks
-            )
-        else:
-            unscaled = cls(*parts, penalty, l2, budget)
+            of = partial(BlockedRegression, blocks=statistics.blocks)
+        parts = (statistics.gram, statistics.cross[target], statistics.square[target])
+        shift = None
+        if statistics.offsets is not None and l2 == 0:
+            # The elastic net weighs the weights themselves, which a shift would mix.
+            offsets, targets = statistics.offsets, statistics.target_offsets(target)
+            shift = Shift(offsets.constant, offsets.features, targets, *parts)
+        unscaled = of(*statistics.raw(target), penalty, l2, budget, shift)
         if scale == "absolute":
             return unscaled
         if scale == "per_sample":
@@ -225,6 +212,21 @@ class RowRegression:
         return self.gram.diagonal() + self.l2
 
     @cached_property
+    def accurate(self) -> RowRegression:
+        """The problem of shifted features and targets, unpenalised; itself where none are."""
+        if self.shift is None:
+            return self
+        return replace(
+            self,
+            gram=self.shift.gram,
+            cross=self.shift.cross,
+            target_square=self.shift.target_square,
+            l1=0.0,
+            budget=None,
+            shift=None,
+        )
+
+    @cached_property
     def row_space(self) -> RowSpace:
         """What measures gradients by ½ gᵀ(G + l2·I)⁺g; a factorisation when first asked for."""
         return RowSpace(self.hessian, self.feature_squares)
@@ -245,40 +247,6 @@ class RowRegression:
         """‖w[:count]‖₁ of every row (rows,); zeros when there is no budget."""
         count = 0 if self.budget is None else self.budget.count
         return weights[:, :count].abs().sum(dim=1)
-
-
-@dataclass(frozen=True, eq=False)
-class Shift:
-    """A row problem with offsets taken out: features s̃ = s − μ s_c, targets z̃ = z − ν s_c.
-
-    s_c is the constant feature. Σ w_j s_j = Σ w̃_j s̃_j + ν s_c with w̃ = w but for
-    w̃_c = w_c + Σ μ_j w_j − ν, so that only the weight of the constant is another one.
-
-    Args:
-        constant: c, the index of the constant feature.
-        features: μ (D,) float64 in units of s_c, zero at c.
-        targets: ν (rows,) float64 in units of s_c.
-        problem: of the shifted features and targets, without penalties or budget.
-    """
-
-    constant: int
-    features: Tensor
-    targets: Tensor
-    problem: RowRegression
-
-    def weights(self, weights: Tensor) -> Tensor:
-        """The weights w̃ (rows, D) of given ones."""
-        shifted = weights.clone()
-        shifted[:, self.constant] += weights @ self.features - self.targets
-        return shifted
-
-    def correlations(self, shifted: Tensor) -> Tensor:
-        """The vectors g = S r from S̃ r (rows, D)."""
-        return torch.addcmul(shifted, shifted[:, self.constant, None], self.features)
-
-    def select(self, rows: Tensor) -> Shift:
-        """Of some rows only (index or mask)."""
-        return replace(self, targets=self.targets[rows], problem=self.problem.select(rows))
 
 
 @dataclass(frozen=True, eq=False)

@@ -104,4 +104,6 @@ def rescale_statistics(statistics: SufficientStatistics, scale: Tensor) -> Suffi
         rows = inverse if name == "Z" else inverse.new_ones(len(cross))
         result.cross[name].copy_(rows[:, None] * cross * features)
         result.square[name].copy_(rows.square() * statistics.square[name])
+    if statistics.offsets is not None:
+        result.offsets = statistics.offsets.scaled(features, {"Z": inverse})
     return result

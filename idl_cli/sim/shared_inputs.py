@@ -40,10 +40,15 @@ class SharedInputStatistics:
     @torch.no_grad()
     def update(self, states: Tensor, inputs: Tensor, outputs: Tensor) -> None:
         """Add a batch: X (b, n), U (b, p), Y (b, q), finite."""
+        offsets, n = self._known.offsets, self._known.state_dim
         for start in range(0, len(states), _CHUNK):
             x, u, y = (
                 t[start : start + _CHUNK].to(self._states) for t in (states, inputs, outputs)
             )
+            if offsets is not None:
+                s = offsets.take_out_(torch.cat([x, u], dim=1), u[:, offsets.constant - n])
+                x, u = s[:, :n], s[:, n:]
+                y = y - torch.outer(u[:, offsets.constant - n], offsets.targets[self._outputs])
             add_gram_(self._states, x)
             self._mixed.addmm_(x.T, u)
             self._cross.addmm_(y.T, x)
@@ -77,6 +82,7 @@ class SharedInputStatistics:
             n, known.input_dim, {self._outputs: len(self._cross)}, device=known.gram.device
         )
         result.count = self.count
+        result.offsets = known.offsets
         result.gram.copy_(known.gram)
         mirror_(self._states)
         result.gram[:n, :n] = self._states

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from idl_cli.distributed.group import Group
 from idl_cli.errors import ArgumentError, ConvergenceWarning, IgnoredOptionWarning, ShapeError
+from idl_cli.sim.attempts import Attempts
+from idl_cli.sim.centring import solve_centred
 from idl_cli.sim.certificate import Certificate, certify_together
 from idl_cli.sim.joint import own_rows, whole_rows
-from idl_cli.sim.judge import HistoryEntry, Judge, Keeping
-from idl_cli.sim.problem import BlockedRegression, RowRegression
+from idl_cli.sim.judge import HistoryEntry, Keeping
+from idl_cli.sim.problem import RowRegression
 from idl_cli.sim.rounding import round_feasible
 from idl_cli.sim.solvers.base import (
     BUDGET,
@@ -149,29 +151,13 @@ def solve(
         ignored = warn_ignored(
             solver, l1=problem.l1, l2=problem.l2, budget=problem.budget is not None
         )
-    judge = Judge(
-        problem,
-        tol,
-        max_time=max_time,
-        progress=progress,
-        group=group,
-        keeping=keeping,
-    )
-    with torch.no_grad():
-        if start is None:
-            result = solver.solve(problem, judge)
-        else:
-            result = solver.solve_from(problem, judge, start)
-    seconds = judge.elapsed()
-    if result.weights.shape != problem.cross.shape:
-        raise ShapeError(
-            f"{type(solver).__name__} returned weights {tuple(result.weights.shape)}, "
-            f"the problem has {tuple(problem.cross.shape)} (rows, features)"
-        )
-    weights, notes = judge.settle(result)
-    if not isinstance(problem, BlockedRegression):
-        # A solver that knows nothing of groups ran in each process: the first's answer is taken.
-        judge.group.broadcast_(weights)
+    attempts = Attempts(solver, tol, max_time=max_time, progress=progress, group=group)
+    if problem.shift is None:
+        result = attempts.run(problem, start, keeping)
+    else:
+        result = solve_centred(problem, problem.shift, attempts, start, keeping)
+    seconds = attempts.elapsed()
+    weights = result.weights
     certificate = certify_together(problem, weights, tol=tol)
     weights = whole_rows(problem, weights)
     status = _status(certificate, ignored, result.stationary)
@@ -189,12 +175,12 @@ def solve(
         stored_inf_norm=float(problem.row_norms(stored.double()).max()),
         status=status,
         certificate=certificate,
-        iterations=result.iterations,
+        iterations=attempts.iterations,
         seconds=seconds,
-        history=tuple(judge.history),
+        history=tuple(attempts.history),
         ignored=ignored,
-        notes=notes,
-        part_seconds=dict(result.seconds),
+        notes=attempts.notes,
+        part_seconds=attempts.part_seconds,
         factors=result.factors,
         start=Start(weights, result.memory),
     )

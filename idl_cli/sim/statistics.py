@@ -4,10 +4,13 @@ With features ``s = (x, u)`` and targets ``t`` of each of m samples, the squared
 weights ``w`` is ``½ wᵀGw − hᵀw + ½‖t‖²`` where ``G = Σ s sᵀ``, ``h = Σ t s``. The sums are additive
 over batches and over processes, so memory is O(D²) whatever the number of samples, and a sum over
 shards (one all-reduce of :meth:`SufficientStatistics.tensors`) gives the statistics of the whole.
+Where a constant input allows it, large offsets are taken out of features and targets first
+(:mod:`idl_cli.sim.offsets`): they would leave G no digits for what varies.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Mapping
@@ -19,12 +22,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from idl_cli.distributed.group import Group
-from idl_cli.errors import ArgumentError, DataError, NonFiniteError, ShapeError
-from idl_cli.sim.finite import all_finite
+from idl_cli.errors import ArgumentError, DataError, ShapeError
+from idl_cli.sim.batches import check_batch
+from idl_cli.sim.offsets import Offsets, moved, none_like
 from idl_cli.sim.reduction import sum_over_group
+from idl_cli.sim.squares import check_moments
 from idl_cli.sim.symmetric import add_gram_, mirror_
 
 _FORMAT = "idl-sufficient-statistics-1"
+_FORMAT_WITH_OFFSETS = "idl-sufficient-statistics-2"
+_OFFSETS = "offsets."
 _CHUNK = 1024
 """Samples converted to float64 at a time: bounds the memory when a batch is the whole data set."""
 
@@ -45,6 +52,8 @@ class SufficientStatistics:
         gram: (D, D) with D = n + p, Σ s sᵀ. Batches are added to its upper triangle alone.
         cross: name -> (rows, D), Σ t sᵀ.
         square: name -> (rows,), Σ t².
+        offsets: what the first batch showed to be worth taking out of s and t in all of these; None
+            as a rule. :meth:`raw` puts it back, at the price of the digits.
         count: number of samples m seen so far.
     """
 
@@ -69,6 +78,7 @@ class SufficientStatistics:
         self.state_dim = state_dim
         self.input_dim = input_dim
         self.count = 0
+        self.offsets: Offsets | None = None
         features = state_dim + input_dim
         self._gram = torch.zeros(features, features, dtype=torch.float64, device=device)
         self._is_mirrored = True
@@ -113,13 +123,50 @@ class SufficientStatistics:
             features = self._gram.new_empty(len(chunk["X"]), self.feature_dim)
             features[:, : self.state_dim] = chunk["X"]
             features[:, self.state_dim :] = chunk["U"]
+            of_targets = {name: chunk[f"target {name}"].to(self._gram) for name in self.cross}
+            if self.count == start == 0:
+                self.offsets = Offsets.of(features, self.state_dim, of_targets)
+            if self.offsets is not None:
+                constant = features[:, self.offsets.constant].clone()
+                self.offsets.take_out_(features, constant)
+                for name, target in of_targets.items():
+                    target = target - torch.outer(constant, self.offsets.targets[name])
+                    of_targets[name] = target
             self._is_mirrored = False
             add_gram_(self._gram, features)
-            for name in self.cross:
-                target = chunk[f"target {name}"].to(self._gram)
+            for name, target in of_targets.items():
                 self.cross[name].addmm_(target.T, features)
                 self.square[name].add_(target.square().sum(dim=0))
         self.count += len(states)
+
+    def target_offsets(self, target: str) -> Tensor:
+        """What has been taken out of a target (rows,)."""
+        assert self.offsets is not None
+        return self.offsets.targets[target]
+
+    def raw(self, target: str) -> tuple[Tensor, Tensor, Tensor]:
+        """G (D, D), H (rows, D) and ‖t‖² (rows,) of the features and a target as they are."""
+        cross, square = {target: self.cross[target]}, {target: self.square[target]}
+        if self.offsets is None:
+            return self.gram, cross[target], square[target]
+        gram, cross, square = moved(self.gram, cross, square, self.offsets, none_like(self.offsets))
+        return gram, cross[target], square[target]
+
+    def _move(self, offsets: Offsets | None) -> None:
+        """Take out other offsets."""
+        if offsets is self.offsets:
+            return
+        before = self.offsets
+        if before is not None and (offsets is None or before.constant != offsets.constant):
+            self._move_between(before, none_like(before))
+            before = None
+        if offsets is not None:
+            self._move_between(before or none_like(offsets), offsets)
+        self.offsets = offsets
+
+    def _move_between(self, before: Offsets, after: Offsets) -> None:
+        gram, self.cross, self.square = moved(self.gram, self.cross, self.square, before, after)
+        self._gram.copy_(gram)
 
     def merge(self, other: SufficientStatistics) -> None:
         """Add the sums of another part of the data, e.g. of another process.
@@ -132,12 +179,21 @@ class SufficientStatistics:
                 f"cannot merge statistics of different problems: {self._layout()} and "
                 f"{other._layout()}; merge statistics of the same teacher and the same inputs"
             )
+        if other.offsets is not None and (self.count == 0 or self.offsets is None):
+            self._move(other.offsets)
+        elif self.offsets is not other.offsets:
+            other = copy.deepcopy(other)
+            other._move(self.offsets)
         for mine, theirs in zip(self.tensors().values(), other.tensors().values(), strict=True):
             mine.add_(theirs.to(mine))
         self.count += other.count
 
     def sum_over(self, group: Group) -> None:
         """Add up the shares that the processes of a group have seen: each then holds the whole."""
+        if group.size > 1:
+            found = group.gather_objects(self.offsets)
+            shared = next((each for each in found if each is not None), None)
+            self._move(None if shared is None else shared.to(self._gram))
         count = self._gram.new_tensor([float(self.count)])
         others = [*self.cross.values(), *self.square.values()]
         self._is_mirrored = False
@@ -156,13 +212,19 @@ class SufficientStatistics:
         """Write the statistics as safetensors, atomically (no pickle on either side)."""
         path = Path(path)
         metadata = {
-            "format": _FORMAT,
+            "format": _FORMAT if self.offsets is None else _FORMAT_WITH_OFFSETS,
             "layout": json.dumps(self._layout()),
             "count": str(self.count),
         }
+        stored = self.tensors()
+        if self.offsets is not None:
+            metadata["constant"] = str(self.offsets.constant)
+            stored[f"{_OFFSETS}features"] = self.offsets.features
+            for name, target in self.offsets.targets.items():
+                stored[f"{_OFFSETS}target.{name}"] = target
         temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
-            contiguous = {name: value.contiguous() for name, value in self.tensors().items()}
+            contiguous = {name: value.contiguous() for name, value in stored.items()}
             save_file(contiguous, temporary, metadata=metadata)
             temporary.replace(path)
         finally:
@@ -185,7 +247,7 @@ class SufficientStatistics:
             raise DataError(
                 f"{path}: cannot be read as statistics ({error}); record the states again"
             ) from error
-        if metadata.get("format") != _FORMAT:
+        if metadata.get("format") not in (_FORMAT, _FORMAT_WITH_OFFSETS):
             raise DataError(
                 f"{path}: is not a statistics file of this version "
                 f"(format {metadata.get('format')!r}, need {_FORMAT!r}); record the states again"
@@ -194,6 +256,13 @@ class SufficientStatistics:
             layout = json.loads(metadata["layout"])
             result = cls(layout["state_dim"], layout["input_dim"], layout["targets"], device=device)
             result.count = int(metadata["count"])
+            if metadata["format"] == _FORMAT_WITH_OFFSETS:
+                result.offsets = Offsets(
+                    int(metadata["constant"]),
+                    stored[f"{_OFFSETS}features"],
+                    {name: stored[f"{_OFFSETS}target.{name}"] for name in result.cross},
+                )
+                result.offsets.check(result.feature_dim, layout["targets"])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}: its description is damaged ({error!r})") from error
         result._fill(stored, path)
@@ -211,21 +280,7 @@ class SufficientStatistics:
             tensor.copy_(found)
         if self.count < 0 or not all(bool(t.isfinite().all()) for t in own.values()):
             raise DataError(f"{path}: holds NaN, infinity or a negative count")
-        # Round-off of the sums; anything beyond it did not come from data.
-        slack = 1e-9
-        diagonal = self.gram.diagonal()
-        scale = float(diagonal.abs().max())
-        if bool((diagonal < 0).any()) or not torch.allclose(
-            self.gram, self.gram.T, rtol=0.0, atol=slack * scale
-        ):
-            raise DataError(f"{path}: the gram matrix is not symmetric positive semi-definite")
-        for name, cross in self.cross.items():
-            bound = (self.square[name][:, None].clamp(min=0) * diagonal).sqrt()
-            if bool((cross.abs() > bound * (1 + slack)).any()):
-                raise DataError(
-                    f"{path}: cross moments of {name} exceed what any data could give "
-                    "(Cauchy-Schwarz); the file is damaged"
-                )
+        check_moments(path, self.gram, self.cross, self.square)
 
     def _layout(self) -> dict[str, object]:
         return {
@@ -246,18 +301,5 @@ class SufficientStatistics:
         for name in self.cross:
             tensors[f"target {name}"] = targets[name]
             widths[f"target {name}"] = len(self.cross[name])
-        for name, tensor in tensors.items():
-            if tensor.ndim != 2 or tensor.shape != (len(states), widths[name]):
-                raise ShapeError(
-                    f"{name} must have shape ({len(states)}, {widths[name]}) "
-                    f"(samples, columns), got {tuple(tensor.shape)}"
-                )
-            if not tensor.is_floating_point():
-                raise ShapeError(f"{name} must be floating point, got {tensor.dtype}")
-            if not all_finite(tensor):
-                sample = int((~tensor.isfinite().all(dim=1)).nonzero()[0])
-                raise NonFiniteError(
-                    f"{name} holds NaN or infinity (first in sample {self.count + sample}); "
-                    "check the teacher and the preprocessing of its inputs"
-                )
+        check_batch(tensors, widths, self.count)
         return tensors

@@ -24,12 +24,17 @@ def row_l1_norms(matrix: Tensor) -> Tensor:
     return matrix.detach().abs().sum(dim=1, dtype=torch.float64)
 
 
+def within_rounding(radius: float, dtype: torch.dtype) -> float:
+    """Return the largest norm of a row on the ball once it is rounded to ``dtype``."""
+    return radius * (1 + 4 * torch.finfo(dtype).eps)
+
+
 def project_rows_l1(matrix: Tensor, radius: float) -> Tensor:
     """Project every row on the l1 ball: argmin ½‖w − a‖² subject to ‖w‖₁ ≤ radius.
 
-    Differentiable: the gradient passes unchanged through rows with ‖a‖₁ ≤ radius; beyond, it is the
-    projection's own Jacobian, on the support S of the projected row with its signs s,
-    g ↦ g_S − s (sᵀg_S)/|S|, and zero elsewhere.
+    Differentiable: the gradient passes unchanged through rows with ‖a‖₁ ≤ radius, among which rows
+    count that only their rounding takes beyond. Farther out it is the projection's own Jacobian: on
+    the support S of the projected row with its signs s, g ↦ g_S − s (sᵀg_S)/|S|, zero elsewhere.
 
     Args:
         matrix: rows a (rows, columns), any floating dtype.
@@ -48,7 +53,7 @@ def project_rows_l1(matrix: Tensor, radius: float) -> Tensor:
             f"a floating matrix is projected, not {matrix.dtype} of shape {tuple(matrix.shape)}."
         )
     # In training the stored rows lie in the ball already.
-    if not bool((row_l1_norms(matrix) > radius).any()):
+    if not bool((row_l1_norms(matrix) > within_rounding(radius, matrix.dtype)).any()):
         return matrix
     projected: Tensor = _RowProjection.apply(matrix, radius)  # type: ignore[no-untyped-call]
     return projected
@@ -73,7 +78,10 @@ def project_rows_l1_(matrix: Tensor, radius: float) -> Tensor:
     if not bool(outside.any()):
         return matrix
     indices = outside.nonzero().squeeze(1)
-    rows = _project(matrix.index_select(0, indices), radius)
+    rows = matrix.index_select(0, indices)
+    # Shrinking keeps small entries to all their digits, where the projection subtracts from each.
+    rounded = row_l1_norms(rows) <= within_rounding(radius, rows.dtype)
+    rows = torch.where(rounded[:, None], rows, _project(rows, radius))
     scale = (radius * (1 - 2 * torch.finfo(rows.dtype).eps) / row_l1_norms(rows)).clamp_(max=1)
     return matrix.index_copy_(0, indices, (rows * scale[:, None]).to(rows.dtype))
 
@@ -98,7 +106,8 @@ def _project(rows: Tensor, radius: float) -> Tensor:
         if not total < previous:
             break
         level = support.mul_(near).sum(dim=1, keepdim=True).add_(radius).div_(sizes)
-    return level.sub(distance).clamp_(min=0).copysign_(rows)
+    # No entry grows: rounding of the level must not fill zeros.
+    return torch.minimum(level.sub(distance).clamp_(min=0), magnitude).copysign_(rows)
 
 
 class _RowProjection(torch.autograd.Function):
@@ -106,7 +115,7 @@ class _RowProjection(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, radius: float) -> Tensor:
-        inside = (row_l1_norms(matrix) <= radius)[:, None]
+        inside = (row_l1_norms(matrix) <= within_rounding(radius, matrix.dtype))[:, None]
         projected = torch.where(inside, matrix, _project(matrix, radius))
         ctx.save_for_backward(inside, projected)
         return projected

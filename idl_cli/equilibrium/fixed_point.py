@@ -2,8 +2,7 @@
 
 Stopping, counting, the detection of non-finite samples and the freezing of finished ones happen
 here once, for the equilibrium and for its adjoint, whatever the method. Every sample is judged by
-itself: its residual ‖f(x) − x‖∞ / scale, with scale = 1 + ‖x‖∞ unless the caller gives another, is
-compared with ``tol``. Which iterations are checked depends on their number alone, so the result of
+itself (``residual``). Which iterations are checked depends on their number alone, so the result of
 a sample does not depend on the batch it is in (up to the rounding of a matrix product of another
 size).
 """
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from idl_cli.equilibrium.methods import Anderson, Picard, StepMethod
+from idl_cli.equilibrium.residual import Summed, reachable, relative_residual
 from idl_cli.errors import ArgumentError, ShapeError
 
 MethodName = Literal["picard", "anderson"]
@@ -33,8 +33,9 @@ class FixedPointSettings:
     Args:
         method: ``picard`` (x ← f(x)) or ``anderson`` (mixing over a window of past iterates).
         max_iter: most evaluations of f, >= 1.
-        tol: largest relative residual of a converged sample, > 0. The default 1e-5 is within reach
-            of float32 and far below what training notices.
+        tol: largest relative residual of a converged sample, > 0; a few units of rounding where it
+            is below them. The default 1e-5 is within reach of float32 and far below what training
+            notices.
         window: past steps that Anderson mixes, >= 1.
         regularization: Tikhonov weight of Anderson's least squares, relative to its trace, >= 0.
 
@@ -122,8 +123,7 @@ def solve_fixed_point(
         function: f, from (m, n) to (m, n), each sample by itself.
         start: first iterates (m, n); not overwritten.
         settings: method, tolerance and limits.
-        scale: what each sample's ‖f(x) − x‖∞ is divided by (m,); 1 + ‖x‖∞ of the current iterate
-            where it is None.
+        scale: what each sample's ‖f(x) − x‖∞ is divided by (m,); its own size where it is None.
 
     Raises:
         ShapeError: ``start`` or an f(x) is not (m, n).
@@ -151,6 +151,7 @@ class _Solve:
         self.start = start
         self.settings = settings
         self.scale = scale
+        self.tol = reachable(settings.tol, start.dtype)
         self.method = _make_method(settings)
         self.value: Tensor | None = None  # of all samples, once some are frozen
         self.rows: Tensor | None = None  # indices of the active samples, None for all of them
@@ -168,7 +169,7 @@ class _Solve:
                 next_check = method.next_check(iteration)
                 residual = self._residual(x, image)
                 # A NaN residual is not above the tolerance: that sample is finished, and failed.
-                running = residual > settings.tol
+                running = residual > self.tol
                 count = int(torch.count_nonzero(running))
                 if count == 0 or iteration == settings.max_iter:
                     return self._finish(x, residual, iteration)
@@ -181,10 +182,8 @@ class _Solve:
             x = following
 
     def _residual(self, x: Tensor, image: Tensor) -> Tensor:
-        difference = (image - x).abs_().amax(dim=1)
-        if self.scale is not None:
-            return difference.div_(self.scale)
-        return difference.div_(x.abs().amax(dim=1).add_(1))
+        summed = self.function if isinstance(self.function, Summed) else None
+        return relative_residual(x, image, self.tol, scale=self.scale, summed=summed)[0]
 
     def _freeze(
         self, x: Tensor, image: Tensor, residual: Tensor, iteration: int, running: Tensor
@@ -220,7 +219,7 @@ class _Solve:
         else:
             self._write(x, residual, iteration)
         assert self.value is not None, "written just above"
-        converged = self.residuals <= self.settings.tol
+        converged = self.residuals <= self.tol
         if bool(converged.all()):
             status = SolveStatus.CONVERGED
         elif bool(self.residuals.isfinite().all()):

@@ -24,6 +24,7 @@ from idl_cli.equilibrium.fixed_point import (
 )
 from idl_cli.equilibrium.operators import Operator
 from idl_cli.equilibrium.precision import without_autocast
+from idl_cli.equilibrium.residual import SummedAdjoints, SummedStates, relative_residual
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ArgumentError, ShapeError
 
@@ -134,28 +135,29 @@ def equilibrium(
     return x
 
 
-class _StateMap(SampleMap):
+class _StateMap(SampleMap, SummedStates):
     """x ↦ φ(Ax + b)."""
 
     def __init__(self, operator: Operator, offset: Tensor, activation: Activation) -> None:
         self.operator = operator
-        self.offset = offset
+        self.inflow = offset
         self.activation = activation
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        return self.activation.in_place(self.operator.apply(x, self.offset, out))
+        return self.activation.in_place(self.operator.apply(x, self.inflow, out))
 
     def restrict(self, samples: Tensor) -> _StateMap:
-        return _StateMap(self.operator, self.offset.index_select(0, samples), self.activation)
+        return _StateMap(self.operator, self.inflow.index_select(0, samples), self.activation)
 
 
-class _AdjointMap(SampleMap):
+class _AdjointMap(SampleMap, SummedAdjoints):
     """v ↦ d ⊙ (g + Aᵀv)."""
 
     def __init__(self, operator: Operator, slopes: Tensor, gradient: Tensor) -> None:
         self.operator = operator
         self.slopes = slopes
         self.gradient = gradient
+        self.inflow = slopes * gradient
 
     def __call__(self, v: Tensor, out: Tensor | None = None) -> Tensor:
         return self.operator.apply_transpose(v, self.gradient, out).mul_(self.slopes)
@@ -182,7 +184,7 @@ def solve_state(
     function = _StateMap(operator, offset, problem.activation)
     if operator.nilpotent:
         x = back_substitution.solve_state(operator.factors[0], offset, problem.activation)
-        return _exact_result(x, function(x), 1 + x.abs().amax(dim=1))
+        return _exact_result(x, function(x))
     if start is None:
         start = problem.activation.function(offset)
     return solve_fixed_point(function, start, problem.forward)
@@ -205,12 +207,12 @@ def solve_adjoint(
         v = back_substitution.solve_adjoint(operator.factors[0], slopes, gradient)
         return _exact_result(v, function(v), scale)
     settings = problem.backward.fixed_point_settings()
-    return solve_fixed_point(function, slopes * gradient, settings, scale=scale)
+    return solve_fixed_point(function, function.inflow, settings, scale=scale)
 
 
-def _exact_result(value: Tensor, image: Tensor, scale: Tensor) -> FixedPointResult:
+def _exact_result(value: Tensor, image: Tensor, scale: Tensor | None = None) -> FixedPointResult:
     """Return the result of one exact sweep; its residual is rounding, or NaN."""
-    residuals = (image - value).abs_().amax(dim=1) / scale
+    residuals, _ = relative_residual(value, image, 0, scale=scale)
     converged = residuals.isfinite()
     iterations = torch.ones(len(value), dtype=torch.int64, device=value.device)
     status = SolveStatus.CONVERGED if bool(converged.all()) else SolveStatus.NON_FINITE

@@ -1,8 +1,7 @@
 """The driver of iterations on many samples of few states, as the steps of a recurrence have them.
 
 For a few dozen states an iteration takes microseconds, and what stands around it decides the time.
-The stopping rule is that of the general driver (``fixed_point``): the relative residual of each
-sample. What differs:
+The stopping rule is that of the general driver (``fixed_point``). What differs:
 
 - Tensors are (m, n) with the states apart in memory and the samples of one state side by side
   (``state_major``): maxima over the states are then vector operations. For 10,000 samples of 20
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor
 
 from idl_cli.equilibrium.fixed_point import SolveStatus
+from idl_cli.equilibrium.residual import Summed, reachable, relative_residual
 from idl_cli.equilibrium.step_iterations import StepIterations
 
 # Unfinished samples go on alone once no more than this share of those iterated on is unfinished,
@@ -82,7 +82,7 @@ class NarrowDriver:
 
         Args:
             iterations: at their start.
-            scale: what each sample's ‖f(x) − x‖∞ is divided by (m,); 1 + ‖x‖∞ where it is None.
+            scale: what each sample's ‖f(x) − x‖∞ is divided by (m,); its own size where it is None.
         """
         return self._solve(iterations, scale, 0, 0)
 
@@ -93,30 +93,35 @@ class NarrowDriver:
         if level == len(expected):
             expected.append(done + max(2, done // 3))
         check = min(max(expected[level], done + 1), self._max_iter)
+        summed = iterations if isinstance(iterations, Summed) else None
         while True:
             iterations.advance(check - done - 1)
             x, image = iterations.check()
             done = check
-            residual = _residual(x, image, scale)
+            tol = reachable(self._tol, x.dtype)
+            residual, lagging = relative_residual(x, image, tol, scale=scale, summed=summed)
             worst = float(residual.amax())
             failed = math.isnan(worst)  # as a maximum with a NaN among its terms is
+            # Small states among large ones, and rounding, are settled by the steps of the equation
+            # itself, which the checks are.
+            plain = lagging or worst < 4 * reachable(0, x.dtype)
             last = done == self._max_iter
-            if worst <= self._tol or (last and not failed):
+            if worst <= tol or (last and not failed):
                 room = _ROOM_OF_FEW if x.numel() < _COMPACTION_SIZE else _ROOM_OF_MANY
-                expected[level] = max(2, done - (worst < room * self._tol))
-                return NarrowResult(x, residual, done, self._status(worst))
-            near = worst < _COMPACTION_DISTANCE * self._tol
+                expected[level] = max(2, done - (worst < room * tol))
+                return NarrowResult(x, residual, done, _status(worst, tol))
+            near = worst < _COMPACTION_DISTANCE * tol
             if failed or (x.numel() >= _COMPACTION_SIZE and not near):
-                running = residual > self._tol
+                running = residual > tol
                 count = int(torch.count_nonzero(running))
                 if failed and (last or count == 0):
                     return NarrowResult(x, residual, done, SolveStatus.NON_FINITE)
                 if failed or count <= _COMPACTION_SHARE * x.shape[0]:
                     break
-                check = done + max(2, done // 6)
+                check = done + (1 if plain else max(2, done // 6))
             else:
-                near = worst < 3 * self._tol and x.numel() >= _COMPACTION_SIZE
-                check = done + (1 if near else max(2, done // 6))
+                near = worst < 3 * tol and x.numel() >= _COMPACTION_SIZE
+                check = done + (1 if near or plain else max(2, done // 6))
             check = min(check, self._max_iter)
         expected[level] = max(2, done - (count < 0.7 * _COMPACTION_SHARE * x.shape[0]))
         kept = running.nonzero().squeeze(1)
@@ -127,10 +132,11 @@ class NarrowDriver:
         # A sample whose residual is not a number is given up, and the others go on.
         return replace(merged, status=SolveStatus.NON_FINITE) if failed else merged
 
-    def _status(self, worst: float) -> SolveStatus:
-        if worst <= self._tol:
-            return SolveStatus.CONVERGED
-        return SolveStatus.MAX_ITERATIONS if math.isfinite(worst) else SolveStatus.NON_FINITE
+
+def _status(worst: float, tol: float) -> SolveStatus:
+    if worst <= tol:
+        return SolveStatus.CONVERGED
+    return SolveStatus.MAX_ITERATIONS if math.isfinite(worst) else SolveStatus.NON_FINITE
 
 
 def _merged(
@@ -148,10 +154,3 @@ def _merged(
         iterations,
         rest.status,
     )
-
-
-def _residual(x: Tensor, image: Tensor, scale: Tensor | None) -> Tensor:
-    difference = (image - x).abs_().amax(dim=1)
-    if scale is not None:
-        return difference.div_(scale)
-    return difference.div_(x.abs().amax(dim=1).add_(1))

@@ -38,6 +38,10 @@ class Operator(ABC):
     def apply_transpose(self, v: Tensor, offset: Tensor, out: Tensor | None = None) -> Tensor:
         """Return Aᵀ v + offset for every sample (m, n), written into ``out`` where it is given."""
 
+    def magnitudes(self) -> Operator:
+        """Return |A| for a bound on what the products sum: of the factors where there are two."""
+        return type(self)(*(factor.abs() for factor in self.factors))
+
     @abstractmethod
     def factor_gradients(
         self, v: Tensor, x: Tensor, needed: Sequence[bool]

@@ -27,7 +27,8 @@ import torch
 from torch import Tensor
 
 from idl_cli.equilibrium.activations import Activation
-from idl_cli.equilibrium.operators import Operator
+from idl_cli.equilibrium.operators import DenseOperator, Operator
+from idl_cli.equilibrium.residual import SummedAdjoints, SummedStates
 
 
 def select(x: Tensor, samples: Tensor) -> Tensor:
@@ -54,7 +55,7 @@ class StepIterations(ABC):
         """Go on with the samples at these indices (k,) alone."""
 
 
-class PlainStates(StepIterations):
+class PlainStates(StepIterations, SummedStates):
     """x ← φ(Ax + b).
 
     Args:
@@ -73,15 +74,15 @@ class PlainStates(StepIterations):
         start: Tensor,
         buffers: tuple[Tensor, Tensor],
     ) -> None:
-        self._operator = operator
+        self.operator = operator
         self._activation = activation
-        self._offset = offset
+        self.inflow = offset
         self._x = start
         self._next, self._spare = buffers
 
     def advance(self, count: int) -> None:
         """Take so many steps."""
-        apply, act, offset = self._operator.apply, self._activation.in_place, self._offset
+        apply, act, offset = self.operator.apply, self._activation.in_place, self.inflow
         x, following, spare = self._x, self._next, self._spare
         for _ in range(count):
             x, following, spare = act(apply(x, offset, following)), spare, following
@@ -95,11 +96,11 @@ class PlainStates(StepIterations):
 
     def restrict(self, samples: Tensor) -> None:
         """Go on with these samples alone."""
-        self._offset, self._x = select(self._offset, samples), select(self._x, samples)
+        self.inflow, self._x = select(self.inflow, samples), select(self._x, samples)
         self._next, self._spare = self._next[: samples.shape[0]], self._spare[: samples.shape[0]]
 
 
-class PlainAdjoints(StepIterations):
+class PlainAdjoints(StepIterations, SummedAdjoints):
     """v ← d ⊙ (g + Aᵀv).
 
     Args:
@@ -112,15 +113,15 @@ class PlainAdjoints(StepIterations):
     def __init__(
         self, operator: Operator, slopes: Tensor, gradient: Tensor, buffers: tuple[Tensor, Tensor]
     ) -> None:
-        self._operator = operator
-        self._slopes = slopes
-        self._gradient = gradient
+        self.operator = operator
+        self.slopes = slopes
+        self.gradient = gradient
         self._next, self._spare = buffers
-        self._v = torch.mul(slopes, gradient, out=self._spare)
+        self._v = self.inflow = slopes * gradient
 
     def advance(self, count: int) -> None:
         """Take so many steps."""
-        apply, slopes, gradient = self._operator.apply_transpose, self._slopes, self._gradient
+        apply, slopes, gradient = self.operator.apply_transpose, self.slopes, self.gradient
         v, following, spare = self._v, self._next, self._spare
         for _ in range(count):
             v, following, spare = apply(v, gradient, following).mul_(slopes), spare, following
@@ -134,9 +135,9 @@ class PlainAdjoints(StepIterations):
 
     def restrict(self, samples: Tensor) -> None:
         """Go on with these samples alone."""
-        self._slopes = select(self._slopes, samples)
-        self._gradient = select(self._gradient, samples)
-        self._v = select(self._v, samples)
+        self.slopes = select(self.slopes, samples)
+        self.gradient = select(self.gradient, samples)
+        self._v, self.inflow = select(self._v, samples), select(self.inflow, samples)
         self._next, self._spare = self._next[: samples.shape[0]], self._spare[: samples.shape[0]]
 
 
@@ -168,6 +169,7 @@ class Modulus:
         self.weight = _WEIGHTS[chosen]
         self.kernel = kernels[chosen]
         self.kernel_transpose = self.kernel.t()
+        self.operator = DenseOperator(matrix)
         self.matrix = matrix
         self.matrix_transpose = matrix.t()
         self._samples = samples
@@ -187,7 +189,7 @@ class Modulus:
         self._buffers = []
 
 
-class ModulusStates(StepIterations):
+class ModulusStates(StepIterations, SummedStates):
     """y ← K|y| + (I + K) b with x = relu(y)/ω.
 
     Args:
@@ -198,7 +200,8 @@ class ModulusStates(StepIterations):
 
     def __init__(self, modulus: Modulus, offset: Tensor, start: Tensor | None) -> None:
         self._modulus = modulus
-        self._offset = offset
+        self.operator = modulus.operator
+        self.inflow = offset
         # y, or z while ``_image`` is relu(z).
         self._y, self._shifted, self._x, self._image = modulus.buffers(offset.shape[0])
         torch.addmm(offset, offset, modulus.kernel_transpose, out=self._shifted)
@@ -227,18 +230,18 @@ class ModulusStates(StepIterations):
             self._x, self._image = self._image, self._x
         else:
             torch.clamp(self._y, min=0, out=self._x).div_(self._modulus.weight)
-        torch.addmm(self._offset, self._x, self._modulus.matrix_transpose, out=self._y)
+        torch.addmm(self.inflow, self._x, self._modulus.matrix_transpose, out=self._y)
         self._is_z = True
         return self._x, torch.clamp(self._y, min=0, out=self._image)
 
     def restrict(self, samples: Tensor) -> None:
         """Go on with these samples alone."""
-        self._offset = select(self._offset, samples)
+        self.inflow = select(self.inflow, samples)
         self._shifted, self._y = select(self._shifted, samples), select(self._y, samples)
         self._x, self._image = self._x[: samples.shape[0]], select(self._image, samples)
 
 
-class ModulusAdjoints(StepIterations):
+class ModulusAdjoints(StepIterations, SummedAdjoints):
     """w ← Kᵀ(s ⊙ w) + (I + Kᵀ) g with v = d ⊙ w/ω.
 
     Args:
@@ -249,9 +252,11 @@ class ModulusAdjoints(StepIterations):
 
     def __init__(self, modulus: Modulus, slopes: Tensor, gradient: Tensor) -> None:
         self._modulus = modulus
-        self._slopes = slopes
+        self.operator = modulus.operator
+        self.slopes = slopes
         self._signs = slopes * 2 - 1
-        self._gradient = gradient
+        self.gradient = gradient
+        self.inflow = gradient  # stands for d ⊙ g: with d of zeros and ones it is no larger
         self._w, self._shifted, self._v, self._image = modulus.buffers(gradient.shape[0])
         torch.addmm(gradient, gradient, modulus.kernel, out=self._shifted)
         self._w.copy_(self._shifted)
@@ -274,15 +279,15 @@ class ModulusAdjoints(StepIterations):
         if self._is_p:
             self._v, self._image = self._image, self._v
         else:
-            torch.mul(self._slopes, self._w, out=self._v).div_(self._modulus.weight)
-        torch.addmm(self._gradient, self._v, self._modulus.matrix, out=self._w)
+            torch.mul(self.slopes, self._w, out=self._v).div_(self._modulus.weight)
+        torch.addmm(self.gradient, self._v, self._modulus.matrix, out=self._w)
         self._is_p = True
-        return self._v, torch.mul(self._slopes, self._w, out=self._image)
+        return self._v, torch.mul(self.slopes, self._w, out=self._image)
 
     def restrict(self, samples: Tensor) -> None:
         """Go on with these samples alone."""
         count = samples.shape[0]
-        self._slopes, self._signs = select(self._slopes, samples), select(self._signs, samples)
-        self._gradient = select(self._gradient, samples)
+        self.slopes, self._signs = select(self.slopes, samples), select(self._signs, samples)
+        self.gradient = self.inflow = select(self.gradient, samples)
         self._shifted, self._w = select(self._shifted, samples), select(self._w, samples)
         self._v, self._image = self._v[:count], select(self._image, samples)

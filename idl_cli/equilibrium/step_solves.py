@@ -18,6 +18,7 @@ from idl_cli.equilibrium.implicit_gradient import (
 )
 from idl_cli.equilibrium.narrow_driver import NarrowDriver, NarrowResult, state_major
 from idl_cli.equilibrium.operators import DenseOperator, Operator
+from idl_cli.equilibrium.residual import reachable
 from idl_cli.equilibrium.step_iterations import (
     Modulus,
     ModulusAdjoints,
@@ -140,7 +141,7 @@ class _Solves:
 
     def _joined(self, value: Tensor) -> FixedPointResult:
         """All of them as one, as if ``value`` had been solved for at once."""
-        tol = _threshold(self._operator, self._settings.tol, value)
+        tol = reachable(_threshold(self._operator, self._settings.tol, value), value.dtype)
         return _joined(self._results, self._sizes, value, tol)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from idl_cli.equilibrium.conditions import WellPosedness, well_posedness_problems
 from idl_cli.equilibrium.constraints import project_rows_l1, project_rows_l1_, row_l1_norms
@@ -18,6 +18,7 @@ from idl_cli.equilibrium.operators import (
     Operator,
     StrictlyUpperTriangularOperator,
 )
+from idl_cli.equilibrium.sweep_order import SweepOrder
 from idl_cli.errors import ArgumentError, WellPosednessWarning
 from idl_cli.models.base import TrainableModel
 
@@ -45,6 +46,7 @@ class FeedbackModel(TrainableModel):
         self.rank = rank
         self.kappa = kappa
         self.well_posedness: WellPosedness = well_posedness
+        self._sweep_order = SweepOrder()
         if well_posedness == "none":
             warnings.warn(
                 "well_posedness=none: nothing keeps x = φ(Ax + Bu) well-posed. The equilibrium may "
@@ -105,6 +107,22 @@ class FeedbackModel(TrainableModel):
             return LowRankOperator(self.L, self.R)
         root = math.sqrt(self.kappa)
         return LowRankOperator(project_rows_l1(self.L, root), project_rows_l1(self.R.t(), root).t())
+
+    def ordered_operator(self) -> tuple[Operator, Tensor | None]:
+        """Return A as it is solved fastest, and the order of the states in which it is so.
+
+        A full A without feedback, as that of a feed-forward network is whatever constraint keeps
+        it, becomes strictly upper triangular in the order returned (n,): exact in one sweep. Any
+        other A is returned as it is, with None.
+        """
+        operator = self.operator()
+        if not isinstance(operator, DenseOperator) or operator.nilpotent:
+            return operator, None
+        matrix = operator.factors[0]
+        order = self._sweep_order.of(matrix)
+        if order is None:
+            return operator, None
+        return StrictlyUpperTriangularOperator(matrix[order][:, order]), order
 
     @torch.no_grad()
     def inf_norm_A(self) -> float:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from idl_cli.equilibrium.conditions import WellPosedness
-from idl_cli.equilibrium.constraints import row_l1_norms
+from idl_cli.equilibrium.constraints import row_l1_norms, within_rounding
 from idl_cli.errors import ArgumentError, ShapeError
 
 
@@ -87,7 +86,7 @@ def check_feedback(A: Tensor, *, kappa: float, well_posedness: WellPosedness) ->
         )
     norm = float(row_l1_norms(A).max())
     # A matrix on the ball may have been rounded to its dtype; beyond that it is another model.
-    if well_posedness == "linf" and not norm <= kappa * (1 + 4 * torch.finfo(A.dtype).eps):
+    if well_posedness == "linf" and not norm <= within_rounding(kappa, A.dtype):
         raise ArgumentError(
             f"well_posedness=linf: ‖A‖∞ = {norm:.6g} exceeds kappa={kappa:g}. Rescale or "
             "project the weights, raise kappa, or choose none."

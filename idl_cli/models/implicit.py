@@ -203,6 +203,35 @@ class ImplicitModel(FeedbackModel):
         """
         return self._equilibrium_eager(self._flatten(inputs), start)
 
+    def solve(
+        self,
+        offset: Tensor,
+        *,
+        start: Tensor | None = None,
+        statistics: SolveStatistics | None = None,
+    ) -> Tensor:
+        """Return the x (m, n) with x = φ(Ax + b).
+
+        Args:
+            offset: b = Bu + bias of every sample (m, n).
+            start: first iterates (m, n); φ(b) where it is None.
+            statistics: where the solve is counted; None counts it nowhere.
+        """
+        operator, order = self.ordered_operator()
+        if order is not None:
+            offset = offset[:, order]
+            start = None if start is None else start[:, order]
+        x = equilibrium(
+            operator,
+            offset,
+            self.activation,
+            forward=self.forward_settings,
+            backward=self.backward_settings,
+            start=start,
+            statistics=statistics,
+        )
+        return x if order is None else x[:, order.argsort()]
+
     @torch.no_grad()
     def effective_weights(self) -> ImplicitWeights:
         """Return the matrices in use: A with its constraint applied (and its product formed)."""
@@ -278,12 +307,4 @@ class ImplicitModel(FeedbackModel):
     def _equilibrium(self, u: Tensor, start: Tensor | None) -> Tensor:
         with without_autocast(u.device.type):
             offset = functional.linear(u.to(self.B.dtype), self.B, self.state_bias)
-            return equilibrium(
-                self.operator(),
-                offset,
-                self.activation,
-                forward=self.forward_settings,
-                backward=self.backward_settings,
-                start=start,
-                statistics=self._solve_statistics,
-            )
+            return self.solve(offset, start=start, statistics=self._solve_statistics)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -113,10 +114,13 @@ class ImplicitRNNCell(nn.Module):
             statistics: where the solves are counted; the model's own where it is None.
         """
         model = self.model
-        operator = model.operator()
+        operator, order = model.ordered_operator()
         weights = RecurrenceWeights(
             operator, model.B, model.C, model.D, model.state_bias, model.output_bias
         )
+        if order is not None:
+            bias = None if model.state_bias is None else model.state_bias[order]
+            weights = replace(weights, B=model.B[order], C=model.C[:, order], state_bias=bias)
         problem = EquilibriumProblem(
             type(operator),
             model.activation,

@@ -16,8 +16,8 @@ from idl_cli.sim.solvers.base import LowRankFactors
 from idl_cli.sim.states import StateLayout
 
 FORWARD = FixedPointSettings(tol=1e-6)
-"""Tighter than a model's usual 1e-5: rescaled states are small against the 1 in 1 + ‖x‖∞, and C
-magnifies what is left of the error. float32 reaches it."""
+"""Tighter than a model's usual 1e-5: C magnifies what is left of the error in the small states of a
+rescaled network's last layers. float32 reaches it."""
 
 
 def assemble(

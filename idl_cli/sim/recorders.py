@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from idl_cli.equilibrium.activations import get_activation
-from idl_cli.equilibrium.implicit_gradient import equilibrium
 from idl_cli.errors import ArgumentError, IdlError, ShapeError, UnsupportedModelError
 from idl_cli.models.activation_modules import activation_name
 from idl_cli.models.implicit import ImplicitModel
@@ -112,16 +111,10 @@ class ImplicitRecorder(StateRecorder):
         weights = self.model.effective_weights()
         flat = inputs.flatten(1)
         # Solved beside the model, not by it, so that its counts of solves stay as they were.
-        equilibria = equilibrium(
-            self.model.operator(),
-            functional.linear(flat, weights.B, weights.state_bias),
-            self.layout.activation,
-            forward=self.model.forward_settings,
-            backward=self.model.backward_settings,
-        )
+        pre_activations = functional.linear(flat, weights.B, weights.state_bias)
+        equilibria = self.model.solve(pre_activations)
         # The solver stops within its tolerance; one more step makes X = φ(Z) exact and leaves
         # Z = AX + BU + b within that tolerance.
-        pre_activations = functional.linear(flat, weights.B, weights.state_bias)
         pre_activations = pre_activations + functional.linear(equilibria, weights.A)
         states = self.layout.activation.function(pre_activations)
         outputs = functional.linear(states, weights.C, weights.output_bias)

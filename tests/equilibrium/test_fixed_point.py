@@ -42,7 +42,9 @@ def contraction(samples: int = 20, size: int = 8, norm: float = 0.9, seed: int =
 
 
 def relative_residuals(function: SampleMap, x: Tensor) -> Tensor:
-    return (function(x) - x).abs().amax(dim=1) / (1 + x.abs().amax(dim=1))
+    image = function(x)
+    change = (image - x).abs().amax(dim=1)
+    return change / torch.maximum(image.abs().amax(dim=1), change)
 
 
 @METHODS

@@ -27,6 +27,7 @@ def row_l1_norms(matrix: Tensor) -> Tensor:
 def project_rows_l1(matrix: Tensor, radius: float) -> Tensor:
     """Project every row on the l1 ball: argmin ½‖w − a‖² subject to ‖w‖₁ ≤ radius.
 
+    Every row of the result, summed in float64, obeys the bound exactly, also in half precision.
     Differentiable: the gradient passes unchanged through rows with ‖a‖₁ ≤ radius; beyond, it is the
     projection's own Jacobian, on the support S of the projected row with its signs s,
     g ↦ g_S − s (sᵀg_S)/|S|, and zero elsewhere.
@@ -58,10 +59,6 @@ def project_rows_l1(matrix: Tensor, radius: float) -> Tensor:
 def project_rows_l1_(matrix: Tensor, radius: float) -> Tensor:
     """Project the rows of a stored matrix in place, so that every stored row has norm ≤ radius.
 
-    Rounding the projection to the matrix's dtype can overshoot the ball by a few units in the last
-    place; such rows are shrunk by as much. The norms of what is stored, summed in float64, obey the
-    bound exactly.
-
     Args:
         matrix: rows (rows, columns), any floating dtype; overwritten.
         radius: of the ball, > 0.
@@ -73,9 +70,28 @@ def project_rows_l1_(matrix: Tensor, radius: float) -> Tensor:
     if not bool(outside.any()):
         return matrix
     indices = outside.nonzero().squeeze(1)
-    rows = _project(matrix.index_select(0, indices), radius)
-    scale = (radius * (1 - 2 * torch.finfo(rows.dtype).eps) / row_l1_norms(rows)).clamp_(max=1)
-    return matrix.index_copy_(0, indices, (rows * scale[:, None]).to(rows.dtype))
+    return matrix.index_copy_(0, indices, _project_within(matrix.index_select(0, indices), radius))
+
+
+def _project_within(rows: Tensor, radius: float) -> Tensor:
+    """Project rows that lie beyond the ball, and round them to the inside of it.
+
+    Rounding the projection can overshoot the ball by a few units in the last place: such rows
+    are shrunk by as much. In half precision it is computed in float32 (sums over a row would
+    otherwise be off by more than the radius) and every entry rounded toward zero.
+    """
+    half = torch.finfo(rows.dtype).bits < 32
+    wide = _project(rows.float() if half else rows, radius)
+    norms = row_l1_norms(wide)
+    shrunk = radius * (1 - 2 * torch.finfo(wide.dtype).eps) / norms
+    scale = torch.where(norms > radius, shrunk, torch.ones_like(norms))
+    within = (wide * scale[:, None]).to(wide.dtype)
+    if not half:
+        return within
+    rounded = within.to(rows.dtype)
+    away = (rounded.float().abs() > within.abs()).to(torch.int16)
+    # The bits of a float are a sign and a magnitude: one less is the next value toward zero.
+    return (rounded.view(torch.int16) - away).view(rows.dtype)
 
 
 def _project(rows: Tensor, radius: float) -> Tensor:
@@ -107,7 +123,7 @@ class _RowProjection(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, radius: float) -> Tensor:
         inside = (row_l1_norms(matrix) <= radius)[:, None]
-        projected = torch.where(inside, matrix, _project(matrix, radius))
+        projected = torch.where(inside, matrix, _project_within(matrix, radius))
         ctx.save_for_backward(inside, projected)
         return projected
 

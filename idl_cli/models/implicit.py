@@ -15,6 +15,7 @@ from idl_cli.equilibrium.activations import get_activation
 from idl_cli.equilibrium.conditions import WellPosedness
 from idl_cli.equilibrium.fixed_point import FixedPointSettings
 from idl_cli.equilibrium.implicit_gradient import AdjointSettings, equilibrium
+from idl_cli.equilibrium.operators import Operator
 from idl_cli.equilibrium.precision import without_autocast
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ShapeError
@@ -276,14 +277,22 @@ class ImplicitModel(FeedbackModel):
         return self._equilibrium(u, start)
 
     def _equilibrium(self, u: Tensor, start: Tensor | None) -> Tensor:
+        # In half precision an iteration stands still, with a residual of 0, far from its solution.
+        half = torch.finfo(self.B.dtype).bits < 32
+        dtype = torch.float32 if half else self.B.dtype
         with without_autocast(u.device.type):
-            offset = functional.linear(u.to(self.B.dtype), self.B, self.state_bias)
-            return equilibrium(
-                self.operator(),
-                offset,
+            operator: Operator = self.operator()
+            bias: Tensor | None = self.state_bias
+            if half:
+                operator = type(operator)(*(factor.to(dtype) for factor in operator.factors))
+                bias = None if bias is None else bias.to(dtype)
+            states = equilibrium(
+                operator,
+                functional.linear(u.to(dtype), self.B.to(dtype), bias),
                 self.activation,
                 forward=self.forward_settings,
                 backward=self.backward_settings,
-                start=start,
+                start=None if start is None else start.to(dtype),
                 statistics=self._solve_statistics,
             )
+            return states.to(self.B.dtype)

@@ -16,7 +16,16 @@ from idl_cli.distributed.group import Group
 from idl_cli.evaluation import evaluate
 from idl_cli.reporting import Reporter
 
-METRIC_NAMES: Final = ("loss", "accuracy", "top5_accuracy", "r2", "mse", "mae", "mape")
+METRIC_NAMES: Final = (
+    "loss",
+    "accuracy",
+    "top5_accuracy",
+    "r2",
+    "mse",
+    "mae",
+    "mape",
+    "nonfinite_outputs",
+)
 """Entries of an evaluation that belong into ``metrics``; the others tell of the solves."""
 
 Figures = Mapping[str, Mapping[str, float]]

@@ -40,7 +40,8 @@ def arrays(
     """Load the user's own data; keys as in ``configs/dataset/arrays.yaml``.
 
     Integer or text targets make a classification task, real ones a regression. 8-bit inputs are
-    taken as pixels and brought to [0, 1]; real targets are left in their own unit.
+    taken as pixels and brought to [0, 1]. Real targets are standardised as the inputs are, unless
+    ``normalize`` is none; metrics are in their own unit all the same.
 
     Args:
         file: .npz, .npy or a folder of images by class: see ``array_files``, ``image_folder``.

@@ -12,6 +12,7 @@ from torch import Tensor
 from idl_cli.data.augmentation import Augmentation
 from idl_cli.data.differences import Differences
 from idl_cli.data.preprocessing import Preprocessing
+from idl_cli.data.scaling import TargetScaling
 from idl_cli.data.shifts import Shifts
 from idl_cli.data.task import Task
 
@@ -38,6 +39,10 @@ class Split:
     def subset(self, indices: Tensor) -> Split:
         """Return the samples at the given positions, in that order, as a copy."""
         return Split(self.inputs[indices], self.targets[indices])
+
+    def scaled(self, scaling: TargetScaling) -> Split:
+        """Return the part with its real targets, given in their own unit, scaled: float64."""
+        return Split(self.inputs, scaling.scale(self.targets))
 
     def to(self, device: torch.device | str) -> Split:
         """Return the part on a device, e.g. all of it on a GPU with room for the raw samples."""

@@ -120,6 +120,36 @@ def make_dataset(
     return made, rows
 
 
+def whole_series(
+    name: str, series: Series, split: SeriesSplit, forecast: Forecast, *, source: str
+) -> tuple[Dataset, Rows]:
+    """Cut all of a series into samples to measure a trained model on; nothing is scaled.
+
+    Args:
+        name: see ``make_dataset``, as the other arguments.
+        series: all rows (T, features).
+        split: of one part, the test part.
+        forecast: what is forecast.
+        source: file or key that a message names.
+
+    Returns:
+        The data set, whose training part is the test part too, and the row of every sample.
+
+    Raises:
+        DataError: there is no sample.
+    """
+    windows, rows = split.windows, split.rows().get("test", np.empty(0, dtype=np.int64))
+    if not len(rows):
+        raise DataError(
+            f"{source}: {split.parts.end} rows make no window of dataset.look_back="
+            f"{windows.look_back} rows and dataset.horizon={windows.horizon} after it"
+        )
+    shape = (windows.look_back, series.shape[1])
+    samples = windows.cut(series, rows, None)
+    task = Task("regression", shape, windows.horizon, sequence=True, forecast=forecast)
+    return Dataset(name, samples, None, samples, task, Preprocessing("none", shape)), rows
+
+
 def _statistics(training: Series, source: str) -> tuple[Series, Series]:
     """Mean and deviation of every feature over the rows where it has a value."""
     columns = [torch.from_numpy(column[~np.isnan(column)]) for column in training.T]

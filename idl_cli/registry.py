@@ -110,7 +110,7 @@ _BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
 _RUNTIME: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         "model": frozenset({"input_dim", "output_dim"}),
-        "dataset": frozenset({"seed", "cache_dir"}),
+        "dataset": frozenset({"seed", "cache_dir", "for_task"}),
         "trainer": frozenset({"activation_fn", "states", "device", "dtype", "group"}),
         "solver": frozenset(),
         "teacher": frozenset({"input_shape", "output_dim"}),

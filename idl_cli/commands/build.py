@@ -14,6 +14,7 @@ from idl_cli.commands.measure import evaluation_loader
 from idl_cli.config.schemas.root import SimSettings, TrainSettings
 from idl_cli.data.dataset import Dataset, Split
 from idl_cli.data.fingerprint import fingerprint
+from idl_cli.data.input_scale import preprocessing_for
 from idl_cli.data.loader import BatchLoader
 from idl_cli.data.task import Task
 from idl_cli.distributed.group import Group
@@ -107,7 +108,10 @@ def build_model(
         registry.build("model", {"name": loaded.name, **arguments, **solving}), trained_on
     )
     model.to(loaded.dtype).load_state_dict(loaded.model.state_dict())
-    dataset = dataset.for_model_of(trained_on, loaded.preprocessing)
+    preprocessing = loaded.preprocessing
+    if preprocessing is not None:
+        preprocessing = preprocessing_for(dataset, preprocessing)
+    dataset = dataset.for_model_of(trained_on, preprocessing)
     return model.to(device=compute.device, dtype=compute.dtype), dataset
 
 

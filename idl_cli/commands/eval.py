@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,8 +10,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from idl_cli import registry
 from idl_cli.commands.compute import prepare
+from idl_cli.commands.eval_data import evaluation_dataset, overrides_of
 from idl_cli.commands.measure import (
     evaluation_loader,
     metrics_of,
@@ -24,9 +23,7 @@ from idl_cli.commands.preflight import checked_settings
 from idl_cli.commands.sequences import report_sequences
 from idl_cli.commands.specification import COMMANDS
 from idl_cli.config.schemas.root import EvalSettings
-from idl_cli.data.dataset import Dataset
-from idl_cli.data.task import Task
-from idl_cli.errors import ConfigError, RunError
+from idl_cli.errors import RunError
 from idl_cli.reporting import Reporter
 from idl_cli.run import (
     CHECKPOINTS,
@@ -47,7 +44,8 @@ def run(settings: EvalSettings, directory: RunDirectory, console: Reporter) -> d
 
     On the run's own data every part is measured, with the run's seed, batch size, dtype,
     preprocessing and number of threads: the figures are those of the run, to the bit. Of another
-    data set the test part is measured.
+    data set the test part is measured, and of a user's file that is not divided all of it, unless
+    ``dataset.test_fraction`` is asked for.
 
     Args:
         settings: checked.
@@ -59,7 +57,7 @@ def run(settings: EvalSettings, directory: RunDirectory, console: Reporter) -> d
 
     Raises:
         RunError: the run holds no usable model.
-        ConfigError: the data set does not fit the model.
+        ConfigError: the data set does not fit the model, or the run's own is not what it was.
     """
     path = Path(settings.run)
     loaded = load_run(path)
@@ -74,7 +72,7 @@ def run(settings: EvalSettings, directory: RunDirectory, console: Reporter) -> d
     _choose_weights(loaded, settings.checkpoint)
     loaded.model.to(compute.device)
     seed = settings.seed if own is None else int(own["seed"])
-    dataset = _dataset(settings, own, seed, loaded)
+    dataset = evaluation_dataset(settings, own, seed, loaded, overrides_of(directory.path))
     check_metric(settings.optimized_metric, dataset, ["test"] if settings.dataset else None)
     batch_size = settings.batch_size or _batch_size_of(own)
     parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
@@ -95,7 +93,8 @@ def run(settings: EvalSettings, directory: RunDirectory, console: Reporter) -> d
         directory=directory,
         console=console,
     )
-    show_figures(f"{path} on {dataset.name}", {**figures, **extra.beside}, console)
+    samples = {name: len(part) for name, part in parts.items() if part is not None}
+    show_figures(f"{path} on {dataset.name}", {**figures, **extra.beside}, console, samples)
     console.message(f"run: {directory.path}")
     for name, values in figures.items():
         directory.append_metrics({"split": name, **values})
@@ -107,6 +106,7 @@ def run(settings: EvalSettings, directory: RunDirectory, console: Reporter) -> d
             "checkpoint": settings.checkpoint,
             "dataset": dataset.name,
             "batch_size": batch_size,
+            "samples": samples,
         },
     }
 
@@ -124,41 +124,6 @@ def _settings_of(path: Path) -> Mapping[str, Any] | None:
     except (OSError, YAMLError, OmegaConfBaseException) as error:
         raise RunError(f"{file}: cannot be read ({error})") from error
     return checked_settings(COMMANDS[command], cast(Any, config))
-
-
-def _dataset(
-    settings: EvalSettings, own: Mapping[str, Any] | None, seed: int, loaded: LoadedRun
-) -> Dataset:
-    chosen = settings.dataset if settings.dataset is not None else own and own["dataset"]
-    if chosen is None:
-        raise ConfigError(
-            [f"run={settings.run}: says nothing of its data set; give dataset=OPTION"]
-        )
-    dataset: Dataset = registry.build("dataset", chosen, seed=seed)
-    if loaded.task is not None and _shape(loaded.task) != _shape(dataset.task):
-        raise ConfigError(
-            [
-                f"dataset={dataset.name}: {_shape(dataset.task)}; the model of {settings.run} was"
-                f" trained for {_shape(loaded.task)}"
-            ]
-        )
-    trained_on = dataset.task if loaded.task is None else loaded.task
-    return _with_shifts(dataset.for_model_of(trained_on, loaded.preprocessing), settings.shifts)
-
-
-def _with_shifts(dataset: Dataset, shifts: tuple[float, ...] | None) -> Dataset:
-    if shifts is None:
-        return dataset
-    if dataset.shifts is None:
-        raise ConfigError(
-            [f"shifts={list(shifts)}: dataset={dataset.name} has no shifts; leave them out"]
-        )
-    return replace(dataset, shifts=replace(dataset.shifts, values=shifts))
-
-
-def _shape(task: Task) -> str:
-    shape = "×".join(map(str, task.input_shape))
-    return f"{task.kind} of {shape} samples with {task.output_dim} outputs"
 
 
 def _choose_weights(loaded: LoadedRun, checkpoint: str) -> None:

@@ -16,7 +16,16 @@ from idl_cli.distributed.group import Group
 from idl_cli.evaluation import evaluate
 from idl_cli.reporting import Reporter
 
-METRIC_NAMES: Final = ("loss", "accuracy", "top5_accuracy", "r2", "mse", "mae", "mape")
+METRIC_NAMES: Final = (
+    "loss",
+    "accuracy",
+    "top5_accuracy",
+    "r2",
+    "mse",
+    "mae",
+    "mape",
+    "nonfinite_outputs",
+)
 """Entries of an evaluation that belong into ``metrics``; the others tell of the solves."""
 
 Figures = Mapping[str, Mapping[str, float]]
@@ -67,8 +76,17 @@ def metrics_of(figures: Figures) -> dict[str, float]:
     }
 
 
-def show_figures(title: str, figures: Figures, console: Reporter) -> None:
-    """Show a table of the parts' metrics."""
+def show_figures(
+    title: str,
+    figures: Figures,
+    console: Reporter,
+    samples: Mapping[str, int] | None = None,
+) -> None:
+    """Show a table of the parts' metrics, and where it is given of the number of their samples."""
     columns = [name for name in METRIC_NAMES if any(name in part for part in figures.values())]
     rows = [[part, *(values.get(name) for name in columns)] for part, values in figures.items()]
-    console.table(title, ["part", *columns], rows)
+    if samples is None:
+        console.table(title, ["part", *columns], rows)
+        return
+    counted = [[part, samples.get(str(part)), *rest] for part, *rest in rows]
+    console.table(title, ["part", "samples", *columns], counted)

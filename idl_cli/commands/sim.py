@@ -12,6 +12,7 @@ from idl_cli.commands.build import build_dataset
 from idl_cli.commands.compute import Compute, prepare
 from idl_cli.commands.iterates import KeptIterates
 from idl_cli.commands.optimized import check_metric
+from idl_cli.commands.run_data import record_data
 from idl_cli.commands.sim_estimate import estimate
 from idl_cli.commands.sim_job import SimJob
 from idl_cli.commands.sim_scores import recording_loader
@@ -66,6 +67,9 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
     )
     sim.warn_ignored(solver)  # before any data are read
     dataset = build_dataset(settings, group)
+    if group.is_main:
+        resumed = directory.path if settings.resume == "auto" else settings.resume
+        record_data(dataset, directory, None if resumed is None else Path(resumed))
     check_metric(settings.optimized_metric, dataset)
     # The equilibrium model that is made has no place for the differencing around it.
     dataset = dataset.learning_changes(None)

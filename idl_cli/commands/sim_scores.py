@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from torch import nn
 
 from idl_cli.commands.compute import Compute
+from idl_cli.commands.measure import METRIC_NAMES
 from idl_cli.commands.sim_path import Measures
 from idl_cli.config.schemas.root import SimSettings
 from idl_cli.data.dataset import Dataset, Split
 from idl_cli.data.loader import BatchLoader
 from idl_cli.distributed.group import current
 from idl_cli.evaluation import evaluate
-
-METRIC_NAMES: Final = ("loss", "accuracy", "top5_accuracy", "r2", "mse", "mae", "mape")
 
 
 class SimScores:

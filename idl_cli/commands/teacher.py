@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from idl_cli.commands.compute import Compute
 from idl_cli.commands.teacher_training import train_teacher
 from idl_cli.config.schemas.root import SimSettings
 from idl_cli.data.dataset import Dataset
+from idl_cli.data.input_scale import preprocessing_for
 from idl_cli.data.loader import BatchLoader
 from idl_cli.distributed.group import Group
 from idl_cli.errors import ConfigError
@@ -124,13 +125,14 @@ def shared_teacher(
         teacher = prepare_teacher(settings, dataset, compute, directory, console)
         if group.size == 1:
             return teacher
-        sent = (deepcopy(teacher.model).cpu(), teacher.dataset.preprocessing, teacher.origin)
+        task, preprocessing = teacher.dataset.task, teacher.dataset.preprocessing
+        sent = (deepcopy(teacher.model).cpu(), task, preprocessing, teacher.origin)
     received = group.broadcast_object(None if teacher is None else sent)
     if teacher is not None:
         return teacher
     assert received is not None
-    model, preprocessing, origin = received
-    dataset = replace(dataset, preprocessing=preprocessing)
+    model, task, preprocessing, origin = received
+    dataset = dataset.in_classes_of(task).for_model_of(task, preprocessing)
     return Teacher(model.to(device=compute.device, dtype=compute.dtype), dataset, origin, 0.0)
 
 
@@ -177,7 +179,9 @@ def taken_from(loaded: LoadedRun, dataset: Dataset, compute: Compute) -> Teacher
             ]
         )
     if loaded.preprocessing is not None:
-        dataset = replace(dataset, preprocessing=loaded.preprocessing)
+        preprocessing = preprocessing_for(dataset, loaded.preprocessing)
+        trained_on = task if loaded.task is None else loaded.task
+        dataset = dataset.in_classes_of(trained_on).for_model_of(trained_on, preprocessing)
     model = loaded.model.to(device=compute.device, dtype=compute.dtype)
     return Teacher(model, dataset, str(loaded.path), 0.0)
 

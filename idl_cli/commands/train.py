@@ -21,6 +21,7 @@ from idl_cli.commands.measure import METRIC_NAMES, metrics_of, show_figures, tim
 from idl_cli.commands.optimized import check_metric
 from idl_cli.commands.recorder import Recorder
 from idl_cli.commands.resume import Resumption, find_resumption
+from idl_cli.commands.run_data import record_data
 from idl_cli.commands.sequences import SequenceReport, report_sequences
 from idl_cli.commands.train_plan import dry_run, plan
 from idl_cli.config.schemas.root import TrainSettings
@@ -76,6 +77,8 @@ def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> 
     )
     directory.write_json("environment.json", collect_environment(compute.device, directory.command))
     dataset = build_dataset(settings, group)
+    if group.is_main:
+        record_data(dataset, directory, None if resumption is None else resumption.path)
     check_metric(settings.optimized_metric, dataset)
     for assumption in dataset.assumptions:
         console.message(f"assumed: {assumption}")

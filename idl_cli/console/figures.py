@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -52,6 +53,6 @@ def shown(value: object) -> str:
     """A value as tables and facts show it: four digits of a number, a dash for None."""
     if value is None:
         return "-"
-    if isinstance(value, float):
+    if isinstance(value, float) and math.isfinite(value):
         return f"{value:.4g}" if value != int(value or 0) or abs(value) >= 1e6 else f"{value:g}"
     return str(value)

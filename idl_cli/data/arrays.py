@@ -13,10 +13,10 @@ from idl_cli.data.array_files import RawPart, read_array_files
 from idl_cli.data.assembly import assemble
 from idl_cli.data.dataset import Dataset, Split
 from idl_cli.data.image_folder import read_image_folder
-from idl_cli.data.preprocessing import Normalization
+from idl_cli.data.preprocessing import Normalization, Preprocessing
 from idl_cli.data.randomness import Purpose
-from idl_cli.data.splits import split_off
-from idl_cli.data.targets import encode_targets
+from idl_cli.data.splits import split_off, take_samples
+from idl_cli.data.targets import encode_for_task, encode_targets
 from idl_cli.data.task import Task
 from idl_cli.errors import ConfigError, DataError
 
@@ -36,11 +36,13 @@ def arrays(
     validation_fraction: float = 0.1,
     seed: int = 0,
     cache_dir: Path | str | None = None,
+    for_task: Task | None = None,
 ) -> Dataset:
     """Load the user's own data; keys as in ``configs/dataset/arrays.yaml``.
 
     Integer or text targets make a classification task, real ones a regression. 8-bit inputs are
-    taken as pixels and brought to [0, 1]; real targets are left in their own unit.
+    taken as pixels and brought to [0, 1]. Real targets are standardised as the inputs are, unless
+    ``normalize`` is none; metrics are in their own unit all the same.
 
     Args:
         file: .npz, .npy or a folder of images by class: see ``array_files``, ``image_folder``.
@@ -54,6 +56,10 @@ def arrays(
             validation part.
         seed: fixes the validation part and the choice of samples, not the test part.
         cache_dir: taken for uniformity; nothing is downloaded.
+        for_task: of a trained model to be measured on the data: classes are the model's, and a file
+            that is not divided is the test part, all of it. Train and test part are then the same
+            samples, targets in their own unit and inputs not normalised: see
+            ``Dataset.for_model_of``.
 
     Raises:
         DataError: a file cannot be read, or what it holds cannot be learnt from.
@@ -68,7 +74,18 @@ def arrays(
         raw = read_image_folder(path)
     else:
         raw = read_array_files(path, None if target is None else Path(target).expanduser())
-    parts, found = _check(raw, task)
+    parts, found = _check(raw, task, for_task)
+    divisor = 255.0 if raw["train"].inputs.dtype == np.uint8 else 1.0
+    if for_task is not None:
+        samples = take_samples(
+            parts.get("test", parts["train"]),
+            test_samples,
+            purpose=Purpose.TEST_SAMPLES,
+            seed=seed,
+            key="dataset.test_samples",
+        )
+        kept = Preprocessing("none", found.input_shape, divisor)
+        return Dataset("arrays", samples, None, samples, found, kept)
     train, test = parts["train"], parts.get("test")
     if test is None:
         train, test = split_off(
@@ -88,7 +105,7 @@ def arrays(
         found,
         seed=seed,
         normalize=_normalization(normalize, found),
-        divisor=255.0 if raw["train"].inputs.dtype == np.uint8 else 1.0,
+        divisor=divisor,
         train_samples=train_samples,
         test_samples=test_samples,
         validation_fraction=validation_fraction,
@@ -105,7 +122,9 @@ def _normalization(
 
 
 def _check(
-    raw: dict[str, RawPart], kind: Literal["auto", "classification", "regression"]
+    raw: dict[str, RawPart],
+    kind: Literal["auto", "classification", "regression"],
+    for_task: Task | None,
 ) -> tuple[dict[str, Split], Task]:
     for part in raw.values():
         samples, targets = (part.inputs.shape or (0,))[0], (part.targets.shape or (0,))[0]
@@ -116,7 +135,7 @@ def _check(
                 f"{part.targets_name}: {targets:,} targets for the {samples:,} samples of"
                 f" {part.inputs_name}"
             )
-    encoded = encode_targets(raw, kind)
+    encoded = encode_targets(raw, kind) if for_task is None else encode_for_task(raw, for_task)
     inputs = {name: _input_tensor(part) for name, part in raw.items()}
     shape, pixels = tuple(inputs["train"].shape[1:]), raw["train"].inputs.dtype == np.uint8
     for name, tensor in inputs.items():

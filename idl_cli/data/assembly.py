@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -10,6 +12,7 @@ from idl_cli.data.augmentation import Augmentation
 from idl_cli.data.dataset import Dataset, Split
 from idl_cli.data.preprocessing import Normalization, Preprocessing
 from idl_cli.data.randomness import Purpose
+from idl_cli.data.scaling import TargetScaling
 from idl_cli.data.splits import split_off, take_samples
 from idl_cli.data.task import Task
 from idl_cli.errors import ConfigError
@@ -40,7 +43,9 @@ def assemble(
     """Choose samples, split off the validation part and fit the normalisation.
 
     ``train_samples`` are drawn first and the validation part is taken out of them; the
-    normalisation is fitted on what is then left to train on.
+    normalisation is fitted on what is then left to train on. Real targets are standardised by what
+    is left, too, unless ``normalize`` is none: a model of outputs near 0 hardly learns targets of
+    the size of prices. ``Task.target_scaling`` brings them back.
 
     Args:
         name: option of the config group.
@@ -78,6 +83,11 @@ def assemble(
                     " both need at least one, or set it to 0 for no validation part"
                 ]
             )
+    if task.kind == "regression" and normalize != "none":
+        scaling = TargetScaling.fit(train.targets)
+        task = replace(task, target_scaling=scaling)
+        train, test = train.scaled(scaling), test.scaled(scaling)
+        validation = None if validation is None else validation.scaled(scaling)
     return Dataset(
         name=name,
         train=train,

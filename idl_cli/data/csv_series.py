@@ -14,8 +14,9 @@ from idl_cli.data.dates import Dates, find_dates
 from idl_cli.data.differences import Differencing, is_steadier
 from idl_cli.data.forecast import Forecast
 from idl_cli.data.missing import Rule, fill, rule_for, usable_rows
-from idl_cli.data.series import SeriesSplit, make_dataset
+from idl_cli.data.series import SeriesSplit, make_dataset, whole_series
 from idl_cli.data.table import Decimal, Delimiter, Table, read_table
+from idl_cli.data.task import Task
 from idl_cli.data.windows import Parts, Series, Windows
 from idl_cli.errors import DataError
 
@@ -41,6 +42,7 @@ def csv(
     validation_fraction: float = 0.1,
     seed: int = 0,
     cache_dir: Path | str | None = None,
+    for_task: Task | None = None,
 ) -> Dataset:
     """Cut a user's table into windows, split in time; keys as in ``configs/dataset/csv.yaml``.
 
@@ -67,6 +69,9 @@ def csv(
         validation_fraction: share of the rows before those, the last ones, held out.
         seed: taken for uniformity; nothing is drawn.
         cache_dir: taken for uniformity; nothing is downloaded.
+        for_task: of a trained model to be measured on the table: all windows are the test part, of
+            the model's ``look_back`` where none is given. Nothing is scaled: see
+            ``Dataset.for_model_of``.
 
     Raises:
         DataError: the file cannot be learnt from; the message names file, line and column.
@@ -82,6 +87,10 @@ def csv(
     parts = Parts.by_fractions(
         len(series), test_fraction=test_fraction, validation_fraction=validation_fraction
     )
+    if for_task is not None:
+        parts = Parts(0, 0, len(series))
+        if look_back is None and for_task.sequence:
+            look_back = for_task.input_shape[0]
     rows = min(LONGEST_LOOK_BACK, max(1, len(series) // 10)) if look_back is None else look_back
     windows = Windows(rows, horizon, stride)
     usable = None
@@ -96,9 +105,19 @@ def csv(
         filled = fill(series, rule, parts)
         usable = usable_rows(filled, series, windows, rule)
         series = filled
+    axis = np.array(table.lines, dtype=np.float64) if times is None else times.values
+    label = f"line of {table.file.name}" if times is None else times.column
+    if for_task is not None:
+        split = SeriesSplit(windows, parts, usable)
+        whole, chosen_rows = whole_series(
+            "csv", series, split, Forecast(target, 0, horizon), source=str(table.file)
+        )
+        return replace(whole, times=TimeAxis(axis[chosen_rows], label))
     _refuse_constant(table, series[: parts.validation], used)
     training = series[: parts.validation]
-    differenced = difference == "always" or (difference == "auto" and is_steadier(training, 0))
+    differenced = difference == "always" or (
+        difference == "auto" and len(training) > 1 and is_steadier(training, 0)
+    )
     dataset, chosen = make_dataset(
         "csv",
         series,
@@ -116,8 +135,6 @@ def csv(
         samples = sum(len(each) for each in chosen.values())
         asked = "dataset.missing=error refuses" if missing == "auto" else "as asked for"
         sentences.append(f"{first_gap}: {rule} ({asked}) leaves {samples} samples")
-    axis = np.array(table.lines, dtype=np.float64) if times is None else times.values
-    label = f"line of {table.file.name}" if times is None else times.column
     return replace(
         dataset,
         times=TimeAxis(axis[chosen["test"]], label),

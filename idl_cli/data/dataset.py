@@ -12,8 +12,10 @@ from torch import Tensor
 from idl_cli.data.augmentation import Augmentation
 from idl_cli.data.differences import Differences
 from idl_cli.data.preprocessing import Preprocessing
+from idl_cli.data.scaling import TargetScaling
 from idl_cli.data.shifts import Shifts
 from idl_cli.data.task import Task
+from idl_cli.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,10 @@ class Split:
     def subset(self, indices: Tensor) -> Split:
         """Return the samples at the given positions, in that order, as a copy."""
         return Split(self.inputs[indices], self.targets[indices])
+
+    def scaled(self, scaling: TargetScaling) -> Split:
+        """Return the part with its real targets, given in their own unit, scaled: float64."""
+        return Split(self.inputs, scaling.scale(self.targets))
 
     def to(self, device: torch.device | str) -> Split:
         """Return the part on a device, e.g. all of it on a GPU with room for the raw samples."""
@@ -115,6 +121,45 @@ class Dataset:
             validation=None if self.validation is None else rescaled(self.validation),
             test=rescaled(self.test),
             task=replace(made.task, target_scaling=other),
+            shifts=shifts,
+        )
+
+    def in_classes_of(self, task: Task) -> Dataset:
+        """Return the data with the classes of another task, found by name wherever they stand.
+
+        Classes of which one side alone has names are the same by position.
+
+        Raises:
+            ConfigError: a class has a name that the other task has not.
+        """
+        own, other = self.task.class_names, task.class_names
+        numbers = tuple(map(str, range(task.output_dim)))
+        if own == other or self.task.kind != "classification" or own is None:
+            return self
+        places = {name: place for place, name in enumerate(other or numbers)}
+        unknown = [name for name in own if name not in places]
+        if unknown:
+            raise ConfigError(
+                [
+                    f"dataset={self.name}: {', '.join(map(repr, unknown[:5]))} is no class of the"
+                    f" model, which has {', '.join([*places][:20])}"
+                ]
+            )
+        place_of = torch.tensor([places[name] for name in own])
+
+        def renamed(part: Split) -> Split:
+            return Split(part.inputs, place_of[part.targets])
+
+        shifts = self.shifts
+        if shifts is not None:
+            make = shifts.make
+            shifts = replace(shifts, make=lambda shift: renamed(make(shift)))
+        return replace(
+            self,
+            train=renamed(self.train),
+            validation=None if self.validation is None else renamed(self.validation),
+            test=renamed(self.test),
+            task=replace(self.task, output_dim=task.output_dim, class_names=other),
             shifts=shifts,
         )
 

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import torch
+
+from idl_cli.data.moments import finite, mean_and_deviation
+from idl_cli.errors import DataError
 
 if TYPE_CHECKING:
     from idl_cli.data.task import JSONValue
     from idl_cli.data.windows import Series
 
+_ROUNDINGS = 4 * np.finfo(np.float64).eps
 Differencing = Literal["auto", "always", "never"]
 """When a forecast is learnt from differences: see ``is_steadier``."""
 
@@ -36,19 +41,29 @@ class Differences:
     scale: tuple[float, ...]
 
     @classmethod
-    def fit(cls, training: Series, target: int, horizon: int) -> Differences:
+    def fit(
+        cls, training: Series, target: int, horizon: int, *, magnitude: Series | None = None
+    ) -> Differences:
         """Measure the changes of the training rows alone.
+
+        Changes of an evenly spaced series differ by the rounding of its values alone; such a
+        deviation is taken as none, and becomes 1.
 
         Args:
             training: rows (T, features) in the unit of a model's inputs; NaN where missing.
             target: the target's feature.
             horizon: steps forecast, fewer than rows.
+            magnitude: largest absolute value of every feature (features,) before its mean was
+                subtracted, in the unit of the rows; by default that of the rows themselves.
         """
+        largest = np.nanmax(np.abs(training), axis=0)
+        # What was subtracted and added again is rounded as what it was subtracted from.
+        rounding = _ROUNDINGS * np.maximum(largest, 0 if magnitude is None else magnitude)
         ahead = [training[step:, target] - training[:-step, target] for step in _steps(horizon)]
         return cls(
-            tuple(_deviation(column) for column in np.diff(training, axis=0).T),
+            tuple(map(_deviation, np.diff(training, axis=0).T, rounding)),
             tuple(float(np.nanmean(changes)) for changes in ahead),
-            tuple(_deviation(changes) for changes in ahead),
+            tuple(_deviation(changes, rounding[target]) for changes in ahead),
         )
 
     def to_dict(self) -> dict[str, JSONValue]:
@@ -62,7 +77,10 @@ class Differences:
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Differences:
         """Remake the description from what ``to_dict`` returned."""
-        return cls(*(_numbers(values[name]) for name in ("input_scale", "mean", "scale")))
+        made = cls(*(_numbers(values[name]) for name in ("input_scale", "mean", "scale")))
+        if min((*made.input_scale, *made.scale)) <= 0:
+            raise DataError("not a description of changes: a scale is not positive")
+        return made
 
 
 def is_steadier(training: Series, target: int) -> bool:
@@ -83,11 +101,11 @@ def _steps(horizon: int) -> range:
     return range(1, horizon + 1)
 
 
-def _deviation(changes: Series) -> float:
-    deviation = float(np.nanstd(changes))
-    return deviation if deviation > 0 else 1.0
+def _deviation(changes: Series, rounding: float) -> float:
+    deviation = float(mean_and_deviation(torch.from_numpy(changes[~np.isnan(changes)]))[1])
+    return deviation if deviation > rounding else 1.0
 
 
 def _numbers(values: object) -> tuple[float, ...]:
     assert isinstance(values, list | tuple)
-    return tuple(float(value) for value in values)
+    return tuple(finite(value) for value in values)

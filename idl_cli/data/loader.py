@@ -37,7 +37,8 @@ class BatchLoader:
         seed: integer from 0 to 2⁶⁴-1 behind the order and the augmentation.
         augmentation: applied to raw samples before the preprocessing.
         device: where batches are returned; the CPU by default.
-        dtype: floating dtype of inputs and of real targets; torch's default dtype by default.
+        dtype: floating dtype of inputs; torch's default dtype by default. Real targets stay as
+            stored, in float64 as a rule: metrics would otherwise be those of rounded targets.
         drop_last: leave out a smaller last batch.
         rank: which part of every batch to draw, from 0.
         ranks: number of parts of every batch; 1 draws whole batches.
@@ -111,8 +112,8 @@ class BatchLoader:
         """Draw the epoch's batches from ``start_batch`` on, as if the earlier ones had been drawn.
 
         Yields:
-            Inputs (b, *input_shape) and targets: (b,) int64, or (b, q) of the loader's dtype;
-            b is the size of this rank's part, which may be 0.
+            Inputs (b, *input_shape) and targets: (b,) int64, or (b, q) of their own dtype; b is
+            the size of this rank's part, which may be 0.
         """
         epoch = self._epoch  # a set_epoch during the iteration concerns the next one
         order = self._order(epoch)
@@ -124,8 +125,6 @@ class BatchLoader:
             targets = self._split.targets[chosen].to(self._device)
             if self._augmentation is not None:
                 inputs = self._augmentation(inputs, (self._seed, epoch, batch), first=part.start)
-            if targets.is_floating_point():
-                targets = targets.to(self._dtype)
             yield self._preprocess(inputs), targets
 
     def _order(self, epoch: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -10,12 +11,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from idl_cli.data.moments import mean_and_deviation
 from idl_cli.data.task import JSONValue
 from idl_cli.errors import DataError, ShapeError
 
 Normalization = Literal["channel", "feature", "none"]
-
-_CHUNK = 4096  # samples converted to float64 at a time while the statistics are computed
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class Preprocessing:
     def fit(
         cls, inputs: Tensor, normalize: Normalization, *, divisor: float = 1.0
     ) -> Preprocessing:
-        """Compute the statistics of a training part, in float64, in two passes.
+        """Compute the statistics of a training part: see ``mean_and_deviation``.
 
-        An entry that never varies (std = 0) gets std = 1: it becomes 0 in training and keeps its
-        unit where it does vary later.
+        An entry that never varies, or by rounding alone, gets std = 1: it becomes 0 in training and
+        keeps its unit where it does vary later.
 
         Args:
             inputs: raw training samples (m, *input_shape), any real dtype.
@@ -59,7 +59,7 @@ class Preprocessing:
             divisor: see the class.
 
         Raises:
-            DataError: the part has no samples.
+            DataError: the part has no samples, or spreads beyond the range of float64.
         """
         input_shape = tuple(inputs.shape[1:])
         if normalize == "none":
@@ -67,17 +67,12 @@ class Preprocessing:
         if len(inputs) == 0:
             raise DataError("the training part has no samples to compute a normalisation from")
         shape = _statistics_shape(input_shape, normalize)
-        axes = [0] + [axis + 1 for axis, size in enumerate(shape) if size == 1]
-        count = len(inputs) * prod(input_shape) // prod(shape)
-        total = torch.zeros(shape, dtype=torch.float64)
-        for chunk in torch.split(inputs, _CHUNK):
-            total += (chunk.double() / divisor).sum(axes, keepdim=True)[0]
-        mean = total / count
-        squares = torch.zeros_like(total)
-        for chunk in torch.split(inputs, _CHUNK):
-            squares += (chunk.double() / divisor - mean).square().sum(axes, keepdim=True)[0]
-        std = (squares / count).sqrt()
-        std = torch.where(std > 0, std, torch.ones_like(std))
+        mean, std = mean_and_deviation(inputs, shape, divisor=divisor)
+        if not bool((mean.isfinite() & std.isfinite()).all()):
+            raise DataError(
+                "the training inputs are not finite, or differ by more than float64 can hold"
+                " (1.8e308): they cannot be normalised; choose a larger unit"
+            )
         return cls(
             normalize,
             input_shape,
@@ -174,6 +169,12 @@ class Preprocessing:
             raise DataError(
                 f"not a preprocessing: {len(made.mean)} means and {len(made.std)} deviations"
                 f" for statistics of shape {made.statistics_shape}"
+            )
+        finite = all(map(math.isfinite, (made.divisor, *made.mean, *made.std)))
+        if not finite or min((made.divisor, *made.std)) <= 0:
+            raise DataError(
+                "not a preprocessing: a mean or deviation is not finite, or a deviation or the"
+                " divisor not positive"
             )
         return made
 

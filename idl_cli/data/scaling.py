@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from idl_cli.data.moments import finite, mean_and_deviation
+from idl_cli.errors import DataError
+
 if TYPE_CHECKING:
     from idl_cli.data.task import JSONValue
 
@@ -27,6 +30,23 @@ class TargetScaling:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    @classmethod
+    def fit(cls, targets: Tensor) -> TargetScaling:
+        """Standardise the targets (m, q) of a training part, m ≥ 1.
+
+        An output whose targets do not vary, or by rounding alone, keeps its unit.
+
+        Raises:
+            DataError: the targets spread beyond the range of float64.
+        """
+        mean, std = mean_and_deviation(targets)
+        if not bool((mean.isfinite() & std.isfinite()).all()):
+            raise DataError(
+                "the training targets differ by more than float64 can hold (1.8e308); choose a"
+                " larger unit"
+            )
+        return cls(tuple(mean.tolist()), tuple(std.tolist()))
+
     def __post_init__(self) -> None:
         assert len(self.mean) == len(self.std)
         assert all(entry > 0 for entry in self.std)
@@ -41,6 +61,15 @@ class TargetScaling:
         mean, std = self._on(scaled)
         return scaled.double() * std + mean
 
+    def unscale_difference(self, difference: Tensor) -> Tensor:
+        """Return a difference (m, q) of scaled values in the target's own unit, float64.
+
+        Its digits are kept where the mean is large beside the spread, whereas two unscaled values
+        would have been rounded before they are subtracted.
+        """
+        _, std = self._on(difference)
+        return difference.double() * std
+
     def _on(self, values: Tensor) -> tuple[Tensor, Tensor]:
         mean, std = (
             torch.tensor(entries, dtype=torch.float64, device=values.device)
@@ -54,8 +83,15 @@ class TargetScaling:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> TargetScaling:
-        """Remake a map from what ``to_dict`` returned."""
+        """Remake a map from what ``to_dict`` returned.
+
+        Raises:
+            DataError: a number is not finite, or a deviation not positive.
+        """
         mean, std = values["mean"], values["std"]
         assert isinstance(mean, list | tuple)
         assert isinstance(std, list | tuple)
-        return cls(tuple(float(entry) for entry in mean), tuple(float(entry) for entry in std))
+        deviations = tuple(map(finite, std))
+        if min(deviations, default=1.0) <= 0:
+            raise DataError(f"deviations of targets are {deviations}: all must be positive")
+        return cls(tuple(map(finite, mean)), deviations)

@@ -8,10 +8,12 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from idl_cli.data.dataset import Dataset
 from idl_cli.data.differences import Differences
 from idl_cli.data.forecast import Forecast
+from idl_cli.data.moments import mean_and_deviation
 from idl_cli.data.preprocessing import Preprocessing
 from idl_cli.data.scaling import TargetScaling
 from idl_cli.data.task import Task
@@ -79,8 +81,7 @@ def make_dataset(
     preprocessing = Preprocessing("none", (look_back, features))
     scaling, scaled = None, training
     if normalize == "standard":
-        mean, std = training.mean(axis=0), training.std(axis=0)
-        std[std == 0] = 1.0
+        mean, std = _statistics(training, source)
         scaled = (training - mean) / std
         preprocessing = Preprocessing(
             "channel",
@@ -94,7 +95,10 @@ def make_dataset(
             (float(mean[target]),) * forecast.horizon, (float(std[target]),) * forecast.horizon
         )
     if differenced:
-        changes = Differences.fit(scaled, forecast.target_feature, forecast.horizon)
+        largest = np.nanmax(np.abs(training), axis=0) / (1.0 if scaling is None else std)
+        changes = Differences.fit(
+            scaled, forecast.target_feature, forecast.horizon, magnitude=largest
+        )
         forecast = replace(forecast, differences=changes)
     cut = {part: split.windows.cut(series, chosen, scaling) for part, chosen in rows.items()}
     task = Task(
@@ -114,6 +118,51 @@ def make_dataset(
         preprocessing=preprocessing,
     )
     return made, rows
+
+
+def whole_series(
+    name: str, series: Series, split: SeriesSplit, forecast: Forecast, *, source: str
+) -> tuple[Dataset, Rows]:
+    """Cut all of a series into samples to measure a trained model on; nothing is scaled.
+
+    Args:
+        name: see ``make_dataset``, as the other arguments.
+        series: all rows (T, features).
+        split: of one part, the test part.
+        forecast: what is forecast.
+        source: file or key that a message names.
+
+    Returns:
+        The data set, whose training part is the test part too, and the row of every sample.
+
+    Raises:
+        DataError: there is no sample.
+    """
+    windows, rows = split.windows, split.rows().get("test", np.empty(0, dtype=np.int64))
+    if not len(rows):
+        raise DataError(
+            f"{source}: {split.parts.end} rows make no window of dataset.look_back="
+            f"{windows.look_back} rows and dataset.horizon={windows.horizon} after it"
+        )
+    shape = (windows.look_back, series.shape[1])
+    samples = windows.cut(series, rows, None)
+    task = Task("regression", shape, windows.horizon, sequence=True, forecast=forecast)
+    return Dataset(name, samples, None, samples, task, Preprocessing("none", shape)), rows
+
+
+def _statistics(training: Series, source: str) -> tuple[Series, Series]:
+    """Mean and deviation of every feature over the rows where it has a value."""
+    columns = [torch.from_numpy(column[~np.isnan(column)]) for column in training.T]
+    if not all(map(len, columns)):
+        raise DataError(f"{source}: a feature has no value in the rows of the training part")
+    found = [mean_and_deviation(column) for column in columns]
+    mean, std = (np.array([float(pair[which]) for pair in found]) for which in (0, 1))
+    if not (np.isfinite(mean).all() and np.isfinite(std).all()):
+        raise DataError(
+            f"{source}: the training rows of a feature are not finite, or differ by more than"
+            " float64 can hold (1.8e308): they cannot be normalised; choose a larger unit"
+        )
+    return mean, std
 
 
 def _refuse_empty(rows: Mapping[str, Rows], split: SeriesSplit, source: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from idl_cli.data.array_files import RawPart
-from idl_cli.data.task import TaskKind
+from idl_cli.data.task import Task, TaskKind
 from idl_cli.errors import ConfigError, DataError
 
 
@@ -67,6 +68,65 @@ def encode_targets(
         class_names = tuple(str(name) for name in names.astype(np.str_))
         return _classification(parts, indices, class_names)
     return _classification(parts, {name: _indices(part) for name, part in parts.items()}, None)
+
+
+def encode_for_task(parts: Mapping[str, RawPart], task: Task) -> EncodedTargets:
+    """Encode the targets as a trained model means them: classes by name, wherever they stand.
+
+    Not every class of the model need occur. Names of a model whose classes have none are its
+    numbers; numbers are positions among the model's classes, which a warning says where they have
+    names.
+
+    Args:
+        parts: what was read.
+        task: of the model.
+
+    Raises:
+        DataError: a class is not the model's, or the model has another number of outputs.
+        ConfigError: the targets are text and the model's are numbers.
+    """
+    if task.kind == "regression":
+        real = {name: _real(part) for name, part in parts.items()}
+        for name, values in real.items():
+            if values.shape[1] != task.output_dim:
+                raise DataError(
+                    f"{parts[name].targets_name}: {values.shape[1]} targets a sample, but the model"
+                    f" has {task.output_dim} outputs"
+                )
+        return EncodedTargets("regression", real, task.output_dim, None)
+    encoded = {name: torch.from_numpy(_of_model(part, task)) for name, part in parts.items()}
+    return EncodedTargets("classification", encoded, task.output_dim, task.class_names)
+
+
+def _of_model(part: RawPart, task: Task) -> npt.NDArray[np.int64]:
+    names = task.class_names or tuple(map(str, range(task.output_dim)))
+    said = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+    if part.targets.dtype.kind in "US":
+        values = _column(part).astype(np.str_)
+        unknown = sorted(set(values.tolist()) - set(names))
+        if unknown:
+            count = int(np.isin(values, unknown).sum())
+            raise DataError(
+                f"{part.targets_name}: {', '.join(map(repr, unknown[:5]))} ({count:,} samples) is"
+                f" no class of the model, which has {said}; leave those samples out, or train a"
+                " model that has the class"
+            )
+        place = {name: index for index, name in enumerate(names)}
+        return np.array([place[name] for name in values.tolist()], dtype=np.int64)
+    labels = _indices(part)
+    if labels.max() >= task.output_dim:
+        position = int(labels.argmax())
+        raise DataError(
+            f"{part.targets_name}: label {labels[position]} of sample {position} is no class of the"
+            f" model, which has 0 to {task.output_dim - 1}"
+        )
+    if task.class_names is not None:
+        warnings.warn(
+            f"{part.targets_name}: numbers are taken as positions among the model's classes, from 0"
+            f" on: {said}; give class names to be sure",
+            stacklevel=2,
+        )
+    return labels
 
 
 def _classification(

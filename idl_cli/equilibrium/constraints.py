@@ -25,13 +25,18 @@ def row_l1_norms(matrix: Tensor) -> Tensor:
 
 
 def within_rounding(radius: float, dtype: torch.dtype) -> float:
-    """Return the largest norm of a row on the ball once it is rounded to ``dtype``."""
-    return radius * (1 + 4 * torch.finfo(dtype).eps)
+    """Return the largest norm of a row on the ball once it is rounded to ``dtype``.
+
+    In half precision, whose rounding would take a row far beyond the ball, the radius itself.
+    """
+    finfo = torch.finfo(dtype)
+    return radius if finfo.bits < 32 else radius * (1 + 4 * finfo.eps)
 
 
 def project_rows_l1(matrix: Tensor, radius: float) -> Tensor:
     """Project every row on the l1 ball: argmin ½‖w − a‖² subject to ‖w‖₁ ≤ radius.
 
+    Every row of the result that was projected, summed in float64, obeys the bound exactly.
     Differentiable: the gradient passes unchanged through rows with ‖a‖₁ ≤ radius, among which rows
     count that only their rounding takes beyond. Farther out it is the projection's own Jacobian: on
     the support S of the projected row with its signs s, g ↦ g_S − s (sᵀg_S)/|S|, zero elsewhere.
@@ -63,10 +68,6 @@ def project_rows_l1(matrix: Tensor, radius: float) -> Tensor:
 def project_rows_l1_(matrix: Tensor, radius: float) -> Tensor:
     """Project the rows of a stored matrix in place, so that every stored row has norm ≤ radius.
 
-    Rounding the projection to the matrix's dtype can overshoot the ball by a few units in the last
-    place; such rows are shrunk by as much. The norms of what is stored, summed in float64, obey the
-    bound exactly.
-
     Args:
         matrix: rows (rows, columns), any floating dtype; overwritten.
         radius: of the ball, > 0.
@@ -78,12 +79,31 @@ def project_rows_l1_(matrix: Tensor, radius: float) -> Tensor:
     if not bool(outside.any()):
         return matrix
     indices = outside.nonzero().squeeze(1)
-    rows = matrix.index_select(0, indices)
+    return matrix.index_copy_(0, indices, _project_within(matrix.index_select(0, indices), radius))
+
+
+def _project_within(rows: Tensor, radius: float) -> Tensor:
+    """Project rows that lie beyond the ball, and round them to the inside of it.
+
+    Rounding the projection can overshoot the ball by a few units in the last place: such rows
+    are shrunk by as much. In half precision it is computed in float32 (sums over a row would
+    otherwise be off by more than the radius) and every entry rounded toward zero.
+    """
+    half = torch.finfo(rows.dtype).bits < 32
+    wide = rows.float() if half else rows
     # Shrinking keeps small entries to all their digits, where the projection subtracts from each.
-    rounded = row_l1_norms(rows) <= within_rounding(radius, rows.dtype)
-    rows = torch.where(rounded[:, None], rows, _project(rows, radius))
-    scale = (radius * (1 - 2 * torch.finfo(rows.dtype).eps) / row_l1_norms(rows)).clamp_(max=1)
-    return matrix.index_copy_(0, indices, (rows * scale[:, None]).to(rows.dtype))
+    rounded_out = row_l1_norms(wide) <= within_rounding(radius, wide.dtype)
+    wide = torch.where(rounded_out[:, None], wide, _project(wide, radius))
+    norms = row_l1_norms(wide)
+    shrunk = radius * (1 - 2 * torch.finfo(wide.dtype).eps) / norms
+    scale = torch.where(norms > radius, shrunk, torch.ones_like(norms))
+    within = (wide * scale[:, None]).to(wide.dtype)
+    if not half:
+        return within
+    rounded = within.to(rows.dtype)
+    away = (rounded.float().abs() > within.abs()).to(torch.int16)
+    # The bits of a float are a sign and a magnitude: one less is the next value toward zero.
+    return (rounded.view(torch.int16) - away).view(rows.dtype)
 
 
 def _project(rows: Tensor, radius: float) -> Tensor:
@@ -116,7 +136,7 @@ class _RowProjection(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, radius: float) -> Tensor:
         inside = (row_l1_norms(matrix) <= within_rounding(radius, matrix.dtype))[:, None]
-        projected = torch.where(inside, matrix, _project(matrix, radius))
+        projected = torch.where(inside, matrix, _project_within(matrix, radius))
         ctx.save_for_backward(inside, projected)
         return projected
 

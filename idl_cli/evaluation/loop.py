@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
@@ -49,7 +50,8 @@ def evaluate(
     Returns:
         ``loss`` and ``accuracy`` (``top5_accuracy`` where there are many classes), or ``loss``,
         ``r2``, ``mse``, ``mae`` and ``mape``: definitions in ``metrics``; and what the model's
-        ``solve_statistics`` sum up (``iterations_mean``, …).
+        ``solve_statistics`` sum up (``iterations_mean``, …). Warnings say where outputs are not
+        finite, and which metrics mean less than they seem to.
 
     Raises:
         ArgumentError: the loader has no batches.
@@ -72,7 +74,11 @@ def evaluate(
     if statistics is not None:
         merge_statistics(statistics, group)
         solved = statistics.summary()
-    return {**merged_metrics(metrics, make_metrics(task, loss), group).compute(), **solved}
+    merged = merged_metrics(metrics, make_metrics(task, loss), group)
+    if group.is_main:
+        for remark in merged.remarks():
+            warnings.warn(remark, stacklevel=2)
+    return {**merged.compute(), **solved}
 
 
 def predict(model: nn.Module, batches: Iterable[Tensor]) -> Tensor:

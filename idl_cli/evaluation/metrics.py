@@ -5,6 +5,7 @@ Sums are kept in float64 on the device of the outputs and read once at the end.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -19,6 +20,8 @@ from idl_cli.evaluation.spread import Spread
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
+_NONFINITE = "nonfinite_outputs"
+_LARGE_MAPE = 100.0  # from here on a few targets near zero decide
 # Top-5 accuracy says something only where five classes are a small part of all.
 _TOP5_FROM_CLASSES = 20
 
@@ -31,7 +34,14 @@ class Metrics(Protocol):
         ...
 
     def compute(self) -> dict[str, float]:
-        """Return the metrics over all samples added so far."""
+        """Return the metrics over all samples added so far.
+
+        ``nonfinite_outputs``, a number of samples, is among them where there are any.
+        """
+        ...
+
+    def remarks(self) -> list[str]:
+        """Say which of the metrics mean less than they seem to, one sentence each."""
         ...
 
     def state_dict(self) -> dict[str, object]:
@@ -45,6 +55,16 @@ class Metrics(Protocol):
     def merge(self, state: Mapping[str, object]) -> None:
         """Add the sums over other samples, as their ``state_dict`` returned them."""
         ...
+
+
+def predicted_classes(logits: Tensor) -> Tensor:
+    """Return the class of every sample (b,), int64; -1, which is no class, where there is none.
+
+    It is the lowest index of the largest logit (b, K). A sample with a NaN or +∞ among its logits
+    has none, since their softmax is not defined.
+    """
+    undefined = (logits.isnan() | logits.isposinf()).any(dim=1)
+    return logits.argmax(dim=1).masked_fill(undefined, -1)
 
 
 def make_metrics(task: Task, loss: Loss | None = None) -> Metrics:
@@ -67,7 +87,9 @@ class ClassificationMetrics:
     - ``loss``: mean of -log softmax(logits)[target], natural logarithm.
     - ``accuracy``: share of samples whose largest logit is the target's (the lowest index of equal
       ones).
-    - ``top5_accuracy``: share with fewer than five logits above the target's; from 20 classes on.
+    - ``top5_accuracy``: share whose target is among the five classes of the largest logits (of
+      equal ones those of the lowest indices); from 20 classes on.
+    - ``nonfinite_outputs``: samples with a NaN or +∞ among their logits, which are never right.
     """
 
     def __init__(self, classes: int, loss: Loss | None = None) -> None:
@@ -86,18 +108,26 @@ class ClassificationMetrics:
             else _summed(self._loss(outputs, targets), len(targets))
         )
         self._samples += len(targets)
+        classes = predicted_classes(logits)
         _add(self._sums, "loss", losses)
-        _add(self._sums, "accuracy", (logits.argmax(dim=1) == targets).sum())
+        _add(self._sums, "accuracy", (classes == targets).sum())
+        _add(self._sums, _NONFINITE, (classes < 0).sum())
         if self._classes >= _TOP5_FROM_CLASSES:
-            own = logits.gather(1, targets[:, None])
-            # Written so that a NaN logit counts as wrong, as it does for the accuracy.
-            below = (logits <= own).sum(dim=1)
-            _add(self._sums, "top5_accuracy", (self._classes - below < 5).sum())
+            own, index = targets[:, None], torch.arange(self._classes, device=targets.device)
+            largest = logits.gather(1, own)
+            before = (logits > largest) | ((logits == largest) & (index < own))
+            _add(self._sums, "top5_accuracy", ((before.sum(dim=1) < 5) & (classes >= 0)).sum())
 
     def compute(self) -> dict[str, float]:
         """Return the means over all samples."""
         assert self._samples > 0, "nothing was added"
-        return {name: total.item() / self._samples for name, total in self._sums.items()}
+        means = {name: total.item() / self._samples for name, total in self._sums.items()}
+        means.pop(_NONFINITE, None)
+        return {**means, **_counted(self._sums)}
+
+    def remarks(self) -> list[str]:
+        """Say which of the metrics mean less than they seem to, one sentence each."""
+        return _nonfinite_remarks(self._sums, self._samples, "count as wrong")
 
     def state_dict(self) -> dict[str, object]:
         """Return the sums, from which accumulation can go on exactly."""
@@ -119,12 +149,16 @@ class RegressionMetrics:
     - ``loss``: the same as ``mse`` unless a loss is given.
     - ``mse``: mean of (y - ŷ)² over samples and outputs.
     - ``mae``: mean of |y - ŷ|.
-    - ``mape``: mean of |y - ŷ| / max(|y|, 2⁻⁵²): a fraction, not a percentage.
+    - ``mape``: mean of |y - ŷ| / max(|y|, 2⁻⁵²): a fraction, not a percentage. Targets near zero
+      make it as large as they are small; ``remarks`` says so.
     - ``r2``: mean over outputs of 1 - Σ(y - ŷ)² / Σ(y - mean y)²; an output whose targets are all
-      equal counts 1 when it is predicted exactly and 0 otherwise.
+      equal (but for rounding) counts 1 when it is predicted exactly and 0 otherwise. NaN for a
+      single sample, which has no spread.
+    - ``nonfinite_outputs``: samples with an output that is NaN or infinite.
 
-    Scaled targets are brought back to their own unit first, outputs likewise, both in float64; a
-    loss that is given sees them as they come.
+    All are in the targets' own unit and summed in float64; errors of scaled targets are taken
+    before the mean is added again, which would cost digits. A loss that is given sees outputs and
+    targets as they come, in the wider of their two dtypes.
 
     These are the definitions of scikit-learn's ``mean_squared_error``, ``mean_absolute_error``,
     ``mean_absolute_percentage_error`` and ``r2_score``.
@@ -144,20 +178,22 @@ class RegressionMetrics:
         """Add a batch of outputs (b, q) and targets (b, q)."""
         _check_outputs(outputs, (len(targets), self._outputs))
         _check_outputs(targets, (len(targets), self._outputs))
-        y, predicted = self._in_own_unit(targets), self._in_own_unit(outputs)
-        error = y - predicted
+        y, error = targets.double(), targets.double() - outputs.double()
+        if self._scaling is not None:
+            y, error = self._scaling.unscale(y), self._scaling.unscale_difference(error)
         _add(self._sums, "squares", error.square().sum(dim=0))
         _add(self._sums, "absolute", error.abs().sum())
         floor = torch.finfo(torch.float64).eps
         _add(self._sums, "relative", (error.abs() / y.abs().clamp(min=floor)).sum())
         if self._loss is not None:
-            _add(self._sums, "loss", _summed(self._loss(outputs, targets), len(targets)))
+            wider = torch.promote_types(outputs.dtype, targets.dtype)
+            losses = self._loss(outputs.to(wider), targets.to(wider))
+            _add(self._sums, "loss", _summed(losses, len(targets)))
+        _add(self._sums, _NONFINITE, (~outputs.isfinite().all(dim=1)).sum())
+        _add(self._sums, "near_zero", (y.abs() <= floor).sum())
         self._samples += len(y)
         spread = Spread.of(y)
         self._spread = spread if self._spread is None else self._spread.merged(spread)
-
-    def _in_own_unit(self, values: Tensor) -> Tensor:
-        return values.double() if self._scaling is None else self._scaling.unscale(values)
 
     def compute(self) -> dict[str, float]:
         """Return the metrics over all samples."""
@@ -165,18 +201,41 @@ class RegressionMetrics:
         squares, spread = self._sums["squares"], self._spread
         entries = self._samples * self._outputs
         r2 = torch.where(
-            spread.smallest == spread.largest,  # exact, where their deviations may not be zero
-            (squares == 0).to(squares.dtype),
+            spread.constant,
+            (squares <= spread.rounding).to(squares.dtype),
             1 - squares / spread.deviations,
         )
         mse = squares.sum().item() / entries
         return {
             "loss": mse if self._loss is None else self._sums["loss"].item() / self._samples,
-            "r2": r2.mean().item(),
+            "r2": r2.mean().item() if self._samples > 1 else math.nan,
             "mse": mse,
             "mae": self._sums["absolute"].item() / entries,
             "mape": self._sums["relative"].item() / entries,
+            **_counted(self._sums),
         }
+
+    def remarks(self) -> list[str]:
+        """Say which of the metrics mean less than they seem to, one sentence each."""
+        assert self._spread is not None, "nothing was added"
+        said = _nonfinite_remarks(self._sums, self._samples, "leave no squared error, no R²")
+        if self._samples == 1:
+            said.append("r2 is nan: one sample has no spread to compare an error with")
+        elif bool(self._spread.constant.any()):
+            said.append(
+                "r2: targets of an output are all equal; it counts 0 where they are not predicted"
+                " exactly, however small the error (see mse)"
+            )
+        entries = self._samples * self._outputs
+        near_zero = int(self._sums.get("near_zero", torch.zeros(())).item())
+        if near_zero or self._sums["relative"].item() / entries > _LARGE_MAPE:
+            said.append(
+                "mape: some targets are zero or nearly, and an error relative to them has no"
+                " meaning; see mae"
+            )
+        if not said and not all(map(math.isfinite, self.compute().values())):
+            said.append("the squared errors exceed the range of float64; choose a larger unit")
+        return said
 
     def state_dict(self) -> dict[str, object]:
         """Return the sums, from which accumulation can go on exactly."""
@@ -199,6 +258,22 @@ class RegressionMetrics:
         if spread is not None:
             other = Spread.from_state_dict(spread)
             self._spread = other if self._spread is None else self._spread.merged(other)
+
+
+def _counted(sums: Mapping[str, Tensor]) -> dict[str, float]:
+    """The number of samples without a finite output, where there are any."""
+    count = sums[_NONFINITE].item() if _NONFINITE in sums else 0.0
+    return {_NONFINITE: count} if count else {}
+
+
+def _nonfinite_remarks(sums: Mapping[str, Tensor], samples: int, consequence: str) -> list[str]:
+    count = int(_counted(sums).get(_NONFINITE, 0))
+    if not count:
+        return []
+    return [
+        f"{count:,} of {samples:,} outputs are not finite, as of a model that has diverged; they"
+        f" {consequence}"
+    ]
 
 
 def _merge_sums(sums: dict[str, Tensor], state: Mapping[str, object]) -> int:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_ROUNDINGS = 4  # of the largest value: how far equal numbers, computed in two ways, may lie apart
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -37,6 +39,17 @@ class Spread:
         mean = y.mean(dim=0)
         deviations = (y - mean).square().sum(dim=0)
         return cls(len(y), mean, deviations, y.amin(dim=0), y.amax(dim=0))
+
+    @property
+    def constant(self) -> Tensor:
+        """Whether the targets are all equal, or differ by rounding alone: (q,), bool."""
+        return (self.smallest == self.largest) | (self.deviations <= self.rounding)
+
+    @property
+    def rounding(self) -> Tensor:
+        """The sum of squares (q,) that rounding of the targets alone can make."""
+        largest = torch.maximum(self.smallest.abs(), self.largest.abs())
+        return self.samples * (_ROUNDINGS * torch.finfo(torch.float64).eps * largest).square()
 
     def merged(self, other: Spread) -> Spread:
         """Join two sets of samples; the result is on the device of ``other``.

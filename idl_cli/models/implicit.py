@@ -15,6 +15,7 @@ from idl_cli.equilibrium.activations import get_activation
 from idl_cli.equilibrium.conditions import WellPosedness
 from idl_cli.equilibrium.fixed_point import FixedPointSettings
 from idl_cli.equilibrium.implicit_gradient import AdjointSettings, equilibrium
+from idl_cli.equilibrium.operators import Operator
 from idl_cli.equilibrium.precision import without_autocast
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ShapeError
@@ -213,11 +214,15 @@ class ImplicitModel(FeedbackModel):
         """Return the x (m, n) with x = φ(Ax + b).
 
         Args:
-            offset: b = Bu + bias of every sample (m, n).
+            offset: b = Bu + bias of every sample (m, n), in the model's dtype or a wider one, in
+                which the equation is then solved.
             start: first iterates (m, n); φ(b) where it is None.
             statistics: where the solve is counted; None counts it nowhere.
         """
         operator, order = self.ordered_operator()
+        if offset.dtype != self.B.dtype:
+            operator = type(operator)(*(factor.to(offset.dtype) for factor in operator.factors))
+            start = None if start is None else start.to(offset.dtype)
         if order is not None:
             offset = offset[:, order]
             start = None if start is None else start[:, order]
@@ -306,5 +311,11 @@ class ImplicitModel(FeedbackModel):
 
     def _equilibrium(self, u: Tensor, start: Tensor | None) -> Tensor:
         with without_autocast(u.device.type):
-            offset = functional.linear(u.to(self.B.dtype), self.B, self.state_bias)
-            return self.solve(offset, start=start, statistics=self._solve_statistics)
+            # In half precision an iteration stands still, with a residual of 0, far from its
+            # solution.
+            half = torch.finfo(self.B.dtype).bits < 32
+            dtype = torch.float32 if half else self.B.dtype
+            bias: Tensor | None = None if self.state_bias is None else self.state_bias.to(dtype)
+            offset = functional.linear(u.to(dtype), self.B.to(dtype), bias)
+            states = self.solve(offset, start=start, statistics=self._solve_statistics)
+            return states.to(self.B.dtype)

@@ -4,6 +4,7 @@
     metrics.jsonl                   one JSON object a line, in the order of events
     checkpoints/{last,best}         .safetensors: all that a bit-exact resume needs; .json: its tale
     model.safetensors, model.json   the trained model alone
+    data.json                       figures by which other data are noticed when it is resumed
     environment.json                versions, git revision, device, threads
     *.png                           figures
     report.html                     all of it on one page

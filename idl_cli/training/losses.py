@@ -90,8 +90,12 @@ def cross_entropy_sum(
 
 
 def squared_error_sum(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum over samples of the mean over outputs of (ŷ - y)², and the number of samples."""
+    """Sum over samples of the mean over outputs of (ŷ - y)², and the number of samples.
+
+    Targets are taken in the dtype of the outputs, as gradients are.
+    """
     assert outputs.shape == targets.shape
+    targets = targets.to(outputs.dtype)
     return (outputs - targets).square().mean(dim=1).sum(), outputs.new_tensor(len(targets))
 
 

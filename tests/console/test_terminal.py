@@ -158,3 +158,10 @@ def test_warnings_become_sentences_each_once() -> None:
 )
 def test_durations_read_well(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_figures_that_are_not_finite_stand_in_tables(value: float) -> None:
+    out = io.StringIO()
+    Console(out).table("result", ["part", "loss"], [["test", value], ["train", 1.0]])
+    assert f"{value:g}" in out.getvalue()

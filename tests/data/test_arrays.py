@@ -46,7 +46,13 @@ def test_real_targets_make_a_regression(tmp_path: Path) -> None:
         assert dataset.train.targets.shape == (36, outputs)
         assert dataset.train.targets.dtype == torch.float64
         inputs, kept = dataset.test.inputs, dataset.test.targets
-        assert torch.equal(inputs[:, :outputs], kept)  # in their own unit, with their own sample
+        assert dataset.task.target_scaling is not None
+        # With their own sample; scaled and unscaled, a number is rounded three times.
+        own = dataset.task.target_scaling.unscale(kept)
+        torch.testing.assert_close(own, inputs[:, :outputs], rtol=1e-15, atol=1e-15)
+        raw = arrays(file=npz(tmp_path, inputs=INPUTS, targets=targets), normalize="none")
+        assert raw.task.target_scaling is None
+        assert torch.equal(raw.test.inputs[:, :outputs], raw.test.targets)
 
 
 def test_the_task_can_be_named(tmp_path: Path) -> None:

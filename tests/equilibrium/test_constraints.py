@@ -155,3 +155,24 @@ def test_only_floating_matrices_are_projected() -> None:
         project_rows_l1(torch.zeros(2, 2, 2), 1.0)
     with pytest.raises(ArgumentError, match="floating matrix"):
         project_rows_l1(torch.zeros(2, 2, dtype=torch.int64), 1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("columns", [20, 400, 5000])
+@pytest.mark.parametrize("size", [1.001, 2.0, 100.0])
+def test_rows_in_half_precision_are_rounded_to_the_inside(
+    dtype: torch.dtype, columns: int, size: float
+) -> None:
+    radius = 0.95
+    matrix = random_matrix(6, columns, 1.0, seed=0)
+    matrix = (matrix * (radius * size / row_l1_norms(matrix)[:, None])).to(dtype)
+    projected = project_rows_l1(matrix, radius)
+    assert projected.dtype == dtype
+    assert float(row_l1_norms(projected).max()) <= radius
+    # One unit in the last place of every entry, the subnormal ones of float16 among them.
+    exact = project_rows_l1(matrix.double(), radius)
+    info = torch.finfo(dtype)
+    torch.testing.assert_close(
+        projected.double(), exact, rtol=info.eps, atol=info.smallest_normal * info.eps + 1e-6
+    )
+    assert torch.equal(project_rows_l1_(matrix.clone(), radius), projected)

@@ -108,3 +108,13 @@ def test_predict_keeps_the_order(split: Split, model: nn.Module) -> None:
     assert model.training
     assert not outputs.requires_grad
     torch.testing.assert_close(outputs, model(split.inputs).detach(), rtol=1e-14, atol=1e-14)
+
+
+def test_what_the_metrics_do_not_say_is_a_warning() -> None:
+    diverged = nn.Linear(4, 3)
+    nn.init.constant_(diverged.weight, float("nan"))
+    batches = [(torch.ones(5, 4), torch.zeros(5, dtype=torch.long))]
+    with pytest.warns(UserWarning, match="5 of 5 outputs are not finite"):
+        figures = evaluate(diverged, batches, Task("classification", (4,), 3))
+    assert figures["accuracy"] == 0.0
+    assert figures["nonfinite_outputs"] == 5

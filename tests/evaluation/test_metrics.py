@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hypothesis.extra import numpy as np_st
 from sklearn import metrics as reference
 from torch import Tensor
 
+from idl_cli.data.scaling import TargetScaling
 from idl_cli.data.task import Task
 from idl_cli.errors import ShapeError
 from idl_cli.evaluation.metrics import Loss, make_metrics
@@ -204,3 +207,82 @@ def test_sums_over_other_samples_are_added(task: Task) -> None:
             metrics.update(outputs[part], targets[part])
         merged.merge(metrics.state_dict())
     assert merged.compute() == pytest.approx(whole.compute(), rel=1e-9)
+
+
+@pytest.mark.parametrize("classes", [3, 30])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_outputs_that_are_not_finite_are_never_right_and_are_counted(
+    classes: int, value: float
+) -> None:
+    metrics = make_metrics(Task("classification", (4,), classes))
+    logits = torch.eye(classes)[torch.arange(10) % classes]
+    logits[:4, 0] = value
+    metrics.update(logits, torch.arange(10) % classes)
+    figures = metrics.compute()
+    assert figures["accuracy"] == pytest.approx(0.6)
+    assert figures.get("top5_accuracy", 0.6) == pytest.approx(0.6)
+    assert figures["nonfinite_outputs"] == 4
+    assert metrics.remarks() == [
+        "4 of 10 outputs are not finite, as of a model that has diverged; they count as wrong"
+    ]
+
+
+def test_equal_logits_are_ordered_alike_for_both_accuracies() -> None:
+    metrics = make_metrics(Task("classification", (4,), 40))
+    metrics.update(torch.zeros(40, 40), torch.arange(40))
+    figures = metrics.compute()
+    assert figures["accuracy"] == pytest.approx(1 / 40)
+    assert figures["top5_accuracy"] == pytest.approx(5 / 40)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e6, 1e9])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_regression_metrics_are_those_of_extended_precision(offset: float, scaled: bool) -> None:
+    generator = np.random.default_rng(0)
+    y = offset + 5 * generator.normal(size=(500, 2))
+    scaling = TargetScaling.fit(torch.from_numpy(y)) if scaled else None
+    targets = torch.from_numpy(y) if scaling is None else scaling.scale(torch.from_numpy(y))
+    outputs = targets + 0.1 * torch.from_numpy(generator.normal(size=(500, 2)))
+    metrics = make_metrics(Task("regression", (4,), 2, target_scaling=scaling))
+    for batch in range(0, 500, 64):
+        metrics.update(outputs[batch : batch + 64], targets[batch : batch + 64])
+    figures = metrics.compute()
+    wide, std = y.astype(np.longdouble), np.array((1.0, 1.0) if scaling is None else scaling.std)
+    error = (targets.numpy().astype(np.longdouble) - outputs.numpy()) * std
+    spread = np.square(wide - wide.mean(axis=0)).sum(axis=0)
+    # Targets of 1e9 are themselves rounded by 1e-7, of a spread of 5.
+    assert figures["r2"] == pytest.approx(
+        float((1 - np.square(error).sum(axis=0) / spread).mean()), abs=1e-8
+    )
+    assert figures["mse"] == pytest.approx(float(np.square(error).mean()), rel=1e-7)
+    assert figures["mae"] == pytest.approx(float(np.abs(error).mean()), rel=1e-7)
+
+
+def test_r2_of_one_sample_and_of_equal_targets_is_explained() -> None:
+    one = make_metrics(Task("regression", (4,), 1))
+    one.update(torch.tensor([[1.0]]), torch.tensor([[1.0]]))
+    assert math.isnan(one.compute()["r2"])
+    assert ["one sample" in remark for remark in one.remarks()] == [True]
+    # 0.1 by two routes: the deviations are those of rounding, and no spread.
+    equal = torch.tensor([[0.1], [0.3 - 0.2], [0.1]], dtype=torch.float64)
+    for shift, expected in ((0.0, 1.0), (1e-3, 0.0)):
+        metrics = make_metrics(Task("regression", (4,), 1))
+        metrics.update(equal + shift, equal)
+        assert metrics.compute()["r2"] == expected
+        assert ["all equal" in remark for remark in metrics.remarks()] == [True]
+
+
+@pytest.mark.parametrize(("smallest", "said"), [(0.0, True), (1e-9, True), (0.5, False)])
+def test_a_relative_error_of_targets_near_zero_is_explained(smallest: float, said: bool) -> None:
+    metrics = make_metrics(Task("regression", (4,), 1))
+    y = torch.tensor([[smallest], [1.0], [2.0]], dtype=torch.float64)
+    metrics.update(y + 0.1, y)
+    assert [remark.startswith("mape") for remark in metrics.remarks()] == [True] * said
+
+
+def test_outputs_that_are_not_finite_leave_no_squared_error() -> None:
+    metrics = make_metrics(Task("regression", (4,), 1))
+    metrics.update(torch.tensor([[float("nan")], [1.0]]), torch.tensor([[1.0], [2.0]]))
+    assert metrics.compute()["nonfinite_outputs"] == 1
+    assert math.isnan(metrics.compute()["r2"])
+    assert "1 of 2 outputs" in metrics.remarks()[0]

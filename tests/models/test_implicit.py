@@ -471,3 +471,21 @@ def test_from_weights_refuses_what_does_not_fit() -> None:
         ImplicitModel.from_weights(torch.eye(2), torch.ones(2, 2), c)
     with pytest.raises(ShapeError, match="A has shape"):
         ImplicitModel.from_weights(torch.ones(3), b, c)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("rank", [None, 3])
+def test_a_model_in_half_precision_is_solved_in_float32(
+    dtype: torch.dtype, rank: int | None
+) -> None:
+    torch.manual_seed(0)
+    model = ImplicitModel(4, 2, 60, kappa=0.95, rank=rank).to(dtype)
+    u = torch.randn(8, 4).to(dtype)
+    states = model.equilibrium(u)
+    assert states.dtype == dtype
+    assert model.solve_statistics.summary()["unconverged_share"] == 0.0
+    exact = copy.deepcopy(model).double().equilibrium(u.double())
+    # The tolerance of the solve, 1e-5, is far below the rounding of the states.
+    torch.testing.assert_close(states.double(), exact, rtol=2 * torch.finfo(dtype).eps, atol=1e-4)
+    model(u).sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == dtype for p in model.parameters())

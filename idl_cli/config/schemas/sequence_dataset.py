@@ -148,7 +148,7 @@ class Csv:
     difference: Literal["auto", "always", "never"] = "auto"
     delimiter: Literal["auto", "comma", "semicolon", "tab"] = "auto"
     decimal: Literal["point", "comma"] = "point"
-    test_fraction: Annotated[float, _PROPER] = 0.2
+    test_fraction: Annotated[float, Range(0, 1, low_open=True)] = 0.2
     validation_fraction: Annotated[float, FRACTION] = 0.1
 
     def problems(self) -> Iterator[str]:

@@ -109,6 +109,7 @@ class Arrays:
     target: str | None = None
     task: Literal["auto", "classification", "regression"] = "auto"
     normalize: Literal["auto", "channel", "feature", "none"] = "auto"
+    channels: Literal["auto", "first", "last"] = "auto"
     test_fraction: Annotated[float, Range(0, 1, low_open=True, high_open=True)] = 0.2
     train_samples: Samples = None
     test_samples: Samples = None

@@ -148,6 +148,7 @@ class Csv:
     difference: Literal["auto", "always", "never"] = "auto"
     delimiter: Literal["auto", "comma", "semicolon", "tab"] = "auto"
     decimal: Literal["point", "comma"] = "point"
+    thousands: Literal["comma", "point", "space", "apostrophe"] | None = None
     test_fraction: Annotated[float, _PROPER] = 0.2
     validation_fraction: Annotated[float, FRACTION] = 0.1
 

@@ -132,6 +132,6 @@ def _refuse_empty(rows: Mapping[str, Rows], split: SeriesSplit, source: str) -> 
         raise DataError(
             f"{source}: the {part} part has {last - first} of {split.parts.end} rows, too few for"
             f" {what} of dataset.look_back={windows.look_back} and"
-            f" dataset.horizon={windows.horizon}: {needed} rows in a row{whole} are needed; choose a"
-            " shorter look_back or horizon, other fractions, or more data"
+            f" dataset.horizon={windows.horizon}: {needed} rows in a row{whole} are needed; choose"
+            " a shorter look_back or horizon, other fractions, or more data"
         )

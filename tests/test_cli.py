@@ -183,14 +183,15 @@ def test_a_run_leaves_its_directory_where_it_says_and_keeps_it(idl: Idl, tmp_pat
 
 
 def test_a_failed_run_says_why(idl: Idl, tmp_path: Path) -> None:
-    done = idl("train", "dataset=arrays", "dataset.file=absent.npz", "hydra.run.dir=mine")
+    (tmp_path / "broken.npz").touch()
+    done = idl("train", "dataset=arrays", "dataset.file=broken.npz", "hydra.run.dir=mine")
     assert done.returncode == 1
-    assert "absent.npz" in done.stderr
+    assert "broken.npz" in done.stderr
     assert "Traceback" not in done.stderr
     summary = json.loads((tmp_path / "mine" / "summary.json").read_text())
     assert summary["status"] == "failed"
-    assert "absent.npz" in summary["error"]
-    assert "absent.npz" in (tmp_path / "mine" / "run.log").read_text()
+    assert "broken.npz" in summary["error"]
+    assert "broken.npz" in (tmp_path / "mine" / "run.log").read_text()
 
 
 @pytest.mark.parametrize(
@@ -213,11 +214,12 @@ def test_a_sweep_goes_on_after_a_failed_job(idl: Idl, tmp_path: Path) -> None:
         inputs=generator.normal(size=(40, 3)),
         targets=generator.integers(0, 2, size=40),
     )
+    (tmp_path / "broken.npz").touch()
     done = idl(
         "train",
         "-m",
         "dataset=arrays",
-        f"dataset.file={tmp_path}/absent.npz,{tmp_path}/good.npz",
+        f"dataset.file={tmp_path}/broken.npz,{tmp_path}/good.npz",
         "trainer.epochs=1",
         "model.hidden_dim=4",
         "hydra.sweep.dir=sweep",
@@ -230,9 +232,9 @@ def test_a_sweep_goes_on_after_a_failed_job(idl: Idl, tmp_path: Path) -> None:
     assert statuses == ["failed", "completed"]
     assert "job 0 failed" in done.stderr
     assert "1 of 2 jobs failed: 0" in done.stderr
-    assert "absent.npz" in (tmp_path / "sweep" / "0" / "run.log").read_text()
+    assert "broken.npz" in (tmp_path / "sweep" / "0" / "run.log").read_text()
     page = (tmp_path / "sweep" / "sweep.html").read_text()
-    assert f"job 0 failed: {tmp_path}/absent.npz: no such file" in page
+    assert f"job 0 failed: {tmp_path}/broken.npz: not a NumPy file" in page
     for job in "01":
         assert f'href="{job}/report.html"' in page
         assert (tmp_path / "sweep" / job / "report.html").is_file()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 
 from torch import nn
 from torch.optim import Optimizer
@@ -84,7 +85,7 @@ def build_model(
         )
         made = fitted_to(made, task)
         return made.to(device=compute.device, dtype=compute.dtype), dataset
-    loaded = load_run(init_run)
+    loaded = load_run(Path(init_run).expanduser())
     if loaded.name != settings.model["name"]:
         raise ConfigError(
             [

@@ -59,7 +59,7 @@ def run(settings: EvalSettings, directory: RunDirectory, console: Reporter) -> d
         RunError: the run holds no usable model.
         ConfigError: the data set does not fit the model, or the run's own is not what it was.
     """
-    path = Path(settings.run)
+    path = Path(settings.run).expanduser()
     loaded = load_run(path)
     own = _settings_of(path)
     compute = prepare(

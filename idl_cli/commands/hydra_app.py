@@ -30,6 +30,7 @@ from idl_cli.commands.continuation import Continuation, continuation
 from idl_cli.commands.device_check import refuse_missing_devices
 from idl_cli.commands.help_page import help_page
 from idl_cli.commands.output import claim
+from idl_cli.commands.override_text import with_home
 from idl_cli.commands.preflight import Accepted, Request, preflight
 from idl_cli.commands.run_dataset import with_dataset_of_run
 from idl_cli.commands.specification import COMMANDS
@@ -84,7 +85,7 @@ def main(name: str, arguments: Sequence[str]) -> int:
 
 def _accepted(name: str, flags: argparse.Namespace, continued: Continuation | None) -> Accepted:
     """The request checked; a mistake may be in what the sweep that goes on was asked for."""
-    request = _request(name, flags)
+    request = replace(_request(name, flags), to_run=flags.cfg is None)
     if continued is not None and continued.plan.finish:
         for added in continued.plan.added:
             preflight(replace(request, overrides=added))
@@ -103,7 +104,8 @@ def _joined(name: str, flags: argparse.Namespace, place: Launched) -> int:
     def accept() -> Accepted:
         if flags.multirun or continuation(name, flags.overrides) is not None:
             raise sweep_refusal(name)
-        accepted = preflight(_request(name, flags))
+        # The other ranks may be on machines that do not see each other's files.
+        accepted = preflight(replace(_request(name, flags), to_run=not place.rank))
         refuse_alone(COMMANDS[name], accepted, place.size)
         return accepted
 
@@ -144,6 +146,7 @@ def _parse(name: str, arguments: Sequence[str]) -> argparse.Namespace:
         raise ConfigError([f"--config-dir {flags.config_dir}: there is no such directory"])
     if bool(flags.cfg) + flags.run + flags.multirun + bool(flags.info) > 1:
         raise ConfigError(["give only one of --cfg, --info, --run and --multirun"])
+    flags.overrides = [with_home(text) for text in flags.overrides]
     return flags
 
 

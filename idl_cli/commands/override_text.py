@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 
 from hydra.core.override_parser.types import Override
@@ -50,3 +52,27 @@ def written(override: Override, *, force: bool = False, value: str | None = None
 def _every_group() -> frozenset[str]:
     named = (group for command in COMMANDS.values() for group in command.sections)
     return frozenset((*named, *OVERLAYS))
+
+
+def with_home(text: str) -> str:
+    """The argument with a home directory where a value begins with ``~``, as after a shell.
+
+    Shells leave the ``~`` of ``KEY=~/FILE`` alone, and Hydra's grammar has no place for it.
+    """
+    key, sign, value = text.partition("=")
+    if not (key and sign) or value.startswith(("'", '"', "[", "{")):
+        return text
+    values = value.split(",")  # of a sweep
+    if not any(each.startswith("~") for each in values):
+        return text
+    home = (quoted(os.path.expanduser(each)) if each[:1] == "~" else each for each in values)
+    return f"{key}={','.join(home)}"
+
+
+def quoted(text: str) -> str:
+    """The text as Hydra's grammar reads it back.
+
+    Quoted strings escape quotes, and backslashes where they stand before one.
+    """
+    doubled = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + found[2].replace("'", r"\'"), text)
+    return f"'{doubled}'"

@@ -22,12 +22,14 @@ from omegaconf.errors import OmegaConfBaseException
 from idl_cli import registry
 from idl_cli.commands.compose import compose, composer, plain
 from idl_cli.commands.keys_elsewhere import close_hydra_key, key_elsewhere
+from idl_cli.commands.override_keys import key_of
 from idl_cli.commands.override_mistakes import mistakes, unreadable, wrong_trainer
 from idl_cli.commands.override_text import pinned, value_texts, written
 from idl_cli.commands.plug_ins import missing_extra
 from idl_cli.commands.request import Request as Request
 from idl_cli.commands.specification import Command, command_for_trainer
 from idl_cli.config.check import check
+from idl_cli.config.existing import paths_that_lead_nowhere
 from idl_cli.errors import ConfigError
 
 
@@ -64,9 +66,20 @@ def preflight(request: Request) -> Accepted:
             accepted, found = _with_preset_sweep(request, accepted, overrides)
             problems += found
     if problems:
-        raise ConfigError(list(dict.fromkeys(problems)))
+        raise ConfigError(_without_false(problems, request))
     assert accepted is not None
     return accepted
+
+
+def _without_false(problems: Sequence[str], request: Request) -> list[str]:
+    """The problems, each once; a key whose value could not be taken is not missing besides."""
+    refused = {
+        key_of(text)
+        for text in request.overrides
+        if any(problem.startswith(f"{text}:") for problem in problems)
+    }
+    false = tuple(f"{key}: missing" for key in refused)
+    return [problem for problem in dict.fromkeys(problems) if not problem.startswith(false)]
 
 
 def checked_settings(command: Command, config: DictConfig) -> dict[str, Any]:
@@ -83,6 +96,17 @@ def checked_settings(command: Command, config: DictConfig) -> dict[str, Any]:
             raise ConfigError([wrong_trainer(command, name)])
     elsewhere = partial(key_elsewhere, command)
     return check(command.schema, values, registry.schema_of, elsewhere)
+
+
+def _requested(request: Request, config: DictConfig) -> dict[str, Any]:
+    """The checked settings of a job; where it is to run, what it reads must be there."""
+    schema = request.command.schema
+    settings = checked_settings(request.command, config)
+    if request.to_run:
+        problems = list(paths_that_lead_nowhere(schema, settings, registry.schema_of))
+        if problems:
+            raise ConfigError(problems)
+    return settings
 
 
 def composed(request: Request) -> tuple[DictConfig, DictConfig]:
@@ -177,7 +201,7 @@ def _first_job(
         except (HydraException, OmegaConfBaseException) as error:
             return None, _culprits(request, lines, error)
     try:
-        settings = checked_settings(request.command, config)
+        settings = _requested(request, config)
     except ConfigError as error:
         return None, list(error.problems)
     handed_on = tuple(written(override, force=forced) for override in overrides)
@@ -218,7 +242,7 @@ def _other_jobs(request: Request, overrides: Sequence[Override]) -> list[str]:
             lines[index] = written(override, force=True, value=value)
             try:
                 config, _ = compose(request.root, lines, request.search_path)
-                checked_settings(request.command, config)
+                _requested(request, config)
             except ConfigError as error:
                 problems += error.problems
             except (HydraException, OmegaConfBaseException) as error:

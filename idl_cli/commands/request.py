@@ -20,6 +20,7 @@ class Request:
         root: name of the primary configuration.
         directory: where it lies, None for the project's own.
         search_path: further directories with options.
+        to_run: whether its jobs are to be run: then the files that they read must be there.
     """
 
     command: Command
@@ -28,6 +29,7 @@ class Request:
     root: str = ""
     directory: Path | None = None
     search_path: tuple[Path, ...] = ()
+    to_run: bool = False
 
     @property
     def directories(self) -> tuple[Path, ...]:

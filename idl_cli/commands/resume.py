@@ -81,7 +81,7 @@ def find_resumption(settings: TrainSettings, directory: RunDirectory) -> Resumpt
     """
     if settings.resume is None:
         return None
-    path = directory.path if settings.resume == "auto" else Path(settings.resume)
+    path = directory.path if settings.resume == "auto" else Path(settings.resume).expanduser()
     checkpoint = _checkpoint(path)
     if not checkpoint.is_file():
         if settings.resume == "auto":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from idl_cli.commands.override_text import quoted
 from idl_cli.errors import ConfigError, IdlError
 from idl_cli.run import read_record
 
@@ -67,13 +67,7 @@ def _text(value: object) -> str:
     if isinstance(value, list | tuple):
         return "[" + ",".join(_text(each) for each in value) + "]"
     if isinstance(value, str):
-        return _quoted(value)
+        return quoted(value)
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return repr(value)
-
-
-def _quoted(text: str) -> str:
-    """Hydra's quoted strings escape quotes, and backslashes where they stand before one."""
-    doubled = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + found[2].replace("'", r"\'"), text)
-    return f"'{doubled}'"

@@ -88,7 +88,7 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
         asdict(settings), directory if group.is_main else None, resumed_step=resumed_step
     ) as logger:
         resumed = directory.path if settings.resume == "auto" else settings.resume
-        source = None if resumed is None else Path(resumed)
+        source = None if resumed is None else Path(resumed).expanduser()
         iterates = KeptIterates(directory, source, group)
         job = SimJob(settings, sim, solver, teacher, compute, logger, console, iterates)
         recording = job.record(directory)

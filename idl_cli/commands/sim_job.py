@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from idl_cli.commands.compute import Compute
@@ -70,7 +71,9 @@ class SimJob:
         path = self._trainer["load_statistics"]
         statistics = None
         if path is not None:
-            statistics = SufficientStatistics.load(path, device=self._compute.device)
+            statistics = SufficientStatistics.load(
+                Path(path).expanduser(), device=self._compute.device
+            )
         with self._progress.bar("recording states"):
             recording = self._sim.record(
                 model=self._teacher.model,

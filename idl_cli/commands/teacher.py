@@ -144,12 +144,14 @@ def find_teacher(settings: SimSettings, directory: RunDirectory) -> Path | None:
     """
     named = settings.teacher.get("run")
     if settings.teacher["name"] == "run":
-        return Path(str(named))
+        return Path(str(named)).expanduser()
     if named is not None:
-        inner = Path(str(named)) / FOLDER
-        return inner if _has_model(inner) else Path(str(named))
+        inner = Path(str(named)).expanduser() / FOLDER
+        return inner if _has_model(inner) else Path(str(named)).expanduser()
     if settings.resume is not None:
-        earlier = directory.path if settings.resume == "auto" else Path(settings.resume)
+        earlier = (
+            directory.path if settings.resume == "auto" else Path(settings.resume).expanduser()
+        )
         if _has_model(earlier / FOLDER):
             return earlier / FOLDER
     return None

@@ -31,7 +31,7 @@ def describe(hint: Any, value: object = None) -> str:
     """
     if get_origin(hint) is Annotated:
         base, *limits = get_args(hint)
-        words = " ".join(str(limit) for limit in limits)
+        words = " ".join(str(limit) for limit in limits if hasattr(limit, "__contains__"))
         if base is str and words:
             return words
         if get_origin(base) in (Union, UnionType) and words:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,21 @@ class Pattern:
 
     def __str__(self) -> str:
         return self.meaning
+
+
+@dataclass(frozen=True)
+class Existing:
+    """A path that must be there before any work; attach it with ``Annotated[str, Existing(...)]``.
+
+    The settings that a run was made with are not held to it: its data may have moved since.
+
+    Args:
+        kind: what must be there.
+        unless: a value that is no path.
+    """
+
+    kind: Literal["directory", "file", "file or directory"]
+    unless: str | None = None
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 import zipfile
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from idl_cli.data.parts import ARRAY_PAIRS, PARTS, array_name
 from idl_cli.errors import ConfigError, DataError, IgnoredOptionWarning
 
 Array = npt.NDArray[np.generic]
-
-PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,16 @@ def read_array_files(file: Path, target: Path | None) -> dict[str, RawPart]:
 
     Args:
         file: .npz with the keys ``inputs`` and ``targets``, or ``train_inputs``,
-            ``train_targets``, ``test_inputs``, ``test_targets`` (and ``validation_…``); or .npy.
+            ``train_targets``, ``test_inputs``, ``test_targets`` (and ``validation_…``), or other
+            names in use (``parts.ARRAY_PAIRS``), such as ``x_train`` and ``y_train``; or .npy.
         target: .npy of the targets; for a .npy ``file`` alone.
 
     Returns:
         Parts by name: ``train`` always; the only part of a file that is not divided is ``train``.
 
     Raises:
-        DataError: a file cannot be read, is no array file, holds pickled objects or lacks a key.
+        DataError: a file cannot be read, is no array file, holds pickled objects, lacks a key,
+            or has names that can be read in two ways.
         ConfigError: ``target`` is missing or has no use.
     """
     if file.suffix == ".npy":
@@ -69,27 +72,14 @@ def read_array_files(file: Path, target: Path | None) -> dict[str, RawPart]:
 
 
 def _read_npz(file: Path) -> dict[str, RawPart]:
-    whole = {"inputs": "inputs", "targets": "targets"}
-    divided = {part: (f"{part}_inputs", f"{part}_targets") for part in PARTS}
     arrays = _load(file)
     if not isinstance(arrays, dict):
         raise DataError(f"{file}: a single array, although its name ends in .npz")
-    if whole.keys() <= arrays.keys():
+    if {"inputs", "targets"} <= arrays.keys():
         chosen = {"train": ("inputs", "targets")}
     else:
-        chosen = {
-            part: keys
-            for part, keys in divided.items()
-            if part == "train" or arrays.keys() & set(keys)
-        }
+        chosen = _choose(file, list(arrays))
     used = {key for keys in chosen.values() for key in keys}
-    missing = sorted(used - arrays.keys())
-    if missing:
-        raise DataError(
-            f"{file}: has no {' and no '.join(missing)} (it has: {', '.join(sorted(arrays))});"
-            " needed are inputs and targets, or train_inputs, train_targets, test_inputs and"
-            " test_targets"
-        )
     unused = sorted(arrays.keys() - used)
     if unused:
         warnings.warn(
@@ -101,6 +91,50 @@ def _read_npz(file: Path) -> dict[str, RawPart]:
         part: RawPart(arrays[inputs], arrays[targets], f"{file}[{inputs}]", f"{file}[{targets}]")
         for part, (inputs, targets) in chosen.items()
     }
+
+
+def _choose(file: Path, keys: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """The keys of samples and targets by part, whatever they are called."""
+    named: dict[str | None, dict[str, str]] = {}
+    for key in keys:
+        found = array_name(key)
+        if found is not None and named.setdefault(found[0], {}).setdefault(found[1], key) != key:
+            raise DataError(
+                f"{file}: {named[found[0]][found[1]]} and {key} mean the same; keep one of them"
+            )
+    pairs = {part: _pairs(words) for part, words in named.items()}
+    whole, divided = pairs.get(None), [part for part in PARTS if part in named]
+    wanted: list[str | None] = ["train", *(part for part in divided if part != "train")]
+    if whole or (named and not divided):
+        wanted = [None]
+    candidates = [pair for part in wanted for pair in pairs.get(part, [])]
+    if whole and pairs.get("train"):
+        candidates += pairs["train"]
+    if len(candidates) > len(wanted):
+        listed = "; ".join(" and ".join(pair) for pair in candidates)
+        raise DataError(f"{file}: samples and targets could be {listed}: keep one of these pairs")
+    missing = [key for part in wanted if not pairs.get(part) for key in _missing(part, named)]
+    if missing:
+        raise DataError(
+            f"{file}: has no {' and no '.join(missing)} (it has: {', '.join(sorted(keys))});"
+            " needed are inputs and targets, or train_inputs, train_targets, test_inputs and"
+            " test_targets, or the like of x_train and y_train, train_images and train_labels"
+        )
+    return {part or "train": pairs[part][0] for part in wanted}
+
+
+def _pairs(words: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(words[x], words[y]) for x, y in ARRAY_PAIRS if x in words and y in words]
+
+
+def _missing(part: str | None, named: Mapping[str | None, Mapping[str, str]]) -> list[str]:
+    """What a part lacks, in the style of what it has."""
+    words = named.get(part, {})
+    for pair in ARRAY_PAIRS:
+        for have, lack in (pair, pair[::-1]):
+            if have in words:
+                return [re.sub(have, lack, words[have], flags=re.IGNORECASE)]
+    return [f"{part}_inputs", f"{part}_targets"]
 
 
 def _read_npy(file: Path) -> Array:
@@ -134,6 +168,8 @@ def _load(file: Path) -> Array | dict[str, Array]:
                     arrays[name] = loaded[name]
                     if not isinstance(arrays[name], np.ndarray):
                         raise DataError(f"{file}{key}: not an array")
+            if not arrays:
+                raise DataError(f"{file}: holds no arrays")
             return arrays
     except FileNotFoundError as error:
         raise DataError(f"{file}: no such file") from error
@@ -146,5 +182,6 @@ def _load(file: Path) -> Array | dict[str, Array]:
                 " code; save a numeric array (numpy.save of an array that is not of dtype object)"
             ) from error
         raise DataError(f"{file}{key}: not an intact NumPy file ({error})") from error
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, RuntimeError) as error:
+        # RuntimeError: encrypted, or compressed in a way that zipfile does not know.
         raise DataError(f"{file}{key}: not an intact NumPy file ({error})") from error

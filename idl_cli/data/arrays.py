@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from idl_cli.data.array_files import RawPart, read_array_files
 from idl_cli.data.assembly import assemble
+from idl_cli.data.channels import channels_first
 from idl_cli.data.dataset import Dataset, Split
 from idl_cli.data.image_folder import read_image_folder
 from idl_cli.data.preprocessing import Normalization, Preprocessing
@@ -30,6 +32,7 @@ def arrays(
     target: str | None = None,
     task: Literal["auto", "classification", "regression"] = "auto",
     normalize: Literal["auto", "channel", "feature", "none"] = "auto",
+    channels: Literal["auto", "first", "last"] = "auto",
     test_fraction: float = 0.2,
     train_samples: int | None = None,
     test_samples: int | None = None,
@@ -49,6 +52,7 @@ def arrays(
         target: .npy of targets for a .npy of inputs.
         task: what the targets mean, where their type does not tell.
         normalize: see ``Preprocessing``; auto is ``feature`` for vectors, else ``channel``.
+        channels: where those of images in an array stand: see ``channels_first``.
         test_fraction: share of the samples to test on where the data have no test part.
         train_samples: how many training samples to use, None for all.
         test_samples: how many test samples to use, None for all.
@@ -66,14 +70,21 @@ def arrays(
         ConfigError: the keys contradict each other or the data.
     """
     path = Path(file).expanduser()
+    assumptions: list[str] = []
     if path.is_dir():
         if target is not None:
             raise ConfigError(
                 [f"dataset.target={target}: the targets of a folder of images are its folders"]
             )
+        if channels != "auto":
+            raise ConfigError(
+                [f"dataset.channels={channels}: is of arrays, and {file} is a folder of images"]
+            )
         raw = read_image_folder(path)
     else:
         raw = read_array_files(path, None if target is None else Path(target).expanduser())
+        raw, assumed = channels_first(raw, channels)
+        assumptions += assumed
     parts, found = _check(raw, task, for_task)
     divisor = 255.0 if raw["train"].inputs.dtype == np.uint8 else 1.0
     if for_task is not None:
@@ -85,9 +96,15 @@ def arrays(
             key="dataset.test_samples",
         )
         kept = Preprocessing("none", found.input_shape, divisor)
-        return Dataset("arrays", samples, None, samples, found, kept)
+        measured = Dataset("arrays", samples, None, samples, found, kept)
+        return replace(measured, assumptions=tuple(assumptions))
     train, test = parts["train"], parts.get("test")
     if test is None:
+        if len(parts) > 1:
+            assumptions.append(
+                f"{file} has no test part: {test_fraction:g} of its training samples are one"
+                " (dataset.test_fraction)"
+            )
         train, test = split_off(
             train, test_fraction, purpose=Purpose.TEST_SPLIT, seed=_TEST_SPLIT_SEED
         )
@@ -98,7 +115,12 @@ def arrays(
                     f" of {file} leaves {len(train)} to train on and {len(test)} to test on"
                 ]
             )
-    return assemble(
+    if task == "auto" and found.kind == "classification" and found.class_names is None:
+        assumptions.append(
+            f"whole-number targets are {found.output_dim} classes (dataset.task=regression for"
+            " quantities)"
+        )
+    dataset = assemble(
         "arrays",
         train,
         test,
@@ -111,6 +133,7 @@ def arrays(
         validation_fraction=validation_fraction,
         validation=parts.get("validation"),
     )
+    return replace(dataset, assumptions=tuple(assumptions))
 
 
 def _normalization(
@@ -154,8 +177,11 @@ def _input_tensor(part: RawPart) -> Tensor:
     values = part.inputs
     if values.dtype.kind not in "buif":
         raise DataError(f"{part.inputs_name}: entries of type {values.dtype}, where numbers belong")
+    if 0 in values.shape[1:]:
+        raise DataError(f"{part.inputs_name}: samples of shape {values.shape[1:]}, with no entries")
     if values.dtype.kind == "f":
-        finite = np.isfinite(values)
+        with np.errstate(over="ignore"):  # what float64 cannot hold is refused as infinite
+            finite = np.isfinite(values.astype(np.float64) if values.itemsize > 8 else values)
         if not finite.all():
             position = np.unravel_index(int(finite.argmin()), values.shape)
             where = ", ".join(str(index) for index in position)

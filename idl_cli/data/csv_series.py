@@ -14,8 +14,9 @@ from idl_cli.data.dates import Dates, find_dates
 from idl_cli.data.differences import Differencing, is_steadier
 from idl_cli.data.forecast import Forecast
 from idl_cli.data.missing import Rule, fill, rule_for, usable_rows
+from idl_cli.data.numbers import Decimal, Thousands
 from idl_cli.data.series import SeriesSplit, make_dataset, whole_series
-from idl_cli.data.table import Decimal, Delimiter, Table, read_table
+from idl_cli.data.table import Delimiter, Table, read_table
 from idl_cli.data.task import Task
 from idl_cli.data.windows import Parts, Series, Windows
 from idl_cli.errors import DataError
@@ -38,6 +39,7 @@ def csv(
     difference: Differencing = "auto",
     delimiter: Delimiter = "auto",
     decimal: Decimal = "point",
+    thousands: Thousands | None = None,
     test_fraction: float = 0.2,
     validation_fraction: float = 0.1,
     seed: int = 0,
@@ -65,6 +67,7 @@ def csv(
             the target's changes spread less than its values over the training part.
         delimiter: between columns.
         decimal: decimal sign.
+        thousands: sign between groups of three digits, None for none.
         test_fraction: share of the rows, the last ones, to test on.
         validation_fraction: share of the rows before those, the last ones, held out.
         seed: taken for uniformity; nothing is drawn.
@@ -77,7 +80,9 @@ def csv(
         DataError: the file cannot be learnt from; the message names file, line and column.
         ConfigError: a column that was asked for does not exist.
     """
-    table = read_table(Path(file).expanduser(), delimiter=delimiter, decimal=decimal)
+    table = read_table(
+        Path(file).expanduser(), delimiter=delimiter, decimal=decimal, thousands=thousands
+    )
     table.require(target, "dataset.target")
     for column in columns:
         table.require(column, "dataset.columns")

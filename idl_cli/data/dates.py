@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import itertools
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from idl_cli.data.table import Table, is_empty, parse_number
-from idl_cli.errors import DataError
+from idl_cli.data.date_forms import Reader, by_format, is_two_digit_year, number, readers
+from idl_cli.data.table import Table, is_empty
+from idl_cli.errors import ConfigError, DataError
 
 _NAMES: Final = frozenset(
     {"date", "dates", "datetime", "time", "timestamp", "year", "month", "day", "hour", "ds"}
 )
-# Formats that a reader cannot mistake; 03/04/2021 is in no order that everybody would agree on.
-_FORMATS: Final = ("%Y%m%d", "%Y/%m/%d", "%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S", "%Y-%m", "%Y/%m")
-
-Reader = Callable[[str], float | datetime | None]
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,8 @@ def find_dates(
     Args:
         table: the table.
         chosen: its name, ``auto`` or None for no such column.
-        date_format: as for ``strptime``; None tries the formats that cannot be mistaken.
+        date_format: as for ``strptime``; None tries the forms that cannot be mistaken
+            (:mod:`idl_cli.data.date_forms`).
         numbers: columns that are used as numbers, which are no dates.
 
     Returns:
@@ -57,32 +56,91 @@ def find_dates(
 
     Raises:
         DataError: a cell is no date or number, or the column does not strictly increase.
-        ConfigError: there is no column of the chosen name.
+        ConfigError: there is no column of the chosen name, or a format and no column.
     """
-    if chosen is None:
-        return None
+    found = None if chosen is None else _find(table, chosen, date_format, numbers)
+    if found is None and date_format is not None:
+        where = "dataset.dates=null asks for none" if chosen is None else "none was found"
+        raise ConfigError(
+            [
+                f"dataset.date_format={date_format}: of which column? {where}; give"
+                " dataset.dates=COLUMN, or leave the format out"
+            ]
+        )
+    return found
+
+
+def _find(
+    table: Table, chosen: str, date_format: str | None, numbers: Collection[str]
+) -> Dates | None:
     if chosen != "auto":
         table.require(chosen, "dataset.dates")
-        return _read(table, chosen, date_format, "dataset.dates")
+        return _read(table, chosen, _reader(table, chosen, date_format), "dataset.dates")
     others = [column for column in table.header if column not in numbers]
     for column in others:
         if column.lower() in _NAMES:
-            return _read(table, column, date_format, "its name")
+            return _read(table, column, _reader(table, column, date_format), "its name")
     for column in others:
-        reader = _reader(table.cells(column)[0], date_format)
-        if reader is not None and isinstance(reader(table.cells(column)[0]), datetime):
-            return _read(table, column, date_format, "its first cell")
+        cells = table.cells(column)
+        forms = iter([by_format(date_format)]) if date_format is not None else readers(cells)
+        reader = next((each for each in forms if each(cells[0]) is not None), None)
+        # Digits alone are dates where all of them are, in order; else they are some number.
+        if reader is not None and (not cells[0].isdigit() or _increases(cells, reader)):
+            return _read(table, column, reader, "its first cell")
     return None
 
 
-def _read(table: Table, column: str, date_format: str | None, found_by: str) -> Dates:
+def _reader(table: Table, column: str, date_format: str | None) -> Reader:
+    """The way to read a column that holds dates or numbers."""
     cells = table.cells(column)
-    reader = _reader(cells[0], date_format)
-    if reader is None:
+    if date_format is not None:
+        reader = by_format(date_format)
+        if reader(cells[0]) is None:
+            raise DataError(
+                f"{table.where(0, column)}: {cells[0]!r} is not as"
+                f" dataset.date_format={date_format} says"
+            )
+        return reader
+    forms = list(readers(cells))
+    if is_two_digit_year(cells) and not any(_is_even(cells, each) for each in forms):
+        raise DataError(
+            f"{table.where(0, column)}: {cells[0]!r} may be a year of two digits, month and day;"
+            " give their order by dataset.date_format, such as %y%m%d, or dataset.dates=null"
+        )
+    if forms:
+        return forms[0]
+    if number(cells[0]) is None:
         raise DataError(
             f"{table.where(0, column)}: {cells[0]!r} is no date that can be read without doubt;"
             " give its order by dataset.date_format, such as %d.%m.%Y, or dataset.dates=null"
         )
+    return number
+
+
+def _increases(cells: Sequence[str], reader: Reader) -> bool:
+    read = [reader(cell) for cell in cells]
+    return None not in read and all(
+        after > before  # type: ignore[operator]
+        for before, after in itertools.pairwise(read)
+    )
+
+
+def _is_even(cells: Sequence[str], reader: Reader) -> bool:
+    """Whether cells that are all dates, in order, are about evenly spaced."""
+    if not _increases(cells, reader):
+        return False
+    return _steps(np.array([reader(cell) for cell in cells], dtype="datetime64[us]"))[1] == 0
+
+
+def _steps(values: npt.NDArray[np.generic]) -> tuple[float, int]:
+    """The usual step, and how many are not within half and one and a half of it."""
+    steps = np.diff(values).astype(np.float64)
+    usual = float(np.median(steps)) if len(steps) else 0.0
+    return usual, int(((steps < 0.5 * usual) | (steps > 1.5 * usual)).sum())
+
+
+def _read(table: Table, column: str, reader: Reader, found_by: str) -> Dates:
+    cells = table.cells(column)
     read: list[float | datetime] = []
     for row, cell in enumerate(cells):
         value = None if is_empty(cell) else reader(cell)
@@ -100,51 +158,8 @@ def _read(table: Table, column: str, date_format: str | None, found_by: str) -> 
         read.append(value)
     dated = isinstance(read[0], datetime)
     values = np.array(read, dtype="datetime64[us]" if dated else np.float64)
-    steps = np.diff(values).astype(np.float64)
-    usual = float(np.median(steps)) if len(steps) else 0.0
-    irregular = int(((steps < 0.5 * usual) | (steps > 1.5 * usual)).sum())
+    usual, irregular = _steps(values)
     return Dates(column, values, found_by, irregular, _step_in_words(usual, dated))
-
-
-def _reader(example: str, date_format: str | None) -> Reader | None:
-    """The way to read cells like the example."""
-    if date_format is not None:
-        return lambda cell: _by_format(cell, date_format)
-    for each in (*(_format_reader(form) for form in _FORMATS), _iso, _number):
-        if each(example) is not None:
-            return each
-    return None
-
-
-def _format_reader(form: str) -> Reader:
-    return lambda cell: _by_format(cell, form)
-
-
-def _by_format(cell: str, form: str) -> datetime | None:
-    try:
-        return _naive(datetime.strptime(cell, form))
-    except ValueError:
-        return None
-
-
-def _iso(cell: str) -> datetime | None:
-    try:
-        # Python 3.10 does not read the Z of UTC.
-        return _naive(datetime.fromisoformat(cell[:-1] + "+00:00" if cell[-1:] == "Z" else cell))
-    except ValueError:
-        return None
-
-
-def _naive(moment: datetime) -> datetime:
-    """The moment in UTC where it names its zone: datetime64 knows no zones."""
-    if moment.tzinfo is None:
-        return moment
-    return moment.astimezone(timezone.utc).replace(tzinfo=None)
-
-
-def _number(cell: str) -> float | None:
-    value = parse_number(cell, "point")
-    return None if value is None or not np.isfinite(value) else value
 
 
 def _step_in_words(step: float, dated: bool) -> str:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from idl_cli.errors import DataError
 
+_PIECE_BYTES = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
 _DTYPES: Final = {
     0x08: ">u1",
@@ -59,6 +60,15 @@ def read_idx(path: Path, *, ndim: int) -> npt.NDArray[np.generic]:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
+def _at_most(stream: BinaryIO, length: int) -> bytes:
+    """What is there, up to a length that may be absurd: nothing is set aside for it beforehand."""
+    pieces = []
+    while length > 0 and (piece := stream.read(min(length, _PIECE_BYTES))):
+        pieces.append(piece)
+        length -= len(piece)
+    return b"".join(pieces)
+
+
 def _parse(stream: BinaryIO, path: Path, ndim: int) -> npt.NDArray[np.generic]:
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _DTYPES:
@@ -80,8 +90,14 @@ def _parse(stream: BinaryIO, path: Path, ndim: int) -> npt.NDArray[np.generic]:
     dtype = np.dtype(_DTYPES[magic[2]])
     length = prod(shape) * dtype.itemsize
     # One byte more than announced shows leftovers, and makes gzip verify its own checksum.
-    content = stream.read(length + 1)
+    content = _at_most(stream, length + 1)
     if len(content) != length:
+        swapped = struct.unpack(f"<{ndim}I", sizes)
+        if prod(swapped) * dtype.itemsize == len(content):
+            raise DataError(
+                f"{path}: its sizes are little-endian ({swapped}), where the format has them"
+                " big-endian; write them with struct.pack('>I', size)"
+            )
         found = "more" if len(content) > length else f"{len(content):,} bytes"
         raise DataError(f"{path}: shape {shape} needs {length:,} bytes of entries, found {found}")
     return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="))

@@ -60,7 +60,8 @@ def make_dataset(
 
     Args:
         name: option of the config group.
-        series: all rows (T, features), without missing values where samples are cut.
+        series: all rows (T, features), without missing values where samples are cut; elsewhere NaN
+            where missing, which the statistics leave out.
         split: which samples go where.
         forecast: what is forecast.
         normalize: ``standard``: every feature and the targets in deviations from their mean over
@@ -176,9 +177,10 @@ def _refuse_empty(rows: Mapping[str, Rows], split: SeriesSplit, source: str) -> 
         first, last = bounds.get(part, (0, 0))
         needed = windows.horizon + (windows.look_back + windows.stride if part == "train" else 0)
         what = "two samples" if part == "train" else "a sample"
+        whole = "" if split.usable is None else " without an empty cell"
         raise DataError(
             f"{source}: the {part} part has {last - first} of {split.parts.end} rows, too few for"
             f" {what} of dataset.look_back={windows.look_back} and"
-            f" dataset.horizon={windows.horizon}: {needed} rows in a row are needed; choose a"
-            " shorter look_back or horizon, other fractions, or more data"
+            f" dataset.horizon={windows.horizon}: {needed} rows in a row{whole} are needed; choose"
+            " a shorter look_back or horizon, other fractions, or more data"
         )

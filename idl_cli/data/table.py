@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import csv
 import difflib
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +17,17 @@ from typing import Final, Literal
 
 import numpy as np
 
+from idl_cli.data.numbers import (
+    Decimal,
+    Thousands,
+    looks_like_thousands,
+    parse_number,
+    style_advice,
+)
 from idl_cli.data.windows import Series
-from idl_cli.errors import ConfigError, DataError
+from idl_cli.errors import ConfigError, DataError, IgnoredOptionWarning
 
 Delimiter = Literal["auto", "comma", "semicolon", "tab"]
-Decimal = Literal["point", "comma"]
 
 _DELIMITERS: Final = (("comma", ","), ("semicolon", ";"), ("tab", "\t"))
 _EMPTY: Final = frozenset({"", "na", "n/a", "nan", "null", "none"})
@@ -36,6 +43,7 @@ class Table:
         rows: cells by row, as many as there are columns.
         lines: line of every row in the file, from 1.
         decimal: decimal sign of its numbers.
+        thousands: sign between groups of three digits, None for none.
     """
 
     file: Path
@@ -43,6 +51,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     lines: tuple[int, ...]
     decimal: Decimal
+    thousands: Thousands | None = None
 
     def where(self, row: int, column: str) -> str:
         """Name a cell: file, line and column."""
@@ -74,22 +83,32 @@ class Table:
         Raises:
             DataError: a cell holds text or an infinity.
         """
-        values = np.empty(len(self.rows))
-        for row, cell in enumerate(self.cells(column)):
+        cells = self.cells(column)
+        values = np.empty(len(cells))
+        for row, cell in enumerate(cells):
             values[row] = self._number(cell, row, column)
+        known = [cell for cell in cells if not is_empty(cell)]
+        if self.decimal == "comma" and self.thousands is None and looks_like_thousands(known):
+            warnings.warn(
+                f"{self.file}: column {column!r}: {next(cell for cell in known if ',' in cell)!r}"
+                " and the like are read with a decimal comma, as dataset.decimal=comma says, but"
+                " every comma stands before three digits; where they are thousands give"
+                " dataset.decimal=point and dataset.thousands=comma",
+                IgnoredOptionWarning,
+                stacklevel=2,
+            )
         return values
 
     def _number(self, cell: str, row: int, column: str) -> float:
         if is_empty(cell):
             return float("nan")
-        number = parse_number(cell, self.decimal)
+        number = parse_number(cell, self.decimal, self.thousands)
         if number is None:
-            hint = ""
-            if self.decimal == "point" and parse_number(cell, "comma") is not None:
-                hint = "; for numbers with a decimal comma give dataset.decimal=comma"
+            known = [each for each in self.cells(column) if not is_empty(each)]
+            advice = style_advice(known, self.decimal, self.thousands)
             raise DataError(
-                f"{self.where(row, column)}: {cell!r} is no number{hint}; correct it, or leave the"
-                " cell empty and choose dataset.missing"
+                f"{self.where(row, column)}: {cell!r} is no number"
+                f"{advice or '; correct it, or leave the cell empty and choose dataset.missing'}"
             )
         if np.isinf(number):
             raise DataError(
@@ -99,18 +118,30 @@ class Table:
         return number
 
 
-def read_table(file: Path, *, delimiter: Delimiter = "auto", decimal: Decimal = "point") -> Table:
+def read_table(
+    file: Path,
+    *,
+    delimiter: Delimiter = "auto",
+    decimal: Decimal = "point",
+    thousands: Thousands | None = None,
+) -> Table:
     """Read a table in UTF-8, with or without quotes; blank lines are passed over.
 
     Args:
         file: the file.
         delimiter: between columns; ``auto`` is the most frequent one in the header.
         decimal: decimal sign of numbers.
+        thousands: sign between groups of three digits, None for none.
 
     Raises:
+        ConfigError: the decimal sign groups digits too.
         DataError: the file is missing, not text, without header or rows, or a row has more or
             fewer cells than the header.
     """
+    if thousands == decimal:
+        raise ConfigError(
+            [f"dataset.thousands={thousands}: is dataset.decimal too; one sign means one thing"]
+        )
     numbered: list[tuple[int, list[str]]] = []
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
@@ -151,22 +182,13 @@ def read_table(file: Path, *, delimiter: Delimiter = "auto", decimal: Decimal = 
         tuple(tuple(row) for _, row in rows),
         tuple(line for line, _ in rows),
         decimal,
+        thousands,
     )
 
 
 def is_empty(cell: str) -> bool:
     """Whether a cell stands for a missing value."""
     return cell.lower() in _EMPTY
-
-
-def parse_number(cell: str, decimal: Decimal) -> float | None:
-    """Read a number; None for text. Underscores, which Python allows, are text here."""
-    if "_" in cell or (decimal == "comma" and "." in cell):
-        return None
-    try:
-        return float(cell.replace(",", ".") if decimal == "comma" else cell)
-    except ValueError:
-        return None
 
 
 def _not_text(file: Path, error: UnicodeDecodeError) -> str:

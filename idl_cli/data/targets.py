@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ from torch import Tensor
 from idl_cli.data.array_files import RawPart
 from idl_cli.data.task import Task, TaskKind
 from idl_cli.errors import ConfigError, DataError
+
+_OR_A_QUANTITY: Final = "; for a quantity in whole numbers give dataset.task=regression"
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,10 @@ def encode_targets(
                 )
         return EncodedTargets("regression", real, output_dim, None)
     if train.dtype.kind in "US":
-        names = np.unique(_column(parts["train"]))
-        indices = {name: _named(part, names) for name, part in parts.items()}
-        class_names = tuple(str(name) for name in names.astype(np.str_))
-        return _classification(parts, indices, class_names)
+        texts = {name: _text(part) for name, part in parts.items()}
+        names = np.unique(texts["train"])
+        indices = {name: _named(parts[name], text, names) for name, text in texts.items()}
+        return _classification(parts, indices, tuple(str(name) for name in names))
     return _classification(parts, {name: _indices(part) for name, part in parts.items()}, None)
 
 
@@ -145,7 +147,7 @@ def _classification(
         raise DataError(
             f"{parts['train'].targets_name}: the largest label is {classes - 1}, but no sample has"
             f" label {absent}; labels must be 0 to K-1, each with a sample: renumber them, e.g."
-            " with numpy.unique(targets, return_inverse=True)"
+            f" with numpy.unique(targets, return_inverse=True){_OR_A_QUANTITY}"
         )
     for name, labels in indices.items():
         outside = labels >= classes
@@ -153,7 +155,7 @@ def _classification(
             position = int(outside.argmax())
             raise DataError(
                 f"{parts[name].targets_name}: label {labels[position]} of sample {position} is not"
-                f" a class of the training samples: 0 to {classes - 1} are"
+                f" a class of the training samples: 0 to {classes - 1} are{_OR_A_QUANTITY}"
             )
     encoded = {name: torch.from_numpy(labels) for name, labels in indices.items()}
     return EncodedTargets("classification", encoded, classes, class_names)
@@ -166,7 +168,8 @@ def _column(part: RawPart) -> npt.NDArray[np.generic]:
     if values.ndim != 1:
         raise DataError(
             f"{part.targets_name}: class labels of shape {part.targets.shape}, where one a sample"
-            " is needed (one-hot rows: pass their argmax)"
+            " is needed (one-hot rows: pass their argmax; several quantities a sample: give"
+            " dataset.task=regression)"
         )
     return values
 
@@ -181,13 +184,31 @@ def _indices(part: RawPart) -> npt.NDArray[np.int64]:
         position = int(wrong.argmax())
         raise DataError(
             f"{part.targets_name}: label {values[position]} of sample {position} is not a class"
-            " index, an integer from 0 on"
+            f" index, an integer from 0 on{_OR_A_QUANTITY}"
         )
     return values.astype(np.int64)
 
 
-def _named(part: RawPart, names: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
+def _text(part: RawPart) -> npt.NDArray[np.str_]:
+    """Class names as text; bytes are taken as UTF-8."""
     values = _column(part)
+    if values.dtype.kind != "S":
+        return values.astype(np.str_)
+    texts = []
+    for sample, value in enumerate(values.tolist()):
+        try:
+            texts.append(value.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{part.targets_name}: class {value!r} of sample {sample} is no text in UTF-8; save"
+                " the targets as text, e.g. numpy.char.decode(targets, 'latin-1')"
+            ) from error
+    return np.array(texts, dtype=np.str_)
+
+
+def _named(
+    part: RawPart, values: npt.NDArray[np.str_], names: npt.NDArray[np.str_]
+) -> npt.NDArray[np.int64]:
     known = np.isin(values, names)
     if not known.all():
         position = int(known.argmin())
@@ -213,7 +234,8 @@ def _real(part: RawPart) -> Tensor:
             f"{part.targets_name}: targets of shape {values.shape}, where (samples,) or"
             " (samples, outputs) is needed"
         )
-    finite = np.isfinite(values.astype(np.float64))
+    with np.errstate(over="ignore"):  # what float64 cannot hold is refused as infinite
+        finite = np.isfinite(values.astype(np.float64))
     if not finite.all():
         row, column = np.unravel_index(int(finite.argmin()), values.shape)
         raise DataError(

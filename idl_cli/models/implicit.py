@@ -15,7 +15,6 @@ from idl_cli.equilibrium.activations import get_activation
 from idl_cli.equilibrium.conditions import WellPosedness
 from idl_cli.equilibrium.fixed_point import FixedPointSettings
 from idl_cli.equilibrium.implicit_gradient import AdjointSettings, equilibrium
-from idl_cli.equilibrium.operators import Operator
 from idl_cli.equilibrium.precision import without_autocast
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ShapeError

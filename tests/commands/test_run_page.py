@@ -41,14 +41,15 @@ def test_a_training_leaves_its_report(idl_here: IdlHere, tmp_path: Path) -> None
 
 
 def test_a_failed_run_says_why_in_its_report(idl_here: IdlHere) -> None:
-    done = idl_here("train", "dataset=arrays", "dataset.file='<absent>.npz'", "hydra.run.dir=run")
+    Path("<broken>.npz").touch()
+    done = idl_here("train", "dataset=arrays", "dataset.file='<broken>.npz'", "hydra.run.dir=run")
     assert done.status == 1
     page = Path("run/report.html").read_text()
-    assert "<absent>" not in page
+    assert "<broken>" not in page
     text = shown(page)
     assert "idl train failed" in text
-    assert "What went wrong <absent>.npz: no such file" in text
-    assert "dataset.file <absent>.npz" in text
+    assert "What went wrong <broken>.npz: not a NumPy file" in text
+    assert "dataset.file <broken>.npz" in text
 
 
 def test_a_report_that_cannot_be_written_fails_no_run(idl_here: IdlHere, tmp_path: Path) -> None:

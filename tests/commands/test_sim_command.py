@@ -258,7 +258,7 @@ def test_what_only_the_data_show_is_told_in_a_sentence(
     for done, status, message in (
         (wrong_size, 2, "64 inputs"),
         (unnamed, 2, "layers.9"),
-        (nothing, 1, "no such run directory"),
+        (nothing, 2, "teacher.run=nowhere: no such directory"),
         (no_validation, 2, "validation_fraction"),
     ):
         assert done.returncode == status, done.stderr

@@ -74,6 +74,25 @@ def test_text_and_column_targets(tmp_path: Path) -> None:
         assert ("ant", "bee", "cat")[label] == expected[row.tobytes()]
 
 
+def test_class_names_in_bytes_are_utf_8(tmp_path: Path) -> None:
+    names = np.array(["café".encode(), b"the"])
+    dataset = arrays(file=npz(tmp_path, inputs=INPUTS, targets=names[LABELS % 2]))
+    assert dataset.task.class_names == ("café", "the")
+    names = np.array(["café".encode("latin-1"), b"the"])
+    file = npz(tmp_path, inputs=INPUTS, targets=names[LABELS % 2])
+    with pytest.raises(DataError, match=r"data\.npz\[targets\]: class b'caf\\xe9' of sample 0 is"):
+        arrays(file=file)
+
+
+def test_whole_numbers_that_are_no_labels_may_be_quantities(tmp_path: Path) -> None:
+    ages = (40 + 9 * INPUTS[:, 0]).round().astype(np.int64)
+    for targets in (ages, ages - 50):
+        file = npz(tmp_path, inputs=INPUTS, targets=targets)
+        with pytest.raises(DataError, match=r"in whole numbers give dataset\.task=regression"):
+            arrays(file=file)
+        assert arrays(file=file, task="regression").task.kind == "regression"
+
+
 def test_parts_of_the_users_own(tmp_path: Path) -> None:
     file = npz(
         tmp_path,
@@ -89,6 +108,83 @@ def test_parts_of_the_users_own(tmp_path: Path) -> None:
     np.testing.assert_array_equal(dataset.train.inputs.numpy(), INPUTS[:30])
     np.testing.assert_array_equal(dataset.validation.inputs.numpy(), INPUTS[30:35])
     np.testing.assert_array_equal(dataset.test.targets.numpy(), LABELS[35:])
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [
+        ("x_train y_train", "", "x_test y_test"),  # Keras
+        ("train_images train_labels", "val_images val_labels", "test_images test_labels"),
+        ("X_train y_train", "X_valid y_valid", "X_test y_test"),
+        ("trainX trainY", "validX validY", "testX testY"),
+        ("training-data training-labels", "dev-data dev-labels", "testing-data testing-labels"),
+    ],
+)
+def test_parts_by_the_names_in_use(tmp_path: Path, train: str, validation: str, test: str) -> None:
+    contents = {}
+    for names, rows in ((train, slice(30)), (validation, slice(30, 35)), (test, slice(35, 50))):
+        for name, values in zip(names.split(), (INPUTS, LABELS[:, None]), strict=False):
+            contents[name] = values[rows]
+    dataset = arrays(file=npz(tmp_path, **contents))
+    assert dataset.validation is not None
+    np.testing.assert_array_equal(dataset.test.inputs.numpy(), INPUTS[35:])
+    np.testing.assert_array_equal(dataset.test.targets.numpy(), LABELS[35:])
+    if validation:
+        np.testing.assert_array_equal(dataset.train.inputs.numpy(), INPUTS[:30])
+        np.testing.assert_array_equal(dataset.validation.inputs.numpy(), INPUTS[30:35])
+
+
+@pytest.mark.parametrize("names", ["X y", "data target", "images labels", "features labels"])
+def test_one_set_by_the_names_in_use(tmp_path: Path, names: str) -> None:
+    inputs, targets = names.split()
+    dataset = arrays(file=npz(tmp_path, **{inputs: INPUTS, targets: LABELS}))
+    assert len(dataset.train) + len(dataset.test) == 46
+    assert dataset.task.output_dim == 3
+    assert "whole-number targets are 3 classes" in dataset.assumptions[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("x_train y_train x_test", r"has no y_test \(it has: x_test, x_train, y_train\)"),
+        ("X", r"has no y \("),
+        ("x_test y_test", r"has no train_inputs and no train_targets"),
+        ("x y data labels", r"could be x and y; x and labels; data and labels"),
+        ("x y x_train y_train", r"could be x and y; x_train and y_train"),
+        ("x_train train_x y_train", r"x_train and train_x mean the same"),
+        ("arr_0 arr_1", r"has no train_inputs .*it has: arr_0, arr_1"),
+        ("", r"holds no arrays"),
+    ],
+)
+def test_names_that_do_not_tell_are_refused(tmp_path: Path, names: str, message: str) -> None:
+    file = npz(tmp_path, **dict.fromkeys(names.split(), LABELS))
+    with pytest.raises(DataError, match=message):
+        arrays(file=file)
+
+
+def test_channels_may_be_last(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 6, 5, 3), dtype=np.uint8)
+    halves = {"train_labels": LABELS[:25], "test_labels": LABELS[25:]}
+    last = npz(tmp_path, train_images=pixels[:25], test_images=pixels[25:], **halves)
+    dataset = arrays(file=last, validation_fraction=0.0)
+    assert dataset.task.input_shape == (3, 6, 5)
+    np.testing.assert_array_equal(dataset.train.inputs.numpy(), pixels[:25].transpose(0, 3, 1, 2))
+    assert dataset.preprocessing.statistics_shape == (3, 1, 1)
+    assert "images of 6 x 5 pixels with 3 channel(s)" in dataset.assumptions[0]
+    assert arrays(file=last, channels="first").task.input_shape == (6, 5, 3)
+    first = npz(tmp_path, x=pixels.transpose(0, 3, 1, 2), y=LABELS)
+    assert arrays(file=first).task.input_shape == (3, 6, 5)
+    assert arrays(file=first, channels="last").task.input_shape == (5, 3, 6)
+
+
+def test_channels_that_could_be_either_are_asked_for(tmp_path: Path) -> None:
+    file = npz(tmp_path, x=np.zeros((50, 3, 9, 4)), y=LABELS)
+    with pytest.raises(ConfigError, match=r"dataset\.channels: .*give dataset\.channels=first"):
+        arrays(file=file)
+    assert arrays(file=file, channels="last").task.input_shape == (4, 3, 9)
+    vectors = npz(tmp_path, x=INPUTS, y=LABELS)
+    with pytest.raises(ConfigError, match=r"dataset\.channels=last: .*have the shape \(4,\)"):
+        arrays(file=vectors, channels="last")
 
 
 def test_npy_files(tmp_path: Path) -> None:
@@ -118,6 +214,7 @@ def test_pixels_stay_8_bit_and_become_0_to_1(tmp_path: Path) -> None:
         (INPUTS.astype(np.float16), torch.float32),
         (INPUTS.astype(">f4"), torch.float32),
         (INPUTS.astype(">f8"), torch.float64),
+        (INPUTS.astype(np.longdouble), torch.float64),
         ((INPUTS * 9).astype(np.int16), torch.float64),
         (np.asfortranarray(INPUTS), torch.float64),
         (INPUTS[:, 0], torch.float64),
@@ -171,6 +268,27 @@ def with_nan(value: float) -> Array:
         ({"inputs": INPUTS, "targets": np.eye(3, dtype=int)[LABELS]}, r"one-hot"),
         ({"inputs": INPUTS, "targets": INPUTS[:, :, None]}, r"targets of shape \(50, 4, 1\)"),
         ({"inputs": INPUTS, "targets": LABELS + 1j}, r"labels of type complex128"),
+        ({"inputs": INPUTS[:, :0], "targets": LABELS}, r"samples of shape \(0,\), with no entries"),
+        (
+            {"inputs": INPUTS.astype("datetime64[s]"), "targets": LABELS},
+            r"\[inputs\]: entries of type datetime64\[s\], where numbers belong",
+        ),
+        (
+            {"inputs": np.zeros(50, dtype=[("a", "f4")]), "targets": LABELS},
+            r"\[inputs\]: entries of type \[\('a', '<f4'\)\], where numbers belong",
+        ),
+        (
+            {"inputs": INPUTS, "targets": np.zeros(50, dtype=[("a", "f4")])},
+            r"\[targets\]: labels of type \[\('a', '<f4'\)\], not integers",
+        ),
+        (
+            {"inputs": INPUTS, "targets": LABELS.astype("datetime64[D]")},
+            r"\[targets\]: labels of type datetime64\[D\]",
+        ),
+        (
+            {"inputs": np.full((50, 2), np.longdouble("1e4000")), "targets": LABELS},
+            r"\[inputs\]: entry \[0, 0\] is ",
+        ),
     ],
 )
 def test_what_cannot_be_learnt_from_is_refused_by_file_and_key(

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from idl_cli.data.csv_series import csv
+from idl_cli.data.missing import Rule
 from idl_cli.errors import ConfigError, DataError
 
 ROWS = 200
@@ -167,3 +168,38 @@ def test_inputs_keep_their_digits_where_the_mean_is_large(tmp_path: Path) -> Non
     expected = (TEMP[:3] - TEMP[:144].mean()) / TEMP[:144].std()
     # 1e9 + 15 is stored to 1.2e-7; rounded to float32 first it would be off by up to 32.
     np.testing.assert_allclose(inputs[0, :, 0].numpy(), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("column", "row"), [(1, 50), (2, 50), (1, 0), (2, 0)])
+@pytest.mark.parametrize("rule", ["drop", "forward_fill", "interpolate"])
+def test_gaps_leave_finite_samples_and_statistics_of_what_is_there(
+    tmp_path: Path, column: int, row: int, rule: Rule
+) -> None:
+    rows = _rows()
+    rows[row][column] = ""
+    dataset = csv(
+        file=_write(tmp_path, rows), target="temp", columns=("wind",), missing=rule, look_back=5
+    )
+    for part in (dataset.train, dataset.validation, dataset.test):
+        assert part is not None
+        assert part.inputs.isfinite().all()
+        assert part.targets.isfinite().all()
+    assert dataset.task.forecast is not None
+    if rule == "drop" or row == 0:
+        known = np.delete(np.array([float(each[column]) for each in _rows()[:144]]), row)
+        assert dataset.preprocessing.mean[column - 1] == pytest.approx(known.mean(), rel=1e-12)
+        assert dataset.preprocessing.std[column - 1] == pytest.approx(known.std(), rel=1e-12)
+
+
+def test_gaps_that_leave_no_samples_are_said_to(tmp_path: Path) -> None:
+    rows = _rows()
+    for row in rows[::4]:
+        row[2] = ""
+    with pytest.raises(DataError, match=r"7 rows in a row without an empty cell are needed"):
+        csv(
+            file=_write(tmp_path, rows),
+            target="temp",
+            columns=("wind",),
+            missing="drop",
+            look_back=5,
+        )

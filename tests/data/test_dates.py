@@ -32,12 +32,28 @@ def _find(
         (["20200131", "20200201"], "2020-02-01"),
         (["2020/01/31", "2020/02/01"], "2020-02-01"),
         (["2020-01", "2020-02"], "2020-02-01"),
+        (["2020-1-31", "2020-2-1"], "2020-02-01"),
+        (["202011", "202012", "202101"], "2020-12-01"),
+        (["2020013123", "2020020100"], "2020-02-01"),
+        (["202001312300", "202002010030"], "2020-02-01T00:30"),
+        (["20200131230000", "20200201003000"], "2020-02-01T00:30"),
+        (["20200131T2300", "20200201T0030"], "2020-02-01T00:30"),
+        (["1701010800", "1701014400"], "2023-11-26T16:00"),
+        (["1701010800000", "1701014400000"], "2023-11-26T16:00"),
+        (["1701010800000000", "1701014400000001"], "2023-11-26T16:00:00.000001"),
+        (["1701010800000000000", "1701014400000001000"], "2023-11-26T16:00:00.000001"),
+        (["2020-W53", "2021-W01"], "2021-01-04"),
+        (["2020W537", "2021W011"], "2021-01-04"),
+        (["2019Q4", "2020Q1"], "2020-01-01"),
+        (["2019-q4", "2020-q1"], "2020-01-01"),
+        (["Q4 2019", "Q1 2020"], "2020-01-01"),
     ],
 )
 def test_formats_that_cannot_be_mistaken(cells: list[str], second: str) -> None:
     dates = _find("whenever", cells)
     assert dates is not None
     assert dates.found_by == "its first cell"
+    assert dates.irregular_steps == 0
     assert dates.values[1] == np.datetime64(second)
 
 
@@ -47,6 +63,55 @@ def test_numbers_are_dates_by_the_name_of_their_column() -> None:
     assert dates.values.tolist() == [1700.0, 1701.0, 1702.0]
     assert dates.found_by == "its name"
     assert _find("station", ["1700", "1701", "1702"]) is None
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [str(second) for second in range(123456, 128000, 60)],  # of a day
+        ["1", "2", "3"],
+        ["1999.5", "2000.5"],
+        ["202011", "202012", "202013"],
+        ["20200131", "20200132"],
+    ],
+)
+def test_counts_are_no_dates(cells: list[str]) -> None:
+    dates = _find("time", cells)
+    assert dates is not None
+    np.testing.assert_array_equal(dates.values, np.array(cells, dtype=np.float64))
+    assert _find("station", cells) is None
+
+
+def test_increasing_or_not_a_column_of_digits_is_only_a_date_in_order() -> None:
+    assert _find("volume", ["20200131", "20200101"]) is None
+
+
+@pytest.mark.parametrize("first", [1, 25])
+def test_years_of_two_digits_are_asked_for(first: int) -> None:
+    days = np.arange(f"2020-01-{first:02}", "2020-03-01", dtype="datetime64[D]")
+    cells = [str(day).replace("-", "")[2:] for day in days]
+    with pytest.raises(DataError, match=r"may be a year of two digits.*such as %y%m%d"):
+        _find("date", cells)
+    dates = _find("date", cells, date_format="%y%m%d")
+    assert dates is not None
+    np.testing.assert_array_equal(dates.values, days)
+
+
+@pytest.mark.parametrize("column", ["month", "period"])
+def test_months_of_years_that_could_be_days(column: str) -> None:
+    """200101 is the first of January 2020 to some, but monthly steps are even as months alone."""
+    cells = [f"20{year:02}{month:02}" for year in range(1, 13) for month in range(1, 13)]
+    dates = _find(column, cells)
+    assert dates is not None
+    assert dates.values[-1] == np.datetime64("2012-12-01")
+
+
+def test_a_format_without_a_column_is_refused() -> None:
+    for chosen in (None, "auto"):
+        with pytest.raises(ConfigError, match=r"dataset\.date_format=%H: of which column"):
+            _find("station", ["a", "b"], chosen, "%H")
+    with pytest.raises(DataError, match=r"'01' is not as dataset\.date_format=%Y says"):
+        _find("date", ["01", "02"], date_format="%Y")
 
 
 def test_no_dates_where_none_are_wanted() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -99,3 +100,15 @@ def test_damaged_files_are_refused_by_name(tmp_path: Path, content: bytes, messa
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent: cannot be read \(No such file"):
         read_idx(tmp_path / "absent", ndim=1)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_little_endian_sizes_are_named(tmp_path: Path, compressed: bool) -> None:
+    content = IMAGES[:4] + struct.pack("<3I", 6, 4, 3) + IMAGES[16:]
+    path = tmp_path / "swapped"
+    path.write_bytes(gzip.compress(content) if compressed else content)
+    with pytest.raises(DataError, match=r"swapped: its sizes are little-endian \(\(6, 4, 3\)\)"):
+        read_idx(path, ndim=3)
+    path.write_bytes(IMAGES[:4] + b"\xff" * 12 + IMAGES[16:])
+    with pytest.raises(DataError, match=r"swapped: shape .* bytes of entries, found 72 bytes"):
+        read_idx(path, ndim=3)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from idl_cli.data.arrays import arrays
-from idl_cli.errors import ConfigError, DataError
+from idl_cli.errors import ConfigError, DataError, IgnoredOptionWarning
 
 from .makers import images
 
@@ -87,7 +87,10 @@ def test_palettes_are_looked_up_and_transparency_dropped(tmp_path: Path) -> None
 def test_hidden_and_other_files_are_no_images(folder: Path) -> None:
     (folder / ".cache").mkdir()
     (folder / "cat" / "notes.txt").write_text("no image")
-    assert len(arrays(file=str(folder), validation_fraction=0.0).train) == 16
+    (folder / "README").write_text("no image")
+    said = r"2 of its entries not read; images are PNG, .*\(README, cat/notes\.txt\)"
+    with pytest.warns(IgnoredOptionWarning, match=said):
+        assert len(arrays(file=str(folder), validation_fraction=0.0).train) == 16
 
 
 def test_an_image_of_another_size(folder: Path) -> None:
@@ -121,3 +124,70 @@ def test_folders_without_classes_or_images(tmp_path: Path) -> None:
 def test_targets_of_a_folder_are_its_folders(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"dataset\.target=y\.npy: the targets of a folder"):
         arrays(file=str(folder), target="y.npy")
+
+
+def test_images_are_told_by_their_content_where_the_suffix_does_not(folder: Path) -> None:
+    """Browsers save JPEGs as .jfif; a camera's .JPG, a cache's bare name are images too."""
+    for label, name in enumerate(("cat", "dog")):
+        for index, pixels in enumerate(images(6, 5, 4, seed=10 + label)):
+            suffix = (".jfif", ".JPE", "", ".photo", ".JPG", ".jpeg")[index]
+            Image.fromarray(pixels).save(folder / name / f"x{index}{suffix}", "JPEG")
+    dataset = arrays(file=str(folder), validation_fraction=0.0)
+    assert len(dataset.train) + len(dataset.test) == 32
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "VAL", "dev"])
+def test_the_validation_part_by_its_names(tmp_path: Path, name: str) -> None:
+    for part, count in (("Train", 20), (name, 7)):
+        for label in ("a", "b"):
+            for index, pixels in enumerate(images(count, 5, 4)):
+                save(tmp_path / part / label / f"{index}.png", pixels)
+    dataset = arrays(file=str(tmp_path))
+    assert dataset.validation is not None
+    assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [32, 14, 8]
+    assert "has no test part: 0.2 of its training samples" in dataset.assumptions[0]
+
+
+def test_layouts_that_are_no_classes_are_refused(folder: Path) -> None:
+    for path in ("train", "val", "validation", "test"):
+        for index, name in enumerate(("a", "b")):
+            save(folder.parent / "parts" / path / name / "0.png", images(2, 5, 4)[index])
+    parts = folder.parent / "parts"
+    with pytest.raises(DataError, match=r"validation and val/ are both the validation"):
+        arrays(file=str(parts))
+    (parts / "validation").rename(parts / "spare")
+    with pytest.warns(IgnoredOptionWarning, match=r"1 of its entries not read.*\(spare\)"):
+        arrays(file=str(parts))
+    (parts / "train").rename(parts / "Lernen")
+    with pytest.raises(DataError, match=r"has test/, val/, but no train/"):
+        arrays(file=str(parts))
+    save(folder / "cat" / "summer" / "0.png", images(1, 5, 4)[0])
+    with pytest.raises(DataError, match=r"cat/summer: a folder within the folder of a class"):
+        arrays(file=str(folder))
+
+
+def test_a_test_part_without_classes_is_refused(folder: Path) -> None:
+    root = folder.parent / "kaggle"
+    folder.rename(root)
+    (root / "train").mkdir()
+    for name in ("cat", "dog"):
+        (root / name).rename(root / "train" / name)
+    save(root / "test" / "0.png", images(1, 5, 4)[0])
+    with pytest.raises(DataError, match=r"kaggle/test: has no folders; images are looked for as"):
+        arrays(file=str(root))
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    for name in ("plane", "train"):
+        for index, pixels in enumerate(images(5, 5, 4)):
+            save(tmp_path / name / f"{index}.png", pixels)
+    assert arrays(file=str(tmp_path)).task.class_names == ("plane", "train")
+
+
+def test_transparency_is_dropped_with_a_warning(folder: Path) -> None:
+    for name in ("cat", "dog"):
+        for index in range(2):
+            pixels = np.full((5, 4, 4), 9, dtype=np.uint8)
+            save(folder / name / f"glass{index}.png", pixels)
+    with pytest.warns(IgnoredOptionWarning, match=r"4 of its entries have transparency.*1 more"):
+        arrays(file=str(folder))

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from idl_cli.data.table import parse_number, read_table
-from idl_cli.errors import ConfigError, DataError
+from idl_cli.data.numbers import parse_number
+from idl_cli.data.table import read_table
+from idl_cli.errors import ConfigError, DataError, IgnoredOptionWarning
 
 
 def _write(folder: Path, text: str, encoding: str = "utf-8") -> Path:
@@ -87,3 +91,65 @@ def test_a_column_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
 def test_a_decimal_comma_forbids_the_point() -> None:
     assert parse_number("1,5", "comma") == 1.5
     assert parse_number("1.234,5", "comma") is None
+
+
+@pytest.mark.parametrize(
+    ("cells", "keys", "values"),
+    [
+        (["900", "1,023", "-12,345.5"], "dataset.thousands=comma", [900, 1023, -12345.5]),
+        (["1,023", "1,045"], "dataset.thousands=comma", [1023, 1045]),
+        (["1,023,000", "2"], "dataset.thousands=comma", [1023000, 2]),
+        (["1 023", "1\u202f023,5"], "dataset.decimal=comma and .*=space", [1023, 1023.5]),
+        (["1\u00a0023", "7.5"], "dataset.thousands=space", [1023, 7.5]),
+        (["1'023", "1\u2019023.5"], "dataset.thousands=apostrophe", [1023, 1023.5]),
+        (["1.023,5", "7"], "dataset.decimal=comma and dataset.thousands=point", [1023.5, 7]),
+        (["1.023.456", "7"], "dataset.decimal=comma and dataset.thousands=point", [1023456, 7]),
+        (["0,123", "1,023"], "dataset.decimal=comma", [0.123, 1.023]),
+        (["1,023", "12,5"], "dataset.decimal=comma", [1.023, 12.5]),
+    ],
+)
+def test_the_keys_that_a_column_is_read_with_are_named(
+    tmp_path: Path, cells: list[str], keys: str, values: list[float]
+) -> None:
+    file = _write(tmp_path, "t;n\n" + "".join(f"1;{cell}\n" for cell in cells))
+    with pytest.raises(DataError, match=rf"are numbers with {keys}$") as refusal:
+        read_table(file).numbers("n")
+    given = dict(re.findall(r"dataset\.(\w+)=(\w+)", str(refusal.value)))
+    assert read_table(file, **given).numbers("n").tolist() == values
+
+
+@pytest.mark.parametrize("mixed", ["1,023 1,5x", "1,023 1.023,5", "1,0234 1,023.5", "$1,023 1,023"])
+def test_a_column_without_one_style_gets_no_advice_on_signs(tmp_path: Path, mixed: str) -> None:
+    rows = "".join(f"1;{cell}\n" for cell in mixed.split())
+    with pytest.raises(DataError, match=r"is no number; correct it") as refusal:
+        read_table(_write(tmp_path, "t;n\n" + rows)).numbers("n")
+    assert "thousands" not in str(refusal.value)
+    assert "decimal" not in str(refusal.value)
+
+
+def test_a_decimal_comma_that_looks_like_thousands_is_doubted(tmp_path: Path) -> None:
+    file = _write(tmp_path, "t;n\n1;900\n2;1,023\n")
+    with pytest.warns(IgnoredOptionWarning, match=r"'1,023' .* give dataset\.decimal=point and"):
+        assert read_table(file, decimal="comma").numbers("n").tolist() == [900, 1.023]
+    decimals = _write(tmp_path, "t;n\n1;900\n2;1,023\n3;1,5\n")
+    assert read_table(decimals, decimal="comma").numbers("n").tolist() == [900, 1.023, 1.5]
+    with pytest.raises(ConfigError, match=r"dataset\.thousands=comma: is dataset\.decimal too"):
+        read_table(file, decimal="comma", thousands="comma")
+
+
+@pytest.mark.parametrize("cell", ["1,23", "01,234", "1,2345", ",123", "1,023,45", "1,,023"])
+def test_groups_have_three_digits(cell: str) -> None:
+    assert parse_number(cell, "point", "comma") is None
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(st.integers(-(10**12), 10**12), st.integers(0, 99))
+def test_a_number_is_read_in_every_style(whole: int, hundredths: int) -> None:
+    text = f"{whole:,}.{hundredths:02}"
+    signs = {"comma": ",", "point": ".", "space": " ", "apostrophe": "'"}
+    for decimal in ("point", "comma"):
+        for thousands, sign in signs.items():
+            if thousands != decimal:
+                cell = text.translate({ord(","): sign, ord("."): signs[decimal]})
+                read = parse_number(cell, decimal, thousands)  # type: ignore[arg-type]
+                assert read == float(text.replace(",", ""))

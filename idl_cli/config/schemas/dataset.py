@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
-from idl_cli.config.fields import AT_LEAST_ONE, FRACTION, Range
+from idl_cli.config.fields import AT_LEAST_ONE, FRACTION, Existing, Range
 from idl_cli.config.schemas.sequence_dataset import (
     Argmax,
     Arithmetic,
@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 Normalize: TypeAlias = Literal["channel", "feature", "none"]
+Root: TypeAlias = Annotated[str, Existing("directory")] | None
 Samples: TypeAlias = Annotated[int, AT_LEAST_ONE] | None
 
 
@@ -50,7 +51,7 @@ class Mnist:
     """70,000 handwritten digits of 28 x 28 pixels."""
 
     name: Literal["mnist"] = "mnist"
-    root: str | None = None
+    root: Root = None
     mirror: str | None = None
     normalize: Normalize = "channel"
     train_samples: Samples = None
@@ -63,7 +64,7 @@ class FashionMnist:
     """70,000 grey photographs of clothes in 10 classes, 28 x 28 pixels."""
 
     name: Literal["fashion_mnist"] = "fashion_mnist"
-    root: str | None = None
+    root: Root = None
     mirror: str | None = None
     normalize: Normalize = "channel"
     train_samples: Samples = None
@@ -76,7 +77,7 @@ class Cifar10:
     """60,000 colour photographs in 10 classes, 32 x 32 pixels."""
 
     name: Literal["cifar10"] = "cifar10"
-    root: str | None = None
+    root: Root = None
     mirror: str | None = None
     augment: bool = True
     normalize: Normalize = "channel"
@@ -90,7 +91,7 @@ class Cifar100:
     """60,000 colour photographs in 100 classes (or 20 coarse ones), 32 x 32 pixels."""
 
     name: Literal["cifar100"] = "cifar100"
-    root: str | None = None
+    root: Root = None
     mirror: str | None = None
     labels: Literal["fine", "coarse"] = "fine"
     augment: bool = True
@@ -105,10 +106,11 @@ class Arrays:
     """Your own data: a .npz or .npy file, or a folder of images by class."""
 
     name: Literal["arrays"] = "arrays"
-    file: str
-    target: str | None = None
+    file: Annotated[str, Existing("file or directory")]
+    target: Annotated[str, Existing("file")] | None = None
     task: Literal["auto", "classification", "regression"] = "auto"
     normalize: Literal["auto", "channel", "feature", "none"] = "auto"
+    channels: Literal["auto", "first", "last"] = "auto"
     test_fraction: Annotated[float, Range(0, 1, low_open=True)] = 0.2
     train_samples: Samples = None
     test_samples: Samples = None

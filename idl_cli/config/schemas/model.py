@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from idl_cli.config.fields import COMMAND_ONLY, Range
+from idl_cli.config.fields import COMMAND_ONLY, Existing, Range
 from idl_cli.config.schemas.sequence_model import GRU, LSTM, MLP, RNN, Transformer
 from idl_cli.config.schemas.solves import Backward, Count, Forward
 from idl_cli.equilibrium.conditions import (
@@ -31,7 +31,9 @@ class Implicit:
     well_posedness: WellPosedness = "linf"
     forward: Forward = field(default=Forward())
     backward: Backward = field(default=Backward())
-    init_run: str | None = field(default=None, metadata=COMMAND_ONLY)
+    init_run: Annotated[str, Existing("directory")] | None = field(
+        default=None, metadata=COMMAND_ONLY
+    )
 
     def problems(self) -> list[str]:
         """Rank against size and shape, and κ against the activation's Lipschitz constant."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
-from idl_cli.config.fields import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE, Pattern, Section
+from idl_cli.config.fields import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE, Existing, Pattern, Section
 from idl_cli.config.metrics import metric_problems
 
 Device: TypeAlias = Annotated[
@@ -41,7 +41,7 @@ class TrainSettings:
     threads: Annotated[int, AT_LEAST_ONE] | None = None
     join_timeout: Annotated[float, POSITIVE] = 300.0
     profile: bool = False
-    resume: str | None = None
+    resume: Annotated[str, Existing("directory", unless="auto")] | None = None
     optimized_metric: str | None = None
     report: bool = True
     sweep: SweepSettings = SweepSettings()
@@ -67,7 +67,7 @@ class SimSettings:
     threads: Annotated[int, AT_LEAST_ONE] | None = None
     join_timeout: Annotated[float, POSITIVE] = 300.0
     profile: bool = False
-    resume: str | None = None
+    resume: Annotated[str, Existing("directory", unless="auto")] | None = None
     optimized_metric: str | None = None
     report: bool = True
     sweep: SweepSettings = SweepSettings()
@@ -81,7 +81,7 @@ class SimSettings:
 class EvalSettings:
     """Evaluate the model of a finished run, on its own data or another data set."""
 
-    run: str
+    run: Annotated[str, Existing("directory")]
     checkpoint: Literal["model", "last", "best"] = "model"
     dataset: Annotated[Component, Section("dataset")] | None = None
     shifts: tuple[Annotated[float, POSITIVE], ...] | None = None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
-from idl_cli.config.fields import AT_LEAST_ONE, FRACTION, NON_NEGATIVE, POSITIVE, Range
+from idl_cli.config.fields import AT_LEAST_ONE, FRACTION, NON_NEGATIVE, POSITIVE, Existing, Range
 
 Count: TypeAlias = Annotated[int, AT_LEAST_ONE]
 Bounds: TypeAlias = tuple[float, float]
@@ -135,7 +135,7 @@ class Csv:
     """Your own series: a table with a header; forecast of the next values of one column."""
 
     name: Literal["csv"] = "csv"
-    file: str
+    file: Annotated[str, Existing("file")]
     target: str
     columns: tuple[str, ...] = ()
     dates: str | None = "auto"
@@ -148,6 +148,7 @@ class Csv:
     difference: Literal["auto", "always", "never"] = "auto"
     delimiter: Literal["auto", "comma", "semicolon", "tab"] = "auto"
     decimal: Literal["point", "comma"] = "point"
+    thousands: Literal["comma", "point", "space", "apostrophe"] | None = None
     test_fraction: Annotated[float, Range(0, 1, low_open=True)] = 0.2
     validation_fraction: Annotated[float, FRACTION] = 0.1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, TypeAlias
 
-from idl_cli.config.fields import COMMAND_ONLY, Range
+from idl_cli.config.fields import COMMAND_ONLY, Existing, Range
 from idl_cli.config.schemas.solves import Backward, Count, Forward
 from idl_cli.equilibrium.conditions import (
     ActivationName,
@@ -14,7 +14,7 @@ from idl_cli.equilibrium.conditions import (
 )
 
 SequenceOutput: TypeAlias = Literal["last", "every"]
-InitRun: TypeAlias = str | None
+InitRun: TypeAlias = Annotated[str, Existing("directory")] | None
 # Those that torch has a module of: the network is built from torch's own.
 ModuleActivation: TypeAlias = Literal[
     "relu",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, TypeAlias
 
-from idl_cli.config.fields import AT_LEAST_ONE, COMMAND_ONLY, POSITIVE
+from idl_cli.config.fields import AT_LEAST_ONE, COMMAND_ONLY, POSITIVE, Existing
 
 Width: TypeAlias = Annotated[int, AT_LEAST_ONE]
 States: TypeAlias = tuple[str, ...] | None
@@ -37,7 +37,7 @@ class Mlp:
     epochs: Width = field(default=20, metadata=COMMAND_ONLY)
     batch_size: Width = field(default=128, metadata=COMMAND_ONLY)
     lr: Annotated[float, POSITIVE] = field(default=3e-3, metadata=COMMAND_ONLY)
-    run: str | None = field(default=None, metadata=COMMAND_ONLY)
+    run: Annotated[str, Existing("directory")] | None = field(default=None, metadata=COMMAND_ONLY)
     states: States = field(default=None, metadata=COMMAND_ONLY)
 
     def problems(self) -> Iterator[str]:
@@ -60,7 +60,7 @@ class Cnn:
     epochs: Width = field(default=20, metadata=COMMAND_ONLY)
     batch_size: Width = field(default=128, metadata=COMMAND_ONLY)
     lr: Annotated[float, POSITIVE] = field(default=3e-3, metadata=COMMAND_ONLY)
-    run: str | None = field(default=None, metadata=COMMAND_ONLY)
+    run: Annotated[str, Existing("directory")] | None = field(default=None, metadata=COMMAND_ONLY)
     states: States = field(default=None, metadata=COMMAND_ONLY)
 
     def problems(self) -> Iterator[str]:
@@ -75,7 +75,7 @@ class Run:
     """The trained model of any run: an implicit model, or a network kept by an earlier run."""
 
     name: Literal["run"] = "run"
-    run: str
+    run: Annotated[str, Existing("directory")]
     states: States = field(default=None, metadata=COMMAND_ONLY)
 
     def problems(self) -> Iterator[str]:

@@ -12,6 +12,7 @@ from idl_cli.config.fields import (
     FRACTION,
     NON_NEGATIVE,
     POSITIVE,
+    Existing,
     Range,
 )
 
@@ -104,7 +105,9 @@ class Sim:
     )
     prune_epochs: Annotated[int, NON_NEGATIVE] = field(default=5, metadata=COMMAND_ONLY)
     save_statistics: bool = field(default=False, metadata=COMMAND_ONLY)
-    load_statistics: str | None = field(default=None, metadata=COMMAND_ONLY)
+    load_statistics: Annotated[str, Existing("file")] | None = field(
+        default=None, metadata=COMMAND_ONLY
+    )
     diagnose_rows: bool = field(default=False, metadata=COMMAND_ONLY)
     dry_run: bool = field(default=False, metadata=COMMAND_ONLY)
 

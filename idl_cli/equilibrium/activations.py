@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from idl_cli.equilibrium.conditions import ACTIVATION_FACTS
+from idl_cli.equilibrium.transforms import transforming
 from idl_cli.errors import ArgumentError
 
 ElementwiseMap = Callable[[Tensor], Tensor]
@@ -75,6 +76,8 @@ def _indicator(condition: Tensor, like: Tensor) -> Tensor:
 
 
 def _relu_derivative(z: Tensor) -> Tensor:
+    if transforming():
+        return _indicator(z > 0, z)
     # Written as numbers at once: a quarter of the time of a comparison and a conversion.
     return torch.gt(z.detach(), 0, out=torch.empty_like(z))
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from idl_cli.equilibrium.transforms import backward_rule, forward_rule, transforming
 from idl_cli.errors import ArgumentError
 
 
@@ -58,7 +59,7 @@ def project_rows_l1(matrix: Tensor, radius: float) -> Tensor:
             f"a floating matrix is projected, not {matrix.dtype} of shape {tuple(matrix.shape)}."
         )
     # In training the stored rows lie in the ball already.
-    if not bool((row_l1_norms(matrix) > within_rounding(radius, matrix.dtype)).any()):
+    if not transforming() and bool(_inside(matrix, radius).all()):
         return matrix
     projected: Tensor = _RowProjection.apply(matrix, radius)  # type: ignore[no-untyped-call]
     return projected
@@ -130,22 +131,50 @@ def _project(rows: Tensor, radius: float) -> Tensor:
     return torch.minimum(level.sub(distance).clamp_(min=0), magnitude).copysign_(rows)
 
 
+def _inside(matrix: Tensor, radius: float) -> Tensor:
+    return (row_l1_norms(matrix) <= within_rounding(radius, matrix.dtype))[:, None]
+
+
 class _RowProjection(torch.autograd.Function):
     """The projection with its own Jacobian; the backward is linear, so it differentiates again."""
 
     @staticmethod
-    def forward(ctx: Any, matrix: Tensor, radius: float) -> Tensor:
-        inside = (row_l1_norms(matrix) <= within_rounding(radius, matrix.dtype))[:, None]
-        projected = torch.where(inside, matrix, _project_within(matrix, radius))
-        ctx.save_for_backward(inside, projected)
-        return projected
+    def forward(matrix: Tensor, radius: float) -> Tensor:
+        return torch.where(_inside(matrix, radius), matrix, _project_within(matrix, radius))
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
+        matrix, radius = inputs
+        inside = _inside(matrix, radius)
+        ctx.save_for_backward(inside, output)
+        ctx.save_for_forward(inside, output)
+
+    @staticmethod
+    @backward_rule
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        gradient = gradients[0]
         inside, projected = ctx.saved_tensors
-        signs = projected.sign()
-        support_size = signs.abs().sum(dim=1, keepdim=True).clamp(min=1)
-        along = (signs * gradient).sum(dim=1, keepdim=True) / support_size
-        beyond = signs.abs() * gradient - signs * along
-        return torch.where(inside, gradient, beyond), None
+        return _apply_jacobian(inside, projected, gradients[0]), None
+
+    @staticmethod
+    @forward_rule
+    def jvp(ctx: Any, saved: tuple[Tensor, ...], *tangents: Tensor) -> Tensor:
+        inside, projected = saved
+        return _apply_jacobian(inside, projected, tangents[0])
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], matrix: Tensor, radius: float
+    ) -> tuple[Tensor, int]:
+        assert in_dims[0] is not None, "of two arguments one is a tensor"
+        rows = matrix.movedim(in_dims[0], 0)
+        projected: Tensor = _RowProjection.apply(rows.flatten(0, 1), radius)  # type: ignore[no-untyped-call]
+        return projected.view_as(rows), 0
+
+
+def _apply_jacobian(inside: Tensor, projected: Tensor, vectors: Tensor) -> Tensor:
+    """Apply the projection's Jacobian, which is symmetric, to a vector for every row."""
+    signs = projected.sign()
+    support_size = signs.abs().sum(dim=1, keepdim=True).clamp(min=1)
+    along = (signs * vectors).sum(dim=1, keepdim=True) / support_size
+    beyond = signs.abs() * vectors - signs * along
+    return torch.where(inside, vectors, beyond)

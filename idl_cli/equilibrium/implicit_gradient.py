@@ -7,14 +7,18 @@ v = d ⊙ (g + Aᵀv) and ∂b = v, ∂A = Σ_samples v xᵀ ([IDL] El Ghaoui et
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from idl_cli.equilibrium import back_substitution
 from idl_cli.equilibrium.activations import Activation
+from idl_cli.equilibrium.first_derivative_only import (
+    refuse_second_derivative,
+    second_derivative_error,
+)
 from idl_cli.equilibrium.fixed_point import (
     FixedPointResult,
     FixedPointSettings,
@@ -22,66 +26,18 @@ from idl_cli.equilibrium.fixed_point import (
     SolveStatus,
     solve_fixed_point,
 )
+from idl_cli.equilibrium.linear_solve import adjoint_solve, tangent_solve, tangents_of
 from idl_cli.equilibrium.operators import Operator
 from idl_cli.equilibrium.precision import without_autocast
+from idl_cli.equilibrium.problem import (
+    JACOBIAN_FREE_REASON,
+    AdjointSettings,
+    EquilibriumProblem,
+)
 from idl_cli.equilibrium.residual import SummedAdjoints, SummedStates, relative_residual
 from idl_cli.equilibrium.statistics import SolveStatistics
-from idl_cli.errors import ArgumentError, ShapeError
-
-AdjointMethodName = Literal["picard", "anderson", "jacobian_free"]
-
-
-@dataclass(frozen=True)
-class AdjointSettings:
-    """How the gradient of an equilibrium is computed.
-
-    Args:
-        method: ``picard`` or ``anderson`` solve the adjoint equation to ``tol``: the exact
-            gradient. ``jacobian_free`` takes v = d ⊙ g, as if the last iteration were the only
-            one: cheaper and inexact (Fung et al., AAAI 2022, arXiv 2103.12803).
-        max_iter: most evaluations, >= 1.
-        tol: largest ‖d ⊙ (g + Aᵀv) − v‖∞ / ‖g‖∞ of a converged sample, > 0.
-        window: past steps that Anderson mixes, >= 1.
-        regularization: Tikhonov weight of Anderson's least squares, relative to its trace, >= 0.
-
-    Raises:
-        ArgumentError: a value is out of range.
-    """
-
-    method: AdjointMethodName = "picard"
-    max_iter: int = 500
-    tol: float = 1e-5
-    window: int = 5
-    regularization: float = 1e-8
-
-    def __post_init__(self) -> None:
-        allowed = get_args(AdjointMethodName)
-        if self.method not in allowed:
-            raise ArgumentError(
-                f"method={self.method!r} is not known: choose one of {', '.join(allowed)}."
-            )
-        self.fixed_point_settings()
-
-    def fixed_point_settings(self) -> FixedPointSettings:
-        """Return the settings of the adjoint solve (checked)."""
-        return FixedPointSettings(
-            method="picard" if self.method == "jacobian_free" else self.method,
-            max_iter=self.max_iter,
-            tol=self.tol,
-            window=self.window,
-            regularization=self.regularization,
-        )
-
-
-@dataclass(frozen=True)
-class EquilibriumProblem:
-    """Everything of an equilibrium but its tensors."""
-
-    operator_type: type[Operator]
-    activation: Activation
-    forward: FixedPointSettings
-    backward: AdjointSettings
-    statistics: SolveStatistics | None
+from idl_cli.equilibrium.transforms import backward_rule, forward_rule, over_batch, transforming
+from idl_cli.errors import ShapeError
 
 
 def equilibrium(
@@ -131,7 +87,16 @@ def equilibrium(
         statistics,
     )
     with without_autocast(offset.device.type):
-        x: Tensor = _Equilibrium.apply(offset, start, problem, *operator.factors)  # type: ignore[no-untyped-call]
+        function = _Equilibrium if transforming() else _PlainEquilibrium
+        x: Tensor = function.apply(offset, start, problem, *operator.factors)  # type: ignore[no-untyped-call]
+    return x
+
+
+def known_equilibrium(
+    problem: EquilibriumProblem, operator: Operator, offset: Tensor, solution: Tensor
+) -> Tensor:
+    """Return ``solution`` (m, n), differentiable as the x = φ(Ax + b) that it is."""
+    x: Tensor = _KnownEquilibrium.apply(offset, solution, problem, *operator.factors)  # type: ignore[no-untyped-call]
     return x
 
 
@@ -219,62 +184,106 @@ def _exact_result(value: Tensor, image: Tensor, scale: Tensor | None = None) -> 
     return FixedPointResult(value, iterations, residuals, converged, status)
 
 
+def _solved_adjoint(
+    problem: EquilibriumProblem, operator: Operator, slopes: Tensor, gradient: Tensor
+) -> Tensor:
+    result = solve_adjoint(problem, operator, slopes, gradient)
+    if problem.statistics is not None:
+        problem.statistics.record_backward(result)
+    return result.value
+
+
 class _Equilibrium(torch.autograd.Function):
-    # A separate setup_context would have torch inspect the signature at every call.
     @staticmethod
     def forward(
-        ctx: Any,
-        offset: Tensor,
-        start: Tensor | None,
-        problem: EquilibriumProblem,
-        *factors: Tensor,
+        offset: Tensor, start: Tensor | None, problem: EquilibriumProblem, *factors: Tensor
     ) -> Tensor:
         result = solve_state(problem, problem.operator_type(*factors), offset, start)
         if problem.statistics is not None:
             problem.statistics.record_forward(result)
-        ctx.problem = problem
-        ctx.save_for_backward(offset, result.value, *factors)
         return result.value
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        offset, _, ctx.problem, *factors = inputs
+        ctx.save_for_backward(offset, output, *factors)
+        ctx.save_for_forward(offset, output, *factors)
+
+    @staticmethod
+    @backward_rule
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         problem: EquilibriumProblem = ctx.problem
         offset, x, *factors = ctx.saved_tensors
-        with torch.no_grad(), without_autocast(x.device.type):
-            operator = problem.operator_type(*factors)
+        operator = problem.operator_type(*factors)
+        approximate, again = problem.approximates(operator), torch.is_grad_enabled()
+        with torch.set_grad_enabled(again and not approximate), without_autocast(x.device.type):
             slopes = problem.activation.derivative(operator.apply(x, offset))
-            if problem.backward.method == "jacobian_free" and not operator.nilpotent:
+            if approximate:
                 v = slopes * gradients[0]
+            elif again or transforming():
+                solve = partial(_solved_adjoint, problem)
+                v = adjoint_solve(solve, operator, slopes, gradients[0])
             else:
-                result = solve_adjoint(problem, operator, slopes, gradients[0])
-                if problem.statistics is not None:
-                    problem.statistics.record_backward(result)
-                v = result.value
+                v = _solved_adjoint(problem, operator, slopes, gradients[0])
             pulled = operator.factor_gradients(v, x, ctx.needs_input_grad[3:])
-        outputs = (v if ctx.needs_input_grad[0] else None, None, None, *pulled)
-        if torch.is_grad_enabled():
-            return refuse_second_derivative(outputs)
-        return outputs
-
-
-def refuse_second_derivative(gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-    """Let ``create_graph=True`` pass, and raise where a second derivative is really taken."""
-    marker = torch.empty(0, requires_grad=True)
-    return tuple(
-        None if gradient is None else _FirstDerivativeOnly.apply(gradient, marker)  # type: ignore[no-untyped-call]
-        for gradient in gradients
-    )
-
-
-class _FirstDerivativeOnly(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, gradient: Tensor, marker: Tensor) -> Tensor:
-        return gradient.view_as(gradient)
+        results = (v if ctx.needs_input_grad[0] else None, None, None, *pulled)
+        if again and approximate:
+            sources = (gradients[0], offset, x, *factors)
+            return refuse_second_derivative(results, sources, JACOBIAN_FREE_REASON)
+        return results
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        raise ArgumentError(
-            "an equilibrium has no second derivative here: its gradient is computed by the "
-            "implicit function theorem without a graph. Call backward without create_graph=True, "
-            "or differentiate through unrolled iterations instead."
+    @forward_rule
+    def jvp(ctx: Any, saved: tuple[Tensor, ...], *tangents: Tensor | None) -> Tensor:
+        problem: EquilibriumProblem = ctx.problem
+        offset, x, *factors = saved
+        into_offset, _, _, *into_factors = tangents
+        operator = problem.operator_type(*factors)
+        if problem.approximates(operator):
+            raise second_derivative_error(JACOBIAN_FREE_REASON)
+        slopes = problem.activation.derivative(operator.apply(x, offset))
+        known = torch.zeros_like(x) if into_offset is None else into_offset
+        for change in tangents_of(operator, into_factors):
+            known = change.apply(x, known)
+        return tangent_solve(partial(_solved_adjoint, problem), operator, slopes, known)
+
+    @classmethod
+    def vmap(
+        cls,
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        offset: Tensor,
+        start: Tensor | None,
+        problem: EquilibriumProblem,
+        *factors: Tensor,
+    ) -> tuple[Tensor, int]:
+        def function(offset: Tensor, start: Tensor | None, *factors: Tensor) -> Tensor:
+            x: Tensor = cls.apply(offset, start, problem, *factors)  # type: ignore[no-untyped-call]
+            return x
+
+        return over_batch(
+            function, info.batch_size, (offset, start), in_dims[:2], factors, in_dims[3:]
         )
+
+
+class _PlainEquilibrium(_Equilibrium):
+    """The same for plain tensors: with a setup_context torch inspects a signature at each call."""
+
+    setup_context = torch.autograd.Function.setup_context
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        x = _Equilibrium.forward(*inputs)
+        _Equilibrium.setup_context(ctx, inputs, x)
+        return x
+
+
+class _KnownEquilibrium(_Equilibrium):
+    """The same where ``start`` is the solution."""
+
+    @staticmethod
+    def forward(
+        offset: Tensor, start: Tensor | None, problem: EquilibriumProblem, *factors: Tensor
+    ) -> Tensor:
+        assert start is not None, "the solution is known"
+        return start.clone()

@@ -48,6 +48,14 @@ class Operator(ABC):
     ) -> tuple[Tensor | None, ...]:
         """Pull ∂A = Σ_samples v xᵀ back to the factors, None for those not needed."""
 
+    @staticmethod
+    @abstractmethod
+    def antitransposed(factors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the factors of J Aᵀ J, J reversing the order of the states.
+
+        Unlike Aᵀ it is upper triangular where A is, so it is an operator of the same type.
+        """
+
 
 class DenseOperator(Operator):
     """A full matrix A (n, n)."""
@@ -75,6 +83,11 @@ class DenseOperator(Operator):
     ) -> tuple[Tensor | None, ...]:
         """Return ∂A = Σ v xᵀ."""
         return (v.t() @ x if needed[0] else None,)
+
+    @staticmethod
+    def antitransposed(factors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return A reflected at its other diagonal."""
+        return (factors[0].t().flip(0, 1),)
 
 
 class StrictlyUpperTriangularOperator(DenseOperator):
@@ -120,3 +133,9 @@ class LowRankOperator(Operator):
         left = v.t() @ (x @ self._right) if needed[0] else None
         right = x.t() @ (v @ self._left) if needed[1] else None
         return left, right
+
+    @staticmethod
+    def antitransposed(factors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return R and L with their rows in reverse order: J (L Rᵀ)ᵀ J = (J R)(J L)ᵀ."""
+        left, right = factors
+        return right.flip(0), left.flip(0)

@@ -23,13 +23,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from idl_cli.equilibrium.implicit_gradient import EquilibriumProblem
+from idl_cli.equilibrium.first_derivative_only import second_derivative_error
 from idl_cli.equilibrium.operators import Operator
+from idl_cli.equilibrium.problem import JACOBIAN_FREE_REASON, EquilibriumProblem
 from idl_cli.equilibrium.recurrence_function import RecurrenceFunction
+from idl_cli.equilibrium.recurrence_replay import replay
+from idl_cli.equilibrium.transforms import transforming
 from idl_cli.errors import ArgumentError, ShapeError
 
 
@@ -86,6 +90,17 @@ class Recurrence:
         """Whether the gradient flows from this step into the one before it."""
         return step == 0 or self.truncate is None or step % self.truncate != 0
 
+    def approximation(self, operator: Operator) -> str | None:
+        """Return why the backward is not the derivative, and what to do; None where it is."""
+        if self.problem.approximates(operator):
+            return JACOBIAN_FREE_REASON
+        if all(self.passes_gradient(step) for step in range(len(self.batch_sizes))):
+            return None
+        return (
+            f"truncate={self.truncate} cuts what flows back through the {len(self.batch_sizes)} "
+            "steps. Set truncate to null for exact derivatives."
+        )
+
     def final_rows(self, device: torch.device) -> Tensor:
         """Return the row of every sample's last step (samples,)."""
         sizes = torch.tensor(self.batch_sizes)
@@ -110,10 +125,11 @@ def implicit_recurrence(
 
     Raises:
         ShapeError: the tensors do not fit together or the layout.
+        ArgumentError: a function transform asks for derivatives of a truncated or Jacobian-free
+            recurrence, which has approximate gradients only.
     """
     _check_shapes(weights, inputs, initial, recurrence)
-    outputs, final = RecurrenceFunction.apply(  # type: ignore[no-untyped-call]
-        recurrence,
+    tensors: tuple[Any, ...] = (
         inputs,
         initial,
         weights.B,
@@ -123,6 +139,12 @@ def implicit_recurrence(
         weights.output_bias,
         *weights.operator.factors,
     )
+    if transforming():
+        reason = recurrence.approximation(weights.operator)
+        if reason is not None:
+            raise second_derivative_error(reason)
+        return replay(recurrence, *tensors)
+    outputs, final = RecurrenceFunction.apply(recurrence, *tensors)  # type: ignore[no-untyped-call]
     return outputs, final
 
 

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from idl_cli.equilibrium.implicit_gradient import refuse_second_derivative
+from idl_cli.equilibrium.first_derivative_only import refuse_second_derivative
 from idl_cli.equilibrium.narrow_driver import state_major
 from idl_cli.equilibrium.operators import DenseOperator
 from idl_cli.equilibrium.precision import without_autocast
+from idl_cli.equilibrium.recurrence_replay import replay
 from idl_cli.equilibrium.step_solves import AdjointSolves, StateSolves, feedback_of
+from idl_cli.equilibrium.transforms import backward_rule, transforming
 
 if TYPE_CHECKING:
     from idl_cli.equilibrium.recurrence import Recurrence
@@ -72,56 +74,97 @@ class RecurrenceFunction(torch.autograd.Function):
         ctx.feedback = feedback
         ctx.final_rows = None
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(offsets, pairs, inputs, B, C, D, *factors)
+        ctx.save_for_backward(
+            offsets, pairs, inputs, initial, B, C, D, state_bias, output_bias, *factors
+        )
         if samples == len(initial):
             return outputs, h.clone()
         ctx.final_rows = recurrence.final_rows(inputs.device)
         return outputs, outputs.index_select(0, ctx.final_rows)
 
     @staticmethod
+    @backward_rule
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
         """Return the gradients of all that ``forward`` was given."""
         recurrence: Recurrence = ctx.recurrence
-        problem = recurrence.problem
-        offsets, pairs, inputs, B, C, D, *factors = ctx.saved_tensors
-        _, for_inputs, for_initial, for_B, for_C, for_D, *for_rest = ctx.needs_input_grad
-        size, features = offsets.shape[1], inputs.shape[1]
-        with torch.no_grad(), without_autocast(inputs.device.type):
-            operator = problem.operator_type(*factors)
-            # [v_t, γ_t] side by side, like [x_t, h_{t-1}]: the gradients of the weights are blocks
-            # of one product over the whole sequence.
-            adjoints = state_major(len(pairs), pairs.shape[1], pairs)
-            v, gamma = adjoints[:, :size], adjoints[:, size:]
-            _gather(gamma, gradients[0], gradients[1], ctx.final_rows)
-            z = operator.apply(pairs[:, :size], offsets, state_major(len(pairs), size, pairs))
-            slopes = problem.activation.derivative(z)
-            solves = AdjointSolves(problem, operator, ctx.feedback)
-            carried = _run_back(recurrence, solves, slopes, adjoints, (B, C, D), features)
-            solves.record(v)
-            blocks = adjoints.t() @ pairs
-            from_inputs = adjoints.t() @ inputs
-            if isinstance(operator, DenseOperator):
-                pulled: tuple[Tensor | None, ...] = (blocks[:size, :size],)
-            else:
-                pulled = operator.factor_gradients(v, pairs[:, :size], for_rest[2:])
-            into_inputs = None
-            if for_inputs:
-                into_inputs = v @ B[:, :features]
-                if D is not None:
-                    into_inputs.addmm_(gamma, D[:, :features])
-            results = (
-                into_inputs,
-                carried if for_initial else None,
-                torch.cat((from_inputs[:size], blocks[:size, size:]), 1) if for_B else None,
-                blocks[size:, :size] if for_C else None,
-                torch.cat((from_inputs[size:], blocks[size:, size:]), 1) if for_D else None,
-                v.sum(dim=0) if for_rest[0] else None,
-                gamma.sum(dim=0) if for_rest[1] else None,
-                *(g if wanted else None for g, wanted in zip(pulled, for_rest[2:], strict=True)),
-            )
-        if torch.is_grad_enabled():
-            results = refuse_second_derivative(results)
+        _, _, *arguments = ctx.saved_tensors
+        operator = recurrence.problem.operator_type(*arguments[7:])
+        reason = recurrence.approximation(operator)
+        again = torch.is_grad_enabled()
+        if transforming() or (again and reason is None):
+            results = _replayed_gradients(ctx, gradients, again and reason is None)
+        else:
+            results = _gradients(ctx, gradients)
+        if again and reason is not None:
+            results = refuse_second_derivative(results, (*gradients, *arguments), reason)
         return None, *results
+
+
+def _replayed_gradients(
+    ctx: Any, gradients: tuple[Tensor | None, ...], again: bool
+) -> tuple[Tensor | None, ...]:
+    """Return what ``_gradients`` does: in the graph for ``again``, and of batches and tangents."""
+    _, pairs, *arguments = ctx.saved_tensors
+    needed = ctx.needs_input_grad[1:]
+    with torch.enable_grad(), without_autocast(pairs.device.type):
+        # Views, so that a tensor that is given twice has a gradient for each time.
+        views: list[Any] = [None if each is None else each.view_as(each) for each in arguments]
+        outputs = replay(ctx.recurrence, *views, states=pairs[:, : arguments[2].shape[0]])
+        found = iter(
+            torch.autograd.grad(
+                outputs,
+                [view for view, wanted in zip(views, needed, strict=True) if wanted],
+                [
+                    torch.zeros_like(output) if gradient is None else gradient
+                    for output, gradient in zip(outputs, gradients, strict=True)
+                ],
+                create_graph=again,
+                allow_unused=True,
+            )
+        )
+    return tuple(next(found) if wanted else None for wanted in needed)
+
+
+def _gradients(ctx: Any, gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    """Return the gradients of the tensors that ``forward`` was given, without a graph."""
+    recurrence: Recurrence = ctx.recurrence
+    problem = recurrence.problem
+    offsets, pairs, inputs, _, B, C, D, _, _, *factors = ctx.saved_tensors
+    _, for_inputs, for_initial, for_B, for_C, for_D, *for_rest = ctx.needs_input_grad
+    size, features = offsets.shape[1], inputs.shape[1]
+    with torch.no_grad(), without_autocast(inputs.device.type):
+        operator = problem.operator_type(*factors)
+        # [v_t, γ_t] side by side, like [x_t, h_{t-1}]: the gradients of the weights are blocks
+        # of one product over the whole sequence.
+        adjoints = state_major(len(pairs), pairs.shape[1], pairs)
+        v, gamma = adjoints[:, :size], adjoints[:, size:]
+        _gather(gamma, gradients[0], gradients[1], ctx.final_rows)
+        z = operator.apply(pairs[:, :size], offsets, state_major(len(pairs), size, pairs))
+        slopes = problem.activation.derivative(z)
+        solves = AdjointSolves(problem, operator, ctx.feedback)
+        carried = _run_back(recurrence, solves, slopes, adjoints, (B, C, D), features)
+        solves.record(v)
+        blocks = adjoints.t() @ pairs
+        from_inputs = adjoints.t() @ inputs
+        if isinstance(operator, DenseOperator):
+            pulled: tuple[Tensor | None, ...] = (blocks[:size, :size],)
+        else:
+            pulled = operator.factor_gradients(v, pairs[:, :size], for_rest[2:])
+        into_inputs = None
+        if for_inputs:
+            into_inputs = v @ B[:, :features]
+            if D is not None:
+                into_inputs.addmm_(gamma, D[:, :features])
+        return (
+            into_inputs,
+            carried if for_initial else None,
+            torch.cat((from_inputs[:size], blocks[:size, size:]), 1) if for_B else None,
+            blocks[size:, :size] if for_C else None,
+            torch.cat((from_inputs[size:], blocks[size:, size:]), 1) if for_D else None,
+            v.sum(dim=0) if for_rest[0] else None,
+            gamma.sum(dim=0) if for_rest[1] else None,
+            *(g if wanted else None for g, wanted in zip(pulled, for_rest[2:], strict=True)),
+        )
 
 
 def _input_part(weight: Tensor, bias: Tensor | None, inputs: Tensor) -> Tensor:

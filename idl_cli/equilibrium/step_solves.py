@@ -10,14 +10,10 @@ from torch import Tensor
 
 from idl_cli.equilibrium.activations import Activation
 from idl_cli.equilibrium.fixed_point import FixedPointResult, FixedPointSettings, SolveStatus
-from idl_cli.equilibrium.implicit_gradient import (
-    AdjointSettings,
-    EquilibriumProblem,
-    solve_adjoint,
-    solve_state,
-)
+from idl_cli.equilibrium.implicit_gradient import solve_adjoint, solve_state
 from idl_cli.equilibrium.narrow_driver import NarrowDriver, NarrowResult, state_major
 from idl_cli.equilibrium.operators import DenseOperator, Operator
+from idl_cli.equilibrium.problem import AdjointSettings, EquilibriumProblem
 from idl_cli.equilibrium.residual import reachable
 from idl_cli.equilibrium.step_iterations import (
     Modulus,

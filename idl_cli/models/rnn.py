@@ -12,8 +12,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from idl_cli.equilibrium.conditions import WellPosedness
 from idl_cli.equilibrium.fixed_point import FixedPointSettings
-from idl_cli.equilibrium.implicit_gradient import AdjointSettings
 from idl_cli.equilibrium.precision import without_autocast
+from idl_cli.equilibrium.problem import AdjointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ArgumentError, ShapeError
 from idl_cli.models.base import JSONValue, TrainableModel

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from idl_cli.equilibrium.transforms import transforming
 from idl_cli.errors import ArgumentError, ShapeError
 
 SequenceOutput = Literal["last", "every"]
@@ -60,6 +61,12 @@ class SequenceRows:
         if lengths is None:
             rows = inputs.transpose(0, 1).reshape(steps * samples, features)
             return cls(rows, (samples,) * steps, None, None, packed=False)
+        if transforming():  # packing has no forward mode, and no batching
+            order = lengths.to(inputs.device).argsort(descending=True, stable=True)
+            sizes = tuple(int((lengths > step).sum()) for step in range(int(lengths.max())))
+            positions = _positions(order, sizes, steps)
+            rows = inputs.flatten(0, 1).index_select(0, positions)
+            return cls(rows, sizes, order, order.argsort(), packed=False)
         packed = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
         return cls._of_packed(packed, features, packed=False)
 
@@ -97,6 +104,10 @@ class SequenceRows:
         Returns:
             (m, T, k), zero beyond each sample's length; or a ``PackedSequence``.
         """
+        if self.order is not None and steps is not None and transforming():
+            padded = rows.new_zeros(self.samples * steps, rows.shape[1])
+            padded = padded.index_copy(0, _positions(self.order, self.batch_sizes, steps), rows)
+            return padded.reshape(self.samples, steps, -1)
         if self.packed or self.order is not None:
             sizes = torch.tensor(self.batch_sizes)
             packed = PackedSequence(rows, sizes, self.order, self.inverse)
@@ -104,6 +115,11 @@ class SequenceRows:
                 return packed
             return pad_packed_sequence(packed, batch_first=True, total_length=steps)[0]
         return rows.view(len(self.batch_sizes), self.samples, -1).transpose(0, 1)
+
+
+def _positions(order: Tensor, batch_sizes: tuple[int, ...], steps: int) -> Tensor:
+    """Return which row of the padded batch, sample after sample, each row is (rows,)."""
+    return torch.cat([order[:size] * steps + step for step, size in enumerate(batch_sizes)])
 
 
 def check_output(output: str) -> None:

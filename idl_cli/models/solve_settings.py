@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from idl_cli.equilibrium.fixed_point import FixedPointSettings
-from idl_cli.equilibrium.implicit_gradient import AdjointSettings
+from idl_cli.equilibrium.problem import AdjointSettings
 from idl_cli.errors import ArgumentError
 
 SettingsT = TypeVar("SettingsT", FixedPointSettings, AdjointSettings)

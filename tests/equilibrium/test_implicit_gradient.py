@@ -5,13 +5,14 @@ from torch import Tensor
 from idl_cli.equilibrium.activations import activation_names, get_activation
 from idl_cli.equilibrium.constraints import project_rows_l1, row_l1_norms
 from idl_cli.equilibrium.fixed_point import FixedPointSettings
-from idl_cli.equilibrium.implicit_gradient import AdjointSettings, equilibrium
+from idl_cli.equilibrium.implicit_gradient import equilibrium
 from idl_cli.equilibrium.operators import (
     DenseOperator,
     LowRankOperator,
     Operator,
     StrictlyUpperTriangularOperator,
 )
+from idl_cli.equilibrium.problem import AdjointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ArgumentError, ConvergenceWarning, ShapeError
 
@@ -227,14 +228,6 @@ def test_only_asked_gradients_are_computed() -> None:
     x.sum().backward()
     assert raw.grad is None
     assert offset.grad is not None
-
-
-def test_a_second_derivative_is_refused_where_it_is_taken() -> None:
-    offset = normal(SAMPLES, STATES, seed=3).requires_grad_()
-    x = solve(DenseOperator(factors("full", 0.4)[0]), offset, "tanh")
-    (gradient,) = torch.autograd.grad(x.square().sum(), offset, create_graph=True)
-    with pytest.raises(ArgumentError, match="no second derivative"):
-        gradient.sum().backward()
 
 
 def test_an_unconverged_solve_warns_once_and_is_counted() -> None:

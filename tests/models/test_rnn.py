@@ -345,11 +345,3 @@ def test_unconstrained_cells_warn_and_still_solve_small_feedback() -> None:
     state = torch.zeros(1, SAMPLES, HIDDEN, dtype=torch.float64)
     reference = model.readout(unrolled(model, sequences(), state))
     torch.testing.assert_close(model(sequences()), reference, rtol=1e-12, atol=1e-12)
-
-
-def test_a_second_derivative_is_refused() -> None:
-    model = make()
-    inputs = sequences().requires_grad_()
-    (first,) = torch.autograd.grad(model(inputs).sum(), inputs, create_graph=True)
-    with pytest.raises(ArgumentError, match="no second derivative"):
-        first.sum().backward()

@@ -123,7 +123,7 @@ def _format_reader(form: str) -> Reader:
 def _by_format(cell: str, form: str) -> datetime | None:
     try:
         return _naive(datetime.strptime(cell, form))
-    except ValueError:
+    except (ValueError, OverflowError):  # of a zone that leads out of the years 1 to 9999
         return None
 
 
@@ -131,7 +131,7 @@ def _iso(cell: str) -> datetime | None:
     try:
         # Python 3.10 does not read the Z of UTC.
         return _naive(datetime.fromisoformat(cell[:-1] + "+00:00" if cell[-1:] == "Z" else cell))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

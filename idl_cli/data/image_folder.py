@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from idl_cli.data.array_files import PARTS, RawPart
+from idl_cli.data.bounds import refuse_irregular
 from idl_cli.errors import DataError
 
 _SUFFIXES = frozenset(
@@ -16,6 +20,23 @@ _SUFFIXES = frozenset(
 )
 _GREY = frozenset({"1", "L"})
 _COLOUR = frozenset({"LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"})
+
+_DAMAGE: Final = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    Image.DecompressionBombError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow reports damage with, depending on the format."""
 
 
 def read_image_folder(folder: Path) -> dict[str, RawPart]:
@@ -75,6 +96,7 @@ def _read_classes(folder: Path) -> tuple[list[npt.NDArray[np.uint8]], list[str]]
 
 def _read_image(file: Path) -> npt.NDArray[np.uint8]:
     """Return (height, width) for a grey image, else (height, width, 3)."""
+    refuse_irregular(file)
     try:
         with Image.open(file) as image:
             image.verify()  # the checksums of a PNG, which are ignored when it is decoded
@@ -84,9 +106,11 @@ def _read_image(file: Path) -> npt.NDArray[np.uint8]:
                     f"{file}: pixels of more than 8 bits (mode {image.mode}); convert it to 8 bits"
                 )
             return np.asarray(image.convert("L" if image.mode in _GREY else "RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # Pillow reports damage with any of these, depending on the format.
-        raise DataError(f"{file}: not an intact image ({error})") from error
+    except DataError:
+        raise
+    except _DAMAGE as error:
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{file}: not an intact image ({reason})") from error
 
 
 def _stack(images: list[npt.NDArray[np.uint8]], grey: bool) -> npt.NDArray[np.uint8]:

@@ -16,12 +16,14 @@ from typing import Final, Literal
 
 import numpy as np
 
+from idl_cli.data.bounds import refuse_irregular
 from idl_cli.data.windows import Series
 from idl_cli.errors import ConfigError, DataError
 
 Delimiter = Literal["auto", "comma", "semicolon", "tab"]
 Decimal = Literal["point", "comma"]
 
+_LONGEST_HEADER: Final = 1 << 20  # characters in which columns are counted
 _DELIMITERS: Final = (("comma", ","), ("semicolon", ";"), ("tab", "\t"))
 _EMPTY: Final = frozenset({"", "na", "n/a", "nan", "null", "none"})
 
@@ -112,9 +114,10 @@ def read_table(file: Path, *, delimiter: Delimiter = "auto", decimal: Decimal = 
             fewer cells than the header.
     """
     numbered: list[tuple[int, list[str]]] = []
+    refuse_irregular(file)
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            first = stream.readline()
+            first = stream.readline(_LONGEST_HEADER)
             stream.seek(0)
             reader = csv.reader(
                 stream, delimiter=_delimiter(first, delimiter), strict=True, skipinitialspace=True

@@ -108,7 +108,24 @@ def _column(part: RawPart) -> npt.NDArray[np.generic]:
             f"{part.targets_name}: class labels of shape {part.targets.shape}, where one a sample"
             " is needed (one-hot rows: pass their argmax)"
         )
-    return values
+    return _text(values, part.targets_name) if values.dtype.kind in "US" else values
+
+
+def _text(values: npt.NDArray[np.generic], name: str) -> npt.NDArray[np.str_]:
+    """Names as text that can be written anywhere, from bytes in UTF-8 too."""
+    try:
+        if values.dtype.kind == "S":
+            return np.char.decode(values.astype(np.bytes_), "utf-8")
+        for value in np.unique(values).tolist():
+            value.encode()
+    except UnicodeError as error:
+        raise DataError(
+            f"{name}: a class name is no text in UTF-8 ({error}); save the names as text, such as"
+            " numpy.char.decode(targets, 'latin-1')"
+        ) from error
+    except ValueError as error:
+        raise DataError(f"{name}: a class name is no text ({error})") from error
+    return values.astype(np.str_)
 
 
 def _indices(part: RawPart) -> npt.NDArray[np.int64]:

@@ -192,9 +192,12 @@ class SufficientStatistics:
             )
         try:
             layout = json.loads(metadata["layout"])
+            announced = layout["state_dim"] + layout["input_dim"], *layout["targets"].values()
+            if max(announced) > max(len(each) for each in stored.values()):
+                raise ValueError(f"{layout} does not fit what is stored")  # before memory is taken
             result = cls(layout["state_dim"], layout["input_dim"], layout["targets"], device=device)
             result.count = int(metadata["count"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise DataError(f"{path}: its description is damaged ({error!r})") from error
         result._fill(stored, path)
         return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ from torch import Tensor
 from idl_cli.data.array_files import RawPart
 from idl_cli.data.task import TaskKind
 from idl_cli.errors import ConfigError, DataError
+
+_LAST_CHARACTER: Final = 0x10FFFF
+_SURROGATES: Final = (0xD800, 0xDFFF)
 
 
 @dataclass(frozen=True)
@@ -113,19 +116,23 @@ def _column(part: RawPart) -> npt.NDArray[np.generic]:
 
 def _text(values: npt.NDArray[np.generic], name: str) -> npt.NDArray[np.str_]:
     """Names as text that can be written anywhere, from bytes in UTF-8 too."""
-    try:
-        if values.dtype.kind == "S":
+    if values.dtype.kind == "S":
+        try:
             return np.char.decode(values.astype(np.bytes_), "utf-8")
-        for value in np.unique(values).tolist():
-            value.encode()
-    except UnicodeError as error:
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{name}: a class name is no text in UTF-8 ({error}); save the names as text, such"
+                " as numpy.char.decode(targets, 'latin-1')"
+            ) from error
+    text = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
+    codes = text.view(np.uint32)
+    wrong = (codes > _LAST_CHARACTER) | ((codes >= _SURROGATES[0]) & (codes <= _SURROGATES[1]))
+    if wrong.any():
         raise DataError(
-            f"{name}: a class name is no text in UTF-8 ({error}); save the names as text, such as"
-            " numpy.char.decode(targets, 'latin-1')"
-        ) from error
-    except ValueError as error:
-        raise DataError(f"{name}: a class name is no text ({error})") from error
-    return values.astype(np.str_)
+            f"{name}: a class name is no text (it holds {int(codes[wrong][0]):#x}, which is no"
+            " character)"
+        )
+    return text.astype(np.str_)
 
 
 def _indices(part: RawPart) -> npt.NDArray[np.int64]:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-_GROWTH = 1 << 30  # bytes of address space and of memory above those before the first call
 _START = 300.0  # s to import the readers in
 _READY = "ready"
 
@@ -21,6 +20,7 @@ def results(
     *,
     processes: int,
     seconds: float,
+    growth: int = 1 << 30,
 ) -> Iterator[tuple[Any, Any]]:
     """Yield (input, result) as they come; the result is "time-out" or "died" where there is none.
 
@@ -30,10 +30,11 @@ def results(
         inputs: one a call.
         processes: at once.
         seconds: for one call.
+        growth: bytes of memory above those before the first call; twice as many of address space.
     """
     waiting = iter(inputs)
     context = multiprocessing.get_context("spawn")
-    workers = [_Worker(context, make, arguments) for _ in range(processes)]
+    workers = [_Worker(context, make, arguments, growth) for _ in range(processes)]
     try:
         busy = [worker for worker in workers if worker.give(waiting)]
         while busy:
@@ -52,7 +53,7 @@ def results(
                     worker.end()
                     index = workers.index(worker)
                     busy.remove(worker)
-                    workers[index] = worker = _Worker(context, make, arguments)
+                    workers[index] = worker = _Worker(context, make, arguments, growth)
                     busy.append(worker)
                 if not worker.give(waiting):
                     busy.remove(worker)
@@ -63,10 +64,16 @@ def results(
 
 class _Worker:
     def __init__(
-        self, context: Any, make: Callable[..., Any], arguments: tuple[object, ...]
+        self,
+        context: Any,
+        make: Callable[..., Any],
+        arguments: tuple[object, ...],
+        growth: int,
     ) -> None:
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, make, arguments), daemon=True)
+        self.process = context.Process(
+            target=_serve, args=(theirs, make, arguments, growth), daemon=True
+        )
         self.process.start()
         theirs.close()
         self.ready = False
@@ -83,7 +90,7 @@ class _Worker:
     def take(self) -> Any:
         try:
             result = self.connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             return "died"
         if result == _READY:
             self.ready, self.since = True, time.monotonic()
@@ -95,19 +102,24 @@ class _Worker:
         self.connection.close()
 
 
-def _serve(connection: Connection, make: Callable[..., Any], arguments: tuple[object, ...]) -> None:
+def _serve(
+    connection: Connection,
+    make: Callable[..., Any],
+    arguments: tuple[object, ...],
+    growth: int,
+) -> None:
     call = make(*arguments)
     connection.send(_READY)
     with open("/proc/self/statm", encoding="ascii") as statm:
         address_space = int(statm.read().split()[0]) * resource.getpagesize()
     limit = resource.getrlimit(resource.RLIMIT_AS)[1]
-    resource.setrlimit(resource.RLIMIT_AS, (address_space + 2 * _GROWTH, limit))
+    resource.setrlimit(resource.RLIMIT_AS, (address_space + 2 * growth, limit))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     while True:
         try:
             item = connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):  # whoever asked has ended
             return
         result = call(item)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        connection.send("memory over bound" if peak > before + _GROWTH else result)
+        connection.send("memory over bound" if peak > before + growth else result)

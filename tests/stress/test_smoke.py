@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.stress import certificates, fuzz, kills, mutations, pool
+from tests.stress import certificates, fuzz, kills, mutations
 from tests.stress.readers import readers, silence, write
 
 
@@ -38,33 +38,6 @@ def test_damaged_inputs_end_in_our_errors_or_are_accepted() -> None:
     assert call(5) == outcomes[5], "an input is told by its seed and number"
 
 
-def _misbehave() -> Callable[[str], str]:
-    taken: list[bytes] = []
-
-    def call(how: str) -> str:
-        if how == "wait":
-            time.sleep(600)
-        if how == "take":
-            taken.append(b"x" * (1 << 30) + b"x" * (1 << 28))
-        if how == "die":
-            signal.raise_signal(signal.SIGKILL)
-        return how
-
-    return call
-
-
-def test_the_pool_counts_what_does_not_come_back() -> None:
-    given = ["a", "take", "die", "wait", "b"]
-    found = dict(pool.results(_misbehave, (), given, processes=1, seconds=2.0))
-    assert found == {
-        "a": "a",
-        "take": "memory over bound",
-        "die": "died",
-        "wait": "time-out",
-        "b": "b",
-    }
-
-
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     run = mutations.train(tmp_path / "run")
     call = mutations.make_call(0, run)
@@ -79,6 +52,7 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
         mutations.figures(run)
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_in_the_same_weights(tmp_path: Path) -> None:
     command = kills.COMMANDS[0]
     begun = time.monotonic()
@@ -105,7 +79,5 @@ def test_a_point_that_is_not_optimal_is_found_out() -> None:
     best = certificates.optimum_of(bank)
     objectives = [certificates._objective(bank, best)]
     claimed = certificates.solve(bank.regression, certificates.solvers.ActiveSetSolver())
-    from dataclasses import replace
-
     wrong = replace(claimed, weights=zero, status="optimal")
     assert certificates._judged(bank, wrong, objectives, "")[0] == "false optimal"

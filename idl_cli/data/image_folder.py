@@ -76,6 +76,11 @@ def _read_classes(folder: Path) -> tuple[list[npt.NDArray[np.uint8]], list[str]]
     names: list[str] = []
     first: Path | None = None
     for path in classes:
+        if not path.name.isprintable():
+            raise DataError(
+                f"{folder}: the class {path.name!r} has characters in its name that cannot be"
+                " printed; rename the folder"
+            )
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
         if not files:
             raise DataError(

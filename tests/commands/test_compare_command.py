@@ -278,3 +278,14 @@ def test_a_sweep_with_a_damaged_job_has_its_table(sweep: Path) -> None:
     assert "overrides.yaml" in str(rows[0]["error"])
     assert "summary.json" in str(rows[1]["error"])
     assert rows[2]["error"] == "out | of memory"
+
+
+def test_a_directory_whose_name_is_no_text_is_shown(sweep: Path, capsys: Captured) -> None:
+    odd = sweep / os.fsdecode(b"caf\xe9")
+    make_run(odd)
+    (odd / ".hydra" / "config.yaml").write_text("a: [1\n")
+    for form in ("table", "csv", "json", "latex", "markdown"):
+        assert main(["compare", str(sweep), "--format", form]) == 0
+        shown = capsys.readouterr().out
+        shown.encode()
+        assert "caf" in shown

@@ -27,6 +27,7 @@ CHECKPOINTS: Final = "checkpoints"
 CONFIG: Final = ".hydra/config.yaml"
 _MARKS: Final = (SUMMARY, CONFIG, METRICS, CHECKPOINTS)
 _UNREADABLE: Final = "unreadable"
+_ADVICE: Final = "; delete the file, and the run counts as killed and can be continued"
 _ENTRIES: Final[Mapping[str, Any]] = MappingProxyType(
     {
         "command": str,
@@ -155,17 +156,20 @@ def read_summary(path: Path) -> dict[str, object]:
         RunError: it is missing or unreadable, or an entry that every summary has is another thing.
     """
     file = path / SUMMARY
-    summary = read_json(file)
+    try:
+        summary = read_json(file)
+    except RunError as error:
+        raise RunError(f"{error}{_ADVICE if file.exists() else ''}") from error
     if summary.get("status") not in get_args(Status):
         found = json.dumps(summary["status"])[:60] if "status" in summary else "nothing"
         raise RunError(
-            f"{file}: status is {found}, where {', '.join(get_args(Status))} are known; the file"
-            " is damaged: without it the run counts as killed, and resume=auto goes on"
+            f"{file}: damaged: status is {found}, where {', '.join(get_args(Status))} are"
+            f" known{_ADVICE}"
         )
     for name, kinds in _ENTRIES.items():
         if not isinstance(summary.get(name), kinds | None):
             kind = type(summary[name]).__name__
-            raise RunError(f"{file}: damaged: {name} is a {kind}, where it cannot be one")
+            raise RunError(f"{file}: damaged: {name} is a {kind}, where it cannot be one{_ADVICE}")
     return summary
 
 

@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help train test check lint types format docs bench wheel clean
+.PHONY: help train test stress check lint types format docs bench wheel clean
 
 help: ## show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ train: $(STAMP) ## set up, then train an implicit model on the digits that come 
 
 test: $(STAMP) ## set up, then run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist loadfile
+
+stress: $(STAMP) ## damaged files, killed runs, random problems: ten minutes (SECONDS=600 SEED=0)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.stress $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 lint: $(STAMP) ## ruff: style and imports
 	$(BIN)/ruff check .

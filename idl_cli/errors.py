@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import re
+import stat
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 _OUT_OF_MEMORY: Final = (
@@ -134,6 +136,27 @@ def system_refusal(error: OSError) -> str | None:
         return None
     file = "" if error.filename is None else f"{error.filename}: "
     return f"{file}{error.strerror}; {advice}"
+
+
+def file_refusal(path: Path, largest: int | None = None) -> str | None:
+    """Say why a path is not to be read as a file; None where it is one, or where there is nothing.
+
+    To be asked before opening: a pipe or a device could keep its reader waiting for ever.
+
+    Args:
+        path: links are followed.
+        largest: bytes above which the file is refused; None for any size.
+    """
+    try:
+        found = path.stat()
+    except (OSError, ValueError):  # opening it says what is wrong
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a directory" if stat.S_ISDIR(found.st_mode) else "a pipe, a socket or a device"
+        return f"is {kind}, where a file is needed"
+    if largest is not None and found.st_size > largest:
+        return f"has {found.st_size:,} bytes, where at most {largest:,} are read"
+    return None
 
 
 def memory_refusal(error: BaseException) -> str | None:

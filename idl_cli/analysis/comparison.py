@@ -141,7 +141,7 @@ def _hashable(value: object) -> object:
         return ("bool", value)
     if isinstance(value, list | tuple):
         return tuple(map(_hashable, value))
-    return value
+    return repr(value) if isinstance(value, Mapping) else value
 
 
 def ordered(

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from idl_cli import registry
+from idl_cli.commands.config_files import checked_files
 from idl_cli.config.check import schema_defaults
 from idl_cli.config.options import config_directory
 from idl_cli.errors import ConfigError
@@ -32,7 +33,10 @@ def composer(command: str, directory: Path | None = None) -> Iterator[None]:
     before = hydra_config.cfg
     where = str((directory or config_directory()).resolve())
     try:
-        with hydra.initialize_config_dir(where, job_name=command, version_base=VERSION_BASE):
+        with (
+            checked_files(),
+            hydra.initialize_config_dir(where, job_name=command, version_base=VERSION_BASE),
+        ):
             yield
     finally:
         hydra_config.cfg = before
@@ -56,6 +60,7 @@ def compose(
 
     Raises:
         HydraException: the overrides make no configuration.
+        ConfigError: a file cannot be read.
     """
     added = [f"hydra.searchpath=[{','.join(f'file://{each}' for each in search_path)}]"]
     while True:
@@ -67,7 +72,7 @@ def compose(
         except MissingConfigException as error:
             if not _store_plug_in(error.missing_cfg_file):
                 raise
-        except OmegaConfBaseException:
+        except (OmegaConfBaseException, ConfigError):
             raise
         except ValueError as error:  # a group's choice that is neither a name nor a list
             raise ConfigCompositionException(str(error)) from error

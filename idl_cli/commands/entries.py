@@ -54,14 +54,19 @@ def entry_of(record: RunRecord, name: str, schema_of: Lookup) -> Entry:
     if "run" in keys:  # of `idl eval`: the run it measured, not what this one is called
         keys["eval.run"] = keys.pop("run")
     return Entry(
-        run=name,
-        path=str(record.path),
+        run=_writable(name),
+        path=_writable(str(record.path)),
         status=record.status,
         command=record.command,
         keys=keys,
         figures=figures_in(record.summary),
-        error=record.error,
+        error=None if record.error is None else _writable(record.error),
     )
+
+
+def _writable(text: str) -> str:
+    """Text that can be printed: bytes of file names that are not UTF-8 are written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def whole_configuration(

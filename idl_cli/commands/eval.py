@@ -6,11 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from idl_cli.commands.compute import prepare
+from idl_cli.commands.config_files import load_config
 from idl_cli.commands.eval_data import evaluation_dataset, overrides_of
 from idl_cli.commands.measure import (
     evaluation_loader,
@@ -116,14 +113,10 @@ def _settings_of(path: Path) -> Mapping[str, Any] | None:
     file = path / ".hydra" / "config.yaml"
     if not file.exists():
         return None
-    command = str(read_summary(path)["command"])
+    command = str(read_summary(path).get("command"))
     if command not in COMMANDS:
         raise RunError(f"{path}: made by `idl {command}`, which trains no model")
-    try:
-        config = OmegaConf.load(file)
-    except (OSError, YAMLError, OmegaConfBaseException) as error:
-        raise RunError(f"{file}: cannot be read ({error})") from error
-    return checked_settings(COMMANDS[command], cast(Any, config))
+    return checked_settings(COMMANDS[command], cast(Any, load_config(file)))
 
 
 def _choose_weights(loaded: LoadedRun, checkpoint: str) -> None:
@@ -133,7 +126,7 @@ def _choose_weights(loaded: LoadedRun, checkpoint: str) -> None:
     state = cast(Mapping[str, Any], read_state(file))
     try:
         loaded.model.load_state_dict(state["trainer"]["model"])
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (LookupError, TypeError, AttributeError, RuntimeError) as error:
         raise RunError(f"{file}: does not fit the run's model: {error}") from error
 
 

@@ -17,7 +17,7 @@ from idl_cli.config.options import (
     option_files,
     summary_in,
 )
-from idl_cli.errors import RequestError
+from idl_cli.errors import ConfigError, RequestError
 
 _LISTED_OVERLAYS = tuple(group for group in OVERLAYS if group != "local")
 
@@ -61,8 +61,11 @@ def summaries(group: str, directories: Sequence[Path]) -> dict[str, str]:
         built_in = {name: registry.summary_of(schema) for name, schema in schemas.items()}
     found = {}
     for option, file in option_files(group, directories).items():
-        own = built_in.get(option) if component_in(file) == option else None
-        found[option] = own or summary_in(file)
+        try:
+            own = built_in.get(option) if component_in(file) == option else None
+            found[option] = own or summary_in(file)
+        except ConfigError as error:  # the others can be chosen all the same
+            found[option] = f"damaged: {error}"
     if group in registry.groups():
         for option, entry in registry.plug_ins(group).items():
             package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "?"

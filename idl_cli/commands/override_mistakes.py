@@ -93,10 +93,29 @@ def _hydra_mistakes(override: Override) -> Iterator[str]:
 def _wrong_hydra_choice(group: str, choice: object) -> Iterator[str]:
     options = GlobalHydra.instance().config_loader().get_group_options(group)
     if options and choice not in options:
-        yield (
-            f"{group}={shown(choice)}: no such option; choose from {_listed(options)}"
-            f"{did_you_mean(choice, options)}"
-        )
+        yield _no_such_option(group, choice, options)
+
+
+def missing_option(group: str, option: str, request: Request) -> str | None:
+    """The sentence for an option that a preset chooses and a group of the command lacks.
+
+    Args:
+        group: a config group, of the command or not.
+        option: of it, as the preset names it.
+        request: that the preset is part of; its composition is open.
+    """
+    if group not in request.command.groups:
+        return None
+    options = _options(group, request)
+    return None if option in options else _no_such_option(group, option, options)
+
+
+def _no_such_option(group: str, choice: object, options: Iterable[str]) -> str:
+    listed = list(options)
+    return (
+        f"{group}={shown(choice)}: no such option; choose from {_listed(listed)}"
+        f"{did_you_mean(choice, listed)}"
+    )
 
 
 def _wrong_choice(
@@ -114,10 +133,7 @@ def _wrong_choice(
     elif group == "trainer" and choice != command.trainer and command_for_trainer(choice):
         yield wrong_trainer(command, choice)
     elif choice.removesuffix(".yaml") not in options:
-        yield (
-            f"{group}={choice}: no such option; choose from {_listed(options)}"
-            f"{did_you_mean(choice, options)}"
-        )
+        yield _no_such_option(group, choice, options)
     elif group == "experiment":
         file = options[choice.removesuffix(".yaml")]
         sentence = None if file is None else wrong_command(choice, file, command)

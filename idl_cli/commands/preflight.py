@@ -23,7 +23,12 @@ from idl_cli import registry
 from idl_cli.commands.compose import compose, composer, plain
 from idl_cli.commands.keys_elsewhere import close_hydra_key, key_elsewhere
 from idl_cli.commands.override_keys import key_of
-from idl_cli.commands.override_mistakes import mistakes, unreadable, wrong_trainer
+from idl_cli.commands.override_mistakes import (
+    missing_option,
+    mistakes,
+    unreadable,
+    wrong_trainer,
+)
 from idl_cli.commands.override_text import pinned, value_texts, written
 from idl_cli.commands.plug_ins import missing_extra
 from idl_cli.commands.request import Request as Request
@@ -216,15 +221,15 @@ def _culprits(request: Request, lines: Sequence[str], error: Exception) -> list[
             compose(request.root, [line], request.search_path)
         except (HydraException, OmegaConfBaseException) as reason:
             close = close_hydra_key(line, request)
-            said = f"no such key; did you mean {close}?" if close else _first_line(reason)
+            said = f"no such key; did you mean {close}?" if close else _first_line(reason, request)
             reasons[line] = f"{line.lstrip('+')}: {said}"
-    return list(reasons.values()) or [_first_line(error)]
+    return list(reasons.values()) or [_first_line(error, request)]
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: Exception, request: Request) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.removesuffix(".yaml").rpartition("/")
-        sentence = missing_extra(f"{group}={option}")
+        sentence = missing_extra(f"{group}={option}") or missing_option(group, option, request)
         if sentence is not None:
             return sentence
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -246,7 +251,7 @@ def _other_jobs(request: Request, overrides: Sequence[Override]) -> list[str]:
             except ConfigError as error:
                 problems += error.problems
             except (HydraException, OmegaConfBaseException) as error:
-                problems.append(f"{override.key_or_group}={value}: {_first_line(error)}")
+                problems.append(f"{override.key_or_group}={value}: {_first_line(error, request)}")
     return problems
 
 
@@ -284,7 +289,7 @@ def _with_preset_sweep(
         try:
             override = parser.parse_override(f"{key}={values}")
         except HydraException as error:
-            problems.append(f"hydra.sweeper.params.{key}={values}: {_first_line(error)}")
+            problems.append(f"hydra.sweeper.params.{key}={values}: {_first_line(error, request)}")
             continue
         found = list(mistakes(override, request))
         problems += found

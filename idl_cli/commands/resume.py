@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from idl_cli.config.schemas.root import TrainSettings
 from idl_cli.errors import ConfigError, RunError
@@ -37,6 +37,17 @@ _FREE = (
 )
 """Keys that may change when a run is resumed: they say where, how long and how often to save."""
 
+_OF_STATES: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What restoring raises where a state is not one that this training wrote."""
+
 _LENGTH_FREE_SCHEDULES = ("constant", "step")
 
 
@@ -60,10 +71,10 @@ class Resumption:
         """
         if self.path.resolve() != directory.path.resolve():
             directory.adopt(self.path)
-        directory.truncate_metrics(self.state["metrics_rows"])
         try:
+            directory.truncate_metrics(self.state["metrics_rows"])
             trainer.load_state_dict(self.state["trainer"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except _OF_STATES as error:
             raise RunError(
                 f"{_checkpoint(self.path)}: does not fit this training: {error}"
             ) from error
@@ -91,11 +102,16 @@ def find_resumption(settings: TrainSettings, directory: RunDirectory) -> Resumpt
             f"{checkpoint}: no such file; resume={settings.resume} needs a run's directory"
         )
     state = cast(Mapping[str, Any], read_state(checkpoint))
-    before, now = state["settings"], plain(asdict(settings))
-    problems = list(_differences(before, now))
+    now = plain(asdict(settings))
+    try:
+        before = state["settings"]
+        problems = list(_differences(before, now))
+        if not problems:
+            _warn_of_another_length(before, now)
+    except _OF_STATES as error:
+        raise RunError(f"{checkpoint}: not a checkpoint of a training ({error!r})") from error
     if problems:
         raise ConfigError(problems)
-    _warn_of_another_length(before, now)
     return Resumption(path, state)
 
 

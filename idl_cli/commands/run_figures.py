@@ -76,7 +76,7 @@ def _of_sim(sim: Mapping[str, object]) -> Iterator[Fact]:
         note = f"agreement {score('agreement', agreement)}" if agreement is not None else ""
         yield Fact("teacher", score("accuracy", sim["teacher_test_accuracy"]), note)
     if sim.get("nonzero_fraction") is not None:
-        yield Fact("non-zero weights", f"{100 * float(str(sim['nonzero_fraction'])):.1f} %")
+        yield Fact("non-zero weights", text(sim["nonzero_fraction"], "nonzero_fraction"))
     first = section_of(sim, "ab")
     if first:
         yield Fact("relative gap", text(first.get("relative_gap")), str(first.get("status", "")))

@@ -20,6 +20,7 @@ from idl_cli.commands.page_parts import (
     shown_path,
 )
 from idl_cli.commands.run_figures import details, headline, path_tables, section_of, tables
+from idl_cli.errors import file_refusal
 from idl_cli.run import RunRecord, read_record
 
 REPORT: Final = "report.html"
@@ -79,7 +80,7 @@ def _title(record: RunRecord, keys: Mapping[str, object]) -> str:
 
 def pictures(path: Path, captions: Mapping[str, str]) -> list[Picture]:
     """The figures of a directory, those with a caption first."""
-    files = {file.stem: file for file in sorted(path.glob("*.png"))}
+    files = {file.stem: file for file in sorted(path.glob("*.png")) if file.is_file()}
     names = [
         *(name for name in captions if name in files),
         *(n for n in files if n not in captions),
@@ -94,6 +95,8 @@ def pictures(path: Path, captions: Mapping[str, str]) -> list[Picture]:
 
 
 def _log(path: Path) -> list[str]:
+    if file_refusal(path / "run.log") is not None:
+        return []
     try:
         return (path / "run.log").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -26,6 +26,7 @@ from idl_cli.commands.sweep_jobs import (
 )
 from idl_cli.commands.sweep_page import write_sweep_page
 from idl_cli.commands.sweep_plan import planned_jobs
+from idl_cli.errors import RunError
 from idl_cli.reporting import Reporter
 from idl_cli.run.files import csv_bytes, json_bytes, read_json, write_atomic, write_figure
 
@@ -153,14 +154,25 @@ def _report_extrapolation(
         ShiftedRun(
             variant(job, varying),
             job.summary[SHIFT],
-            job.summary.get("training", {}).get("parameters"),
+            (job.summary.get("training") or {}).get("parameters"),
         )
         for job in jobs
-        if job.status == "completed" and job.summary.get(SHIFT)
+        if job.status == "completed" and _are_shifts(job.summary.get(SHIFT))
     ]
-    if runs:
-        example = next(job.path for job in jobs if job.summary.get(SHIFT))
-        _write_extrapolation(directory, runs, read_json(example / f"{SHIFT}.json"), console)
+    files = [job.path / f"{SHIFT}.json" for job in jobs]
+    described = [file for file in files if file.exists()]
+    if runs and described:
+        try:
+            _write_extrapolation(directory, runs, read_json(described[0]), console)
+        except (RunError, LookupError, TypeError, ValueError) as error:
+            console.warning(f"{_EXTRAPOLATION}.csv was not written: {error!r}")
+
+
+def _are_shifts(rows: object) -> bool:
+    """Whether an entry of a summary is what ``idl`` writes there: it may have been damaged."""
+    return isinstance(rows, list) and all(
+        isinstance(row, dict) and {"shift", "distance"} <= row.keys() for row in rows
+    )
 
 
 def _write_extrapolation(

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
+from idl_cli.commands.config_files import load_config
 from idl_cli.commands.override_keys import says_how
 from idl_cli.config.metrics import is_higher_better
 from idl_cli.errors import RunError
-from idl_cli.run import run_status
-from idl_cli.run.files import read_json
+from idl_cli.run import read_summary, run_status
 
 Row = dict[str, object]
 
@@ -73,7 +71,7 @@ def collect_jobs(directory: Path) -> list[Job]:
 
     One whose records cannot be read is a failed one, and says so.
     """
-    numbered = (path for path in directory.iterdir() if path.is_dir() and path.name.isdigit())
+    numbered = (path for path in directory.iterdir() if path.is_dir() and path.name.isdecimal())
     return [_job(path) for path in sorted(numbered, key=lambda path: int(path.name))]
 
 
@@ -84,7 +82,7 @@ def _job(path: Path) -> Job:
         status = run_status(path)
         overrides = read_overrides(path)
         if status not in ("running", "killed"):
-            summary = read_json(path / "summary.json")
+            summary = read_summary(path)
     except RunError as error:
         status, summary = "failed", {"error": str(error)}
     return Job(int(path.name), path, status, overrides, summary)
@@ -112,13 +110,10 @@ def override_lines(path: Path) -> list[str]:
         RunError: the file that holds them cannot be read.
     """
     file = path / ".hydra" / "overrides.yaml"
-    try:
-        lines = OmegaConf.to_container(OmegaConf.load(file)) if file.exists() else []
-    except (OSError, YAMLError, OmegaConfBaseException) as error:
-        raise RunError(f"{file}: cannot be read ({error})") from error
-    if lines and not isinstance(lines, list):
+    lines = OmegaConf.to_container(load_config(file)) if file.exists() else []
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
         raise RunError(f"{file}: is no list of overrides")
-    return [str(line) for line in lines or ()]
+    return [str(line) for line in lines]
 
 
 def varying_keys(jobs: Sequence[Job]) -> list[str]:
@@ -176,8 +171,8 @@ def job_rows(jobs: Sequence[Job], directory: Path) -> list[Row]:
 def _row(job: Job, varying: Sequence[str], directory: Path) -> Row:
     row: Row = {"job": job.number, "status": job.status}
     row.update({key: job.overrides.get(key) for key in varying})
-    row.update(numbers(job.summary.get("metrics", {})))
-    row.update(numbers(job.summary.get("sim", {}), "sim."))
+    row.update(numbers(job.summary.get("metrics") or {}))
+    row.update(numbers(job.summary.get("sim") or {}, "sim."))
     row["seconds"] = job.summary.get("seconds")
     row["error"] = job.error
     row["dir"] = str(job.path.relative_to(directory))

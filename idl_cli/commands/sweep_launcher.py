@@ -35,7 +35,6 @@ from idl_cli.commands.sweep_plan import SweepPlan
 from idl_cli.errors import IdlError, RunError
 from idl_cli.reporting import Reporter
 from idl_cli.run import mark_failed, mark_interrupted, read_summary
-from idl_cli.run.files import read_json
 
 _LOG = logging.getLogger(__name__)
 _DIED = (
@@ -262,7 +261,7 @@ class SweepLauncher(Launcher):
 
     def _error(self, number: int, status: str) -> str:
         try:
-            return str(read_json(self._plan.path(number) / "summary.json").get("error", status))
+            return str(read_summary(self._plan.path(number)).get("error", status))
         except RunError:
             return status
 

@@ -17,8 +17,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
+from idl_cli.commands.config_files import load_config
 from idl_cli.commands.output import PLAN
 from idl_cli.commands.override_keys import key_of, what_it_is
 from idl_cli.commands.sweep_jobs import (
@@ -234,7 +234,10 @@ def _from_file(directory: Path) -> SweepPlan:
             raise ValueError("two jobs of one number")
         return SweepPlan(directory, str(content["command"]), request, jobs, added)
     except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{directory / PLAN}: is not the plan of a sweep ({error!r})") from error
+        raise RunError(
+            f"{directory / PLAN}: is not the plan of a sweep ({error!r}); without it, the jobs'"
+            " own records say what they are"
+        ) from error
 
 
 def _agree_with_jobs(plan: SweepPlan) -> None:
@@ -258,13 +261,13 @@ def _agree_with_jobs(plan: SweepPlan) -> None:
 def _from_jobs(directory: Path) -> SweepPlan:
     file = directory / "multirun.yaml"
     try:
-        config = OmegaConf.load(file)
+        config = load_config(file)
         command = OmegaConf.select(config, "hydra.job.name")
-        typed = OmegaConf.select(config, "hydra.overrides.task") or []
-    except (OSError, YAMLError, OmegaConfBaseException) as error:
+        typed = [str(each) for each in OmegaConf.select(config, "hydra.overrides.task") or ()]
+    except (OmegaConfBaseException, TypeError) as error:
         raise RunError(f"{file}: cannot be read ({error})") from error
     jobs = {
         job.number: tuple(f"{key}={value}" for key, value in job.overrides.items())
         for job in collect_jobs(directory)
     }
-    return SweepPlan(directory, str(command), tuple(map(str, typed)), jobs)
+    return SweepPlan(directory, str(command), tuple(typed), jobs)

@@ -11,6 +11,7 @@ from typing import Any, Final, get_args, get_type_hints
 
 from idl_cli.config.check import schema_defaults
 from idl_cli.config.describe import describe
+from idl_cli.config.options import text_of
 
 _KEY: Final = re.compile(r"^(?P<indent> *)(?P<key>\w+):(?P<value>[^#]*)(?:#\s*(?P<comment>.*))?$")
 
@@ -63,7 +64,7 @@ def comments_in(file: Path) -> dict[str, str]:
     """The comment behind every key of a YAML file, by dotted key."""
     found: dict[str, str] = {}
     path: list[tuple[int, str]] = []
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in text_of(file).splitlines():
         match = _KEY.match(line)
         if match is None:
             continue

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import re
 import warnings
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-
+from idl_cli.data.bounds import refuse_irregular
+from idl_cli.data.npy_format import Array, NpzMembers, read_npy
 from idl_cli.data.parts import ARRAY_PAIRS, PARTS, array_name
 from idl_cli.errors import ConfigError, DataError, IgnoredOptionWarning
 
-Array = npt.NDArray[np.generic]
+_ARRAY: Final = b"\x93NUMPY"
+_ARCHIVE: Final = b"PK"
 
 
 @dataclass(frozen=True)
@@ -72,9 +71,9 @@ def read_array_files(file: Path, target: Path | None) -> dict[str, RawPart]:
 
 
 def _read_npz(file: Path) -> dict[str, RawPart]:
-    arrays = _load(file)
-    if not isinstance(arrays, dict):
+    if _start(file).startswith(_ARRAY):
         raise DataError(f"{file}: a single array, although its name ends in .npz")
+    arrays = NpzMembers(file)
     if {"inputs", "targets"} <= arrays.keys():
         chosen = {"train": ("inputs", "targets")}
     else:
@@ -137,51 +136,30 @@ def _missing(part: str | None, named: Mapping[str | None, Mapping[str, str]]) ->
     return [f"{part}_inputs", f"{part}_targets"]
 
 
-def _read_npy(file: Path) -> Array:
-    array = _load(file)
-    if isinstance(array, dict):
-        raise DataError(f"{file}: an archive of arrays, although its name ends in .npy")
-    return array
+def _start(file: Path) -> bytes:
+    """The first bytes, which tell an array from an archive of some.
 
-
-def _load(file: Path) -> Array | dict[str, Array]:
-    key = ""
+    Raises:
+        DataError: the file cannot be read, or is neither.
+    """
+    refuse_irregular(file)
     try:
-        # Opened here, since numpy.load leaves a damaged .npz file open.
         with file.open("rb") as stream:
             start = stream.read(6)
-            stream.seek(0)
-            if not start.startswith((b"\x93NUMPY", b"PK")):
-                raise DataError(
-                    f"{file}: not a NumPy file (it starts with {start.hex(' ') or 'nothing'});"
-                    " only what numpy.save, numpy.savez or numpy.savez_compressed wrote is read,"
-                    " no pickle"
-                )
-            loaded = np.load(stream, allow_pickle=False)
-            if not isinstance(loaded, np.lib.npyio.NpzFile):
-                array: Array = loaded
-                return array
-            arrays: dict[str, Array] = {}
-            with loaded:
-                for name in loaded.files:
-                    key = f"[{name}]"
-                    arrays[name] = loaded[name]
-                    if not isinstance(arrays[name], np.ndarray):
-                        raise DataError(f"{file}{key}: not an array")
-            if not arrays:
-                raise DataError(f"{file}: holds no arrays")
-            return arrays
     except FileNotFoundError as error:
         raise DataError(f"{file}: no such file") from error
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{file}{key}: a damaged or truncated .npz file ({error})") from error
-    except ValueError as error:
-        if "allow_pickle" in str(error):
-            raise DataError(
-                f"{file}{key}: holds pickled objects, which are never loaded because they can run"
-                " code; save a numeric array (numpy.save of an array that is not of dtype object)"
-            ) from error
-        raise DataError(f"{file}{key}: not an intact NumPy file ({error})") from error
-    except (OSError, EOFError, zlib.error, RuntimeError) as error:
-        # RuntimeError: encrypted, or compressed in a way that zipfile does not know.
-        raise DataError(f"{file}{key}: not an intact NumPy file ({error})") from error
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror or error})") from error
+    if not start.startswith((_ARRAY, _ARCHIVE)):
+        raise DataError(
+            f"{file}: not a NumPy file (it starts with {start.hex(' ') or 'nothing'});"
+            " only what numpy.save, numpy.savez or numpy.savez_compressed wrote is read,"
+            " no pickle"
+        )
+    return start
+
+
+def _read_npy(file: Path) -> Array:
+    if _start(file).startswith(_ARCHIVE):
+        raise DataError(f"{file}: an archive of arrays, although its name ends in .npy")
+    return read_npy(file)

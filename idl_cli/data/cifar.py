@@ -17,6 +17,7 @@ import numpy.typing as npt
 from idl_cli.data.archive import read_members
 from idl_cli.data.assembly import assemble, image_split
 from idl_cli.data.augmentation import CropFlip
+from idl_cli.data.bounds import refuse_irregular
 from idl_cli.data.dataset import Dataset, Split
 from idl_cli.data.fetch import RemoteFile, Source, fetch, find, refuse_mirror_beside_root
 from idl_cli.data.preprocessing import Normalization
@@ -214,6 +215,7 @@ def _read_files(
     folder = found if found.is_dir() else found.parent
     contents = {}
     for name in names:
+        refuse_irregular(folder / name)
         try:
             contents[name] = (folder / name).read_bytes()
         except FileNotFoundError:

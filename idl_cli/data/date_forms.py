@@ -66,7 +66,7 @@ def by_format(form: str) -> Reader:
     def read(cell: str) -> datetime | None:
         try:
             return _naive(datetime.strptime(cell, form))
-        except ValueError:
+        except (ValueError, OverflowError):  # of a zone that leads out of the years 1 to 9999
             return None
 
     return read
@@ -110,7 +110,7 @@ def _iso(cell: str) -> datetime | None:
     try:
         # Python 3.10 does not read the Z of UTC.
         return _naive(datetime.fromisoformat(cell[:-1] + "+00:00" if cell[-1:] == "Z" else cell))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

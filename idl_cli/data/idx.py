@@ -16,9 +16,9 @@ from typing import BinaryIO, Final
 import numpy as np
 import numpy.typing as npt
 
+from idl_cli.data.bounds import read_at_most, refuse_irregular
 from idl_cli.errors import DataError
 
-_PIECE_BYTES = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
 _DTYPES: Final = {
     0x08: ">u1",
@@ -44,6 +44,7 @@ def read_idx(path: Path, *, ndim: int) -> npt.NDArray[np.generic]:
         DataError: the file is not IDX, has another number of dimensions (labels given as images),
             has no samples, is cut short, has bytes left over, or is a damaged gzip file.
     """
+    refuse_irregular(path)
     try:
         with path.open("rb") as raw:
             compressed = raw.read(2) == _GZIP_MAGIC
@@ -58,15 +59,6 @@ def read_idx(path: Path, *, ndim: int) -> npt.NDArray[np.generic]:
         raise DataError(f"{path}: the gzip stream is corrupt ({error})") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-
-
-def _at_most(stream: BinaryIO, length: int) -> bytes:
-    """What is there, up to a length that may be absurd: nothing is set aside for it beforehand."""
-    pieces = []
-    while length > 0 and (piece := stream.read(min(length, _PIECE_BYTES))):
-        pieces.append(piece)
-        length -= len(piece)
-    return b"".join(pieces)
 
 
 def _parse(stream: BinaryIO, path: Path, ndim: int) -> npt.NDArray[np.generic]:
@@ -90,14 +82,22 @@ def _parse(stream: BinaryIO, path: Path, ndim: int) -> npt.NDArray[np.generic]:
     dtype = np.dtype(_DTYPES[magic[2]])
     length = prod(shape) * dtype.itemsize
     # One byte more than announced shows leftovers, and makes gzip verify its own checksum.
-    content = _at_most(stream, length + 1)
+    content = read_at_most(stream, length + 1, str(path))
     if len(content) != length:
-        swapped = struct.unpack(f"<{ndim}I", sizes)
-        if prod(swapped) * dtype.itemsize == len(content):
-            raise DataError(
-                f"{path}: its sizes are little-endian ({swapped}), where the format has them"
-                " big-endian; write them with struct.pack('>I', size)"
-            )
         found = "more" if len(content) > length else f"{len(content):,} bytes"
-        raise DataError(f"{path}: shape {shape} needs {length:,} bytes of entries, found {found}")
+        raise DataError(
+            f"{path}: shape {shape} needs {length:,} bytes of entries, found {found}"
+            f"{_byte_order_hint(sizes, len(content), dtype)}"
+        )
     return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+def _byte_order_hint(sizes: bytes, found: int, dtype: np.dtype[np.generic]) -> str:
+    """What to do about sizes that fit the file when they are read the other way round."""
+    swapped = struct.unpack(f"<{len(sizes) // 4}I", sizes)
+    if prod(swapped) * dtype.itemsize != found:
+        return ""
+    return (
+        f"; its sizes are little-endian, {swapped}, where IDX has the most significant byte first:"
+        " write the file again that way"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from idl_cli.data.bounds import refuse_irregular
 from idl_cli.errors import DataError
 
 FORMATS: Final = ("PNG", "JPEG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM")
@@ -24,8 +26,22 @@ SUFFIXES: Final = frozenset(
 
 _GREY = frozenset({"1", "L", "LA"})
 _COLOUR = frozenset({"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"})
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
-"""Pillow reports damage with any of these, depending on the format."""
+_DAMAGE: Final = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    Image.DecompressionBombError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow reports damage with, depending on the format."""
 _TIFF_BITS: Final = 258  # TIFF 6.0, tag BitsPerSample
 
 
@@ -33,6 +49,8 @@ def is_image(file: Path) -> bool:
     """Whether a file is an image by its suffix, or by what it begins with."""
     if file.suffix.lower() in SUFFIXES:
         return True
+    if not file.is_file():
+        return False
     try:
         with _opened(file):
             return True
@@ -52,6 +70,7 @@ def read_image(file: Path) -> tuple[npt.NDArray[np.uint8], bool]:
     Raises:
         DataError: the file is damaged, is animated, or has more than 8 bits a channel.
     """
+    refuse_irregular(file)
     try:
         with _opened(file) as image:
             image.verify()  # the checksums of a PNG, which are ignored when it is decoded
@@ -63,8 +82,11 @@ def read_image(file: Path) -> tuple[npt.NDArray[np.uint8], bool]:
                 upright.convert("RGBA").getchannel("A").getextrema()[0] < 255
             )
             return np.asarray(upright.convert("L" if image.mode in _GREY else "RGB")), transparent
+    except DataError:
+        raise
     except _DAMAGE as error:
-        raise DataError(f"{file}: not an intact image ({error})") from error
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{file}: not an intact image ({reason})") from error
 
 
 @contextmanager

@@ -110,6 +110,11 @@ def _read_classes(
     names: list[str] = []
     first: Path | None = None
     for path in classes:
+        if not path.name.isprintable():
+            raise DataError(
+                f"{folder}: the class {path.name!r} has characters in its name that cannot be"
+                " printed; rename the folder"
+            )
         for file in _images(path, found):
             image, transparent = read_image(file)
             if transparent:

@@ -17,6 +17,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from idl_cli.data.bounds import refuse_irregular
 from idl_cli.data.numbers import (
     Decimal,
     Thousands,
@@ -29,6 +30,7 @@ from idl_cli.errors import ConfigError, DataError, IgnoredOptionWarning
 
 Delimiter = Literal["auto", "comma", "semicolon", "tab"]
 
+_LONGEST_HEADER: Final = 1 << 20  # characters in which columns are counted
 _DELIMITERS: Final = (("comma", ","), ("semicolon", ";"), ("tab", "\t"))
 _EMPTY: Final = frozenset({"", "na", "n/a", "nan", "null", "none"})
 
@@ -143,9 +145,10 @@ def read_table(
             [f"dataset.thousands={thousands}: is dataset.decimal too; one sign means one thing"]
         )
     numbered: list[tuple[int, list[str]]] = []
+    refuse_irregular(file)
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            first = stream.readline()
+            first = stream.readline(_LONGEST_HEADER)
             stream.seek(0)
             reader = csv.reader(
                 stream, delimiter=_delimiter(first, delimiter), strict=True, skipinitialspace=True

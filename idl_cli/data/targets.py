@@ -17,6 +17,8 @@ from idl_cli.data.task import Task, TaskKind
 from idl_cli.errors import ConfigError, DataError
 
 _OR_A_QUANTITY: Final = "; for a quantity in whole numbers give dataset.task=regression"
+_LAST_CHARACTER: Final = 0x10FFFF
+_SURROGATES: Final = (0xD800, 0xDFFF)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def encode_targets(
                 )
         return EncodedTargets("regression", real, output_dim, None)
     if train.dtype.kind in "US":
-        texts = {name: _text(part) for name, part in parts.items()}
+        texts = {name: _column(part).astype(np.str_) for name, part in parts.items()}
         names = np.unique(texts["train"])
         indices = {name: _named(parts[name], text, names) for name, text in texts.items()}
         return _classification(parts, indices, tuple(str(name) for name in names))
@@ -171,7 +173,31 @@ def _column(part: RawPart) -> npt.NDArray[np.generic]:
             " is needed (one-hot rows: pass their argmax; several quantities a sample: give"
             " dataset.task=regression)"
         )
-    return values
+    return _text(values, part.targets_name) if values.dtype.kind in "US" else values
+
+
+def _text(values: npt.NDArray[np.generic], name: str) -> npt.NDArray[np.str_]:
+    """Names as text that can be written anywhere, from bytes in UTF-8 too."""
+    if values.dtype.kind == "S":
+        texts = []
+        for sample, value in enumerate(values.tolist()):
+            try:
+                texts.append(value.decode("utf-8"))
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{name}: class {value!r} of sample {sample} is no text in UTF-8; save the"
+                    " targets as text, e.g. numpy.char.decode(targets, 'latin-1')"
+                ) from error
+        return np.array(texts, dtype=np.str_)
+    text = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
+    codes = text.view(np.uint32)
+    wrong = (codes > _LAST_CHARACTER) | ((codes >= _SURROGATES[0]) & (codes <= _SURROGATES[1]))
+    if wrong.any():
+        raise DataError(
+            f"{name}: a class name is no text (it holds {int(codes[wrong][0]):#x}, which is no"
+            " character)"
+        )
+    return text.astype(np.str_)
 
 
 def _indices(part: RawPart) -> npt.NDArray[np.int64]:
@@ -187,23 +213,6 @@ def _indices(part: RawPart) -> npt.NDArray[np.int64]:
             f" index, an integer from 0 on{_OR_A_QUANTITY}"
         )
     return values.astype(np.int64)
-
-
-def _text(part: RawPart) -> npt.NDArray[np.str_]:
-    """Class names as text; bytes are taken as UTF-8."""
-    values = _column(part)
-    if values.dtype.kind != "S":
-        return values.astype(np.str_)
-    texts = []
-    for sample, value in enumerate(values.tolist()):
-        try:
-            texts.append(value.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{part.targets_name}: class {value!r} of sample {sample} is no text in UTF-8; save"
-                " the targets as text, e.g. numpy.char.decode(targets, 'latin-1')"
-            ) from error
-    return np.array(texts, dtype=np.str_)
 
 
 def _named(

@@ -11,13 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from idl_cli.errors import RunError
+from idl_cli.errors import RunError, file_refusal
+from idl_cli.run.plain_values import parse_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TEMPORARY_SUFFIX = ".tmp"
 _FIGURE_DPI = 150
+_LARGEST_RECORD = 1 << 26  # bytes: a summary, a plan or a description has some thousands
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -123,10 +125,13 @@ def read_json(path: Path) -> dict[str, object]:
     """Read a JSON object from a file.
 
     Raises:
-        RunError: the file is missing, unreadable or not a JSON object.
+        RunError: the file is missing, unreadable, very large or not a usable JSON object.
     """
+    refusal = file_refusal(path, _LARGEST_RECORD)
+    if refusal is not None:
+        raise RunError(f"{path}: {refusal}")
     try:
-        value = json.loads(path.read_bytes())
+        value = parse_json(path.read_bytes())
     except FileNotFoundError:
         raise RunError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:

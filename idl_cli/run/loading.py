@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 import torch
 from torch import nn
@@ -17,6 +17,18 @@ from idl_cli.errors import IdlError, RunError
 from idl_cli.models.differenced import Differenced
 from idl_cli.run.model_file import MODEL
 from idl_cli.run.state import read_tensors
+
+_OF_DESCRIPTIONS: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What making a model raises where its description is not one that idl wrote."""
 
 
 @dataclass(frozen=True)
@@ -114,5 +126,6 @@ def load_run(run_dir: Path | str, *, device: torch.device | str = "cpu") -> Load
             task=task,
             dtype=dtype,
         )
-    except (IdlError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise RunError(f"{file}: the model it describes cannot be made again: {error}") from error
+    except (IdlError, *_OF_DESCRIPTIONS) as error:
+        reason = str(error) or type(error).__name__
+        raise RunError(f"{file}: the model it describes cannot be made again: {reason}") from error

@@ -70,7 +70,8 @@ def one_at_a_time(directory: Path) -> Iterator[None]:
 def is_locked(directory: Path) -> bool:
     """Say whether a live process holds the lock of a run directory."""
     try:
-        descriptor = os.open(directory / LOCK_NAME, os.O_RDONLY)
+        # Something else of this name, such as a pipe, must not keep whoever asks waiting.
+        descriptor = os.open(directory / LOCK_NAME, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
     try:
@@ -89,7 +90,7 @@ def holder_of(directory: Path) -> int | None:
     try:
         holder = json.loads((directory / LOCK_NAME).read_text())
         return int(holder["pid"]) if holder["host"] == socket.gethostname() else None
-    except (OSError, ValueError, KeyError, TypeError):  # let go of meanwhile
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # let go of meanwhile
         return None
 
 
@@ -115,5 +116,5 @@ def _holder(path: Path) -> str:
     try:
         holder = json.loads(path.read_text())
         return f"process {holder['pid']} on {holder['host']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "another process"

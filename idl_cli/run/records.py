@@ -6,17 +6,18 @@ not have ended. Runs may be of any age: what a file lacks is left out, what cann
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
-
-import yaml
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from idl_cli.errors import RunError
 from idl_cli.run.files import read_json
 from idl_cli.run.lock import is_locked
+from idl_cli.run.yaml_files import read_yaml
 
 Status: TypeAlias = Literal["completed", "failed", "interrupted"]
 
@@ -25,6 +26,19 @@ METRICS: Final = "metrics.jsonl"
 CHECKPOINTS: Final = "checkpoints"
 CONFIG: Final = ".hydra/config.yaml"
 _MARKS: Final = (SUMMARY, CONFIG, METRICS, CHECKPOINTS)
+_UNREADABLE: Final = "unreadable"
+_ADVICE: Final = "; delete the file, and the run counts as killed and can be continued"
+_ENTRIES: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "command": str,
+        "seconds": int | float,
+        "metrics": dict,
+        "sim": dict,
+        "training": dict,
+        "error": str,
+    }
+)
+"""Types of the entries of a summary that are read by name."""
 
 
 @dataclass(frozen=True)
@@ -50,31 +64,42 @@ class RunRecord:
 
 def is_run(path: Path) -> bool:
     """Whether a directory holds a run."""
-    return any((path / mark).exists() for mark in _MARKS)
+    return any(os.path.exists(path / mark) for mark in _MARKS)
 
 
 def find_runs(path: Path) -> list[Path]:
     """The runs in a directory: itself, or those below it at any depth, in natural order.
 
     What lies inside a run (the teacher it kept, say) is part of that run. Hidden directories and
-    symbolic links are passed by.
+    symbolic links are passed by. A directory below that cannot be looked into is listed: whatever
+    reads it as a run says why.
+
+    Raises:
+        RunError: the directory itself cannot be looked into.
     """
-    return [path] if is_run(path) else list(_below(path))
-
-
-def _below(path: Path) -> Iterator[Path]:
-    try:
-        entries = [each for each in os.scandir(path) if each.is_dir(follow_symlinks=False)]
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror})") from error
-    for entry in sorted(entries, key=lambda each: _natural(each.name)):
-        if not entry.name.startswith("."):
-            yield from find_runs(Path(entry.path))
+    found: list[Path] = []
+    waiting = [path]
+    while waiting:
+        directory = waiting.pop()
+        if is_run(directory):
+            found.append(directory)
+            continue
+        try:
+            entries = [each for each in os.scandir(directory) if each.is_dir(follow_symlinks=False)]
+        except OSError as error:
+            if directory == path:
+                raise RunError(f"{path}: cannot be read ({error.strerror})") from error
+            found.append(directory)
+            continue
+        entries.sort(key=lambda each: _natural(each.name), reverse=True)
+        waiting += [Path(each.path) for each in entries if not each.name.startswith(".")]
+    return found
 
 
 def _natural(name: str) -> tuple[bool, int, str]:
     """Jobs in the order of their numbers, behind them names."""
-    return (not name.isdigit(), int(name) if name.isdigit() else 0, name)
+    is_number = name.isdecimal()
+    return (not is_number, int(name) if is_number else 0, name)
 
 
 def read_record(path: Path) -> RunRecord:
@@ -82,19 +107,25 @@ def read_record(path: Path) -> RunRecord:
     problems = []
     summary: dict[str, Any] = {}
     config: dict[str, Any] = {}
-    if (path / SUMMARY).exists():
+    status = "running" if is_locked(path) else "killed"
+    # A summary is the last thing that a run writes, so it goes before the lock.
+    if not os.access(path, os.R_OK | os.X_OK):
+        status, problems = _UNREADABLE, [f"{path}: cannot be read (no right to look into it)"]
+    elif (path / SUMMARY).exists():
         try:
-            summary = read_json(path / SUMMARY)
+            summary = read_summary(path)
+            status = str(summary["status"])
+        except RunError as error:
+            status, problems = _UNREADABLE, [str(error)]
+    if os.access(path, os.X_OK):
+        try:
+            config = read_yaml(path / CONFIG)
         except RunError as error:
             problems.append(str(error))
-    try:
-        config = _read_yaml(path / CONFIG)
-    except RunError as error:
-        problems.append(str(error))
     said = summary.get("error")
     return RunRecord(
         path=path,
-        status=_status(path, summary),
+        status=status,
         command=_command(path, summary, config),
         config=config,
         summary=summary,
@@ -114,7 +145,7 @@ def run_status(path: Path) -> Status | Literal["running", "killed"]:
         return "running"
     if not (path / SUMMARY).exists():
         return "killed"
-    status: Status = read_json(path / SUMMARY)["status"]  # type: ignore[assignment]
+    status: Status = read_summary(path)["status"]  # type: ignore[assignment]
     return status
 
 
@@ -122,16 +153,24 @@ def read_summary(path: Path) -> dict[str, object]:
     """Read a run's ``summary.json``.
 
     Raises:
-        RunError: it is missing or unreadable.
+        RunError: it is missing or unreadable, or an entry that every summary has is another thing.
     """
-    return read_json(path / SUMMARY)
-
-
-def _status(path: Path, summary: Mapping[str, Any]) -> str:
-    """A summary is the last thing that a run writes, so it goes before the lock."""
-    if (path / SUMMARY).exists():
-        return str(summary.get("status", "unreadable"))
-    return "running" if is_locked(path) else "killed"
+    file = path / SUMMARY
+    try:
+        summary = read_json(file)
+    except RunError as error:
+        raise RunError(f"{error}{_ADVICE if file.exists() else ''}") from error
+    if summary.get("status") not in get_args(Status):
+        found = json.dumps(summary["status"])[:60] if "status" in summary else "nothing"
+        raise RunError(
+            f"{file}: damaged: status is {found}, where {', '.join(get_args(Status))} are"
+            f" known{_ADVICE}"
+        )
+    for name, kinds in _ENTRIES.items():
+        if not isinstance(summary.get(name), kinds | None):
+            kind = type(summary[name]).__name__
+            raise RunError(f"{file}: damaged: {name} is a {kind}, where it cannot be one{_ADVICE}")
+    return summary
 
 
 def _command(path: Path, summary: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
@@ -141,25 +180,9 @@ def _command(path: Path, summary: Mapping[str, Any], config: Mapping[str, Any]) 
     if not config:
         return None
     try:
-        job = _read_yaml(path / ".hydra" / "hydra.yaml").get("hydra", {}).get("job", {})
-    except (RunError, AttributeError):
+        hydra = read_yaml(path / ".hydra" / "hydra.yaml").get("hydra")
+    except RunError:
         return None
+    job = hydra.get("job") if isinstance(hydra, Mapping) else None
     name = job.get("name") if isinstance(job, Mapping) else None
     return name if isinstance(name, str) else None
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"{path}: cannot be read ({error})") from error
-    try:
-        value = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise RunError(f"{path}: not readable as YAML ({reason})") from error
-    if not isinstance(value, dict):
-        raise RunError(f"{path}: a section of keys is needed, not a {type(value).__name__}")
-    return value

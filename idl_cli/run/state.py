@@ -57,13 +57,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], object]:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: damaged, or not a safetensors file ({error})") from error
-    if header.get("format") != FORMAT:
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise RunError(f"{path}: not written by idl, or by a version with another format")
     if header.get("sha256") != _digest(tensors):
         raise RunError(f"{path}: damaged: its tensors do not match their checksum")
-    return tensors, header["content"]
+    return tensors, header.get("content")
 
 
 def write_state(path: Path, state: object) -> str:
@@ -82,7 +82,7 @@ def read_state(path: Path) -> object:
     tensors, structure = read_tensors(path)
     try:
         return unpack(structure, tensors)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: not a state written by idl ({error!r})") from error
 
 

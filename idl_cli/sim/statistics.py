@@ -254,6 +254,9 @@ class SufficientStatistics:
             )
         try:
             layout = json.loads(metadata["layout"])
+            announced = layout["state_dim"] + layout["input_dim"], *layout["targets"].values()
+            if max(announced) > max(len(each) for each in stored.values()):
+                raise ValueError(f"{layout} does not fit what is stored")  # before memory is taken
             result = cls(layout["state_dim"], layout["input_dim"], layout["targets"], device=device)
             result.count = int(metadata["count"])
             if metadata["format"] == _FORMAT_WITH_OFFSETS:
@@ -263,7 +266,7 @@ class SufficientStatistics:
                     {name: stored[f"{_OFFSETS}target.{name}"] for name in result.cross},
                 )
                 result.offsets.check(result.feature_dim, layout["targets"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise DataError(f"{path}: its description is damaged ({error!r})") from error
         result._fill(stored, path)
         return result

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import tarfile
 from pathlib import Path
 
@@ -90,3 +91,31 @@ def test_damaged_archives_are_refused_by_name(tmp_path: Path, content: bytes, me
 def test_missing_archive(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent: cannot be read \(No such file"):
         read_members(tmp_path / "absent", "data", ("a.bin",))
+
+
+def test_a_file_with_holes_is_refused_before_it_is_filled(tmp_path: Path) -> None:
+    """A sparse member of 8 TB takes 512 bytes of the archive (pax headers of GNU tar)."""
+    sparse = tarfile.TarInfo("data/a.bin")
+    size = str(2**43)
+    sparse.pax_headers = {
+        "GNU.sparse.size": size,
+        "GNU.sparse.numblocks": "1",
+        "GNU.sparse.map": f"{size},0",
+    }
+    archive = write(tmp_path, tar_gz({}, sparse))
+    with pytest.raises(DataError, match=r"'data/a\.bin' is a file with holes"):
+        read_members(archive, "data", ("a.bin",))
+
+
+def test_a_size_that_is_not_there_takes_no_memory(tmp_path: Path) -> None:
+    huge = tarfile.TarInfo("data/a.bin")
+    huge.size = 2**60
+    archive = write(tmp_path, tar_gz({}, huge))
+    with pytest.raises(DataError, match=r"archive\.tar\.gz: "):
+        read_members(archive, "data", ("a.bin",))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "archive.tar.gz")
+    with pytest.raises(DataError, match="is a pipe"):
+        read_members(tmp_path / "archive.tar.gz", "data", ("a.bin",))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -392,3 +393,41 @@ def test_contradicting_requests(tmp_path: Path) -> None:
         arrays(file=real, task="classification")
     with pytest.raises(ConfigError, match=r"dataset\.test_fraction=0\.001 of the 50 samples"):
         arrays(file=real, test_fraction=0.001)
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (np.array([b"caf\xe9", b"the"]), "a class name is no text in UTF-8"),
+        (np.array(["a", "\ud800"]), "a class name is no text"),
+        (np.frombuffer(b"\xff\xff\xff\x7fb\0\0\0", "<U1"), "a class name is no text"),
+    ],
+)
+def test_class_names_that_nobody_can_write_are_refused(
+    tmp_path: Path, names: npt.NDArray[np.generic], reason: str
+) -> None:
+    file = tmp_path / "b.npz"
+    np.savez(file, inputs=np.ones((60, 5)), targets=names[np.arange(60) % 2])
+    with pytest.raises(DataError, match=rf"b\.npz\[targets\]: {reason}"):
+        arrays(file=str(file))
+
+
+def test_class_names_in_bytes_are_text_in_utf_8(tmp_path: Path) -> None:
+    names = np.array(["café".encode(), b"the"])
+    inputs = np.random.default_rng(0).normal(size=(60, 5))
+    np.savez(tmp_path / "b.npz", inputs=inputs, targets=names[np.arange(60) % 2])
+    assert arrays(file=str(tmp_path / "b.npz")).task.class_names == ("café", "the")
+
+
+def test_samples_without_numbers_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "z.npz", inputs=np.ones((60, 0)), targets=np.arange(60) % 2)
+    with pytest.raises(DataError, match=r"z\.npz\[inputs\]: samples of shape \(0,\) hold no"):
+        arrays(file=str(tmp_path / "z.npz"))
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    for suffix in ("npz", "npy"):
+        pipe = tmp_path / f"a.{suffix}"
+        os.mkfifo(pipe)
+        with pytest.raises(DataError, match="is a pipe"):
+            arrays(file=str(pipe), target=str(pipe) if suffix == "npy" else None)

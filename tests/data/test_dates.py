@@ -151,3 +151,8 @@ def test_dates_that_cannot_be_used_are_named(cells: list[str], sentence: str) ->
 def test_a_column_of_dates_must_be_there() -> None:
     with pytest.raises(ConfigError, match=r"dataset.dates=dat: my.csv has no such column"):
         _find("date", ["2020-01-01"], chosen="dat")
+
+
+def test_a_zone_that_leads_out_of_all_years_is_no_date() -> None:
+    with pytest.raises(DataError, match="is no date that can be read without doubt"):
+        _find("date", ["0001-01-01T00:00:00+23:00"])

@@ -112,3 +112,24 @@ def test_little_endian_sizes_are_named(tmp_path: Path, compressed: bool) -> None
     path.write_bytes(IMAGES[:4] + b"\xff" * 12 + IMAGES[16:])
     with pytest.raises(DataError, match=r"swapped: shape .* bytes of entries, found 72 bytes"):
         read_idx(path, ndim=3)
+
+
+def test_sizes_in_the_wrong_byte_order_are_recognised(tmp_path: Path) -> None:
+    array = images(40, 28, 28)
+    path = tmp_path / "images"
+    path.write_bytes(bytes([0, 0, 8, 3]) + struct.pack("<3I", *array.shape) + array.tobytes())
+    message = r"its sizes are little-endian, \(40, 28, 28\)"
+    with pytest.raises(DataError, match=message):
+        read_idx(path, ndim=3)
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(DataError, match=message):
+        read_idx(path, ndim=3)
+
+
+def test_a_bomb_of_entries_is_counted_not_kept(tmp_path: Path) -> None:
+    """200 MB of zeros behind a header that announces 2**96 entries."""
+    path = tmp_path / "images.gz"
+    path.write_bytes(gzip.compress(bytes([0, 0, 8, 3]) + b"\xff" * 12 + bytes(200 << 20), 9))
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(DataError, match="needs 79,228,162"):
+        read_idx(path, ndim=3)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from idl_cli.errors import RunError
-from idl_cli.run import RunDirectory, find_runs, read_record
+from idl_cli.run import RunDirectory, find_runs, read_metrics, read_record, run_status
 
 
 def _run(path: Path, summary: dict[str, object] | None = None, config: str | None = None) -> Path:
@@ -67,3 +68,68 @@ def test_yaml_makes_no_objects(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="absent"):
         find_runs(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{}", "status is nothing, where completed, failed, interrupted are known"),
+        ('{"command": "train"}', "status is nothing"),
+        ('{"status": 3}', "status is 3"),
+        ('{"status": ["completed"]}', "status is "),
+        ('{"status": "done"}', 'status is "done"'),
+        ('{"status": "completed", "metrics": [1]}', "metrics is a list"),
+        ('{"status": "completed", "sim": "x"}', "sim is a str"),
+        ('{"status": "completed", "seconds": "x"}', "seconds is a str"),
+        ('{"status": "failed", "error": {}}', "error is a dict"),
+        ('{"status": "completed", "command": 1}', "command is a int"),
+    ],
+)
+def test_a_summary_of_other_entries_is_damaged(tmp_path: Path, content: str, reason: str) -> None:
+    path = _run(tmp_path / "x", config="seed: 1\n")
+    (path / "summary.json").write_text(content)
+    record = read_record(path)
+    assert (record.status, record.summary, record.config) == ("unreadable", {}, {"seed": 1})
+    assert reason in str(record.error)
+    with pytest.raises(RunError, match=r"summary\.json: .*" + reason.partition(",")[0]):
+        run_status(path)
+
+
+def test_what_is_no_file_keeps_nobody_waiting(tmp_path: Path) -> None:
+    path = _run(tmp_path / "x")
+    os.mkfifo(path / "summary.json")
+    os.mkfifo(path / "metrics.jsonl")
+    os.mkfifo(path / ".lock")
+    record = read_record(path)
+    assert record.status == "unreadable"
+    assert f"{path / 'summary.json'}: is a pipe, a socket or a device, where a" in str(record.error)
+    with pytest.raises(RunError, match=r"metrics\.jsonl: is a pipe"):
+        read_metrics(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"[" * 9999, "line 2 is not JSON"),
+        (b'{"loss": NaN}', "line 2 is not JSON"),
+        (b'{"loss": \xff}', "line 2 is not JSON"),
+        (b'"' + b"x" * (1 << 20), "line 2 has more than 1,048,576 bytes"),
+        (b"[1]", "line 2 is not a JSON object"),
+    ],
+)
+def test_a_damaged_row_is_named(tmp_path: Path, line: bytes, reason: str) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n' + line + b"\n")
+    with pytest.raises(RunError, match=rf"metrics\.jsonl: {reason}"):
+        read_metrics(tmp_path)
+
+
+def test_a_last_row_cut_short_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n{"step": 2')
+    assert read_metrics(tmp_path) == [{"step": 1}]
+
+
+def test_runs_are_found_however_deep_they_lie(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["d"] * 600)
+    deep.mkdir(parents=True)
+    _run(deep / "run", {})
+    assert find_runs(tmp_path) == [deep / "run"]

@@ -128,12 +128,16 @@ BANK: dict[str, BankProblem] = {each.name: each for each in _problems()}
 
 @cache
 def optimum(name: str) -> Tensor:
-    """Weights (rows, D) of the named problem at its optimum, feasible exactly.
+    """Weights (rows, D) of the named problem at its optimum, feasible exactly."""
+    return optimum_of(BANK[name])
+
+
+def optimum_of(bank: BankProblem) -> Tensor:
+    """Weights (rows, D) of a problem at its optimum, feasible exactly.
 
     An interior-point method on the samples themselves: it shares neither statistics nor prox with
     the solvers. Features and targets are brought to unit norm, which only changes units.
     """
-    bank = BANK[name]
     units = bank.samples.norm(dim=1)
     units = torch.where(units > 0, units, 1.0).numpy()
     norms = bank.targets.norm(dim=1)

@@ -107,22 +107,10 @@ def test_little_endian_sizes_are_named(tmp_path: Path, compressed: bool) -> None
     content = IMAGES[:4] + struct.pack("<3I", 6, 4, 3) + IMAGES[16:]
     path = tmp_path / "swapped"
     path.write_bytes(gzip.compress(content) if compressed else content)
-    with pytest.raises(DataError, match=r"swapped: its sizes are little-endian \(\(6, 4, 3\)\)"):
+    with pytest.raises(DataError, match=r"its sizes are little-endian, \(6, 4, 3\)"):
         read_idx(path, ndim=3)
     path.write_bytes(IMAGES[:4] + b"\xff" * 12 + IMAGES[16:])
     with pytest.raises(DataError, match=r"swapped: shape .* bytes of entries, found 72 bytes"):
-        read_idx(path, ndim=3)
-
-
-def test_sizes_in_the_wrong_byte_order_are_recognised(tmp_path: Path) -> None:
-    array = images(40, 28, 28)
-    path = tmp_path / "images"
-    path.write_bytes(bytes([0, 0, 8, 3]) + struct.pack("<3I", *array.shape) + array.tobytes())
-    message = r"its sizes are little-endian, \(40, 28, 28\)"
-    with pytest.raises(DataError, match=message):
-        read_idx(path, ndim=3)
-    path.write_bytes(gzip.compress(path.read_bytes()))
-    with pytest.raises(DataError, match=message):
         read_idx(path, ndim=3)
 
 

@@ -27,6 +27,11 @@ from idl_cli.equilibrium.operators import Operator
 _ROUNDING_UNITS = 8
 
 
+def select(x: Tensor, samples: Tensor) -> Tensor:
+    """Return the rows of x (m, n) at these indices (k,), state-major where x is."""
+    return x.index_select(0, samples) if x.is_contiguous() else x.t().index_select(1, samples).t()
+
+
 class Summed(ABC):
     """What the states of a map f are sums of.
 
@@ -48,8 +53,8 @@ class SummedStates(Summed):
 
     def magnitudes(self, x: Tensor, samples: Tensor) -> Tensor:
         """Return |A||x| + |b|."""
-        offset = self.inflow.index_select(0, samples)
-        return self.operator.magnitudes().apply(x.abs(), offset.abs_())
+        offset = select(self.inflow, samples).abs_()
+        return self.operator.magnitudes().apply(x.abs(), offset, torch.empty_like(x))
 
 
 class SummedAdjoints(Summed):
@@ -64,9 +69,9 @@ class SummedAdjoints(Summed):
 
     def magnitudes(self, x: Tensor, samples: Tensor) -> Tensor:
         """Return |d| ⊙ (|Aᵀ||v| + |g|)."""
-        slopes, gradient = (t.index_select(0, samples) for t in (self.slopes, self.gradient))
-        summed = self.operator.magnitudes().apply_transpose(x.abs(), gradient.abs_())
-        return summed.mul_(slopes.abs_())
+        gradient, out = select(self.gradient, samples).abs_(), torch.empty_like(x)
+        summed = self.operator.magnitudes().apply_transpose(x.abs(), gradient, out)
+        return summed.mul_(select(self.slopes, samples).abs_())
 
 
 def reachable(tol: float, dtype: torch.dtype) -> float:
@@ -119,9 +124,9 @@ def relative_residual(
     samples = doubtful.nonzero().squeeze(1)
     if not len(samples):
         return residual, False
-    changes = change.index_select(0, samples)
-    sums = summed.magnitudes(x.index_select(0, samples), samples)
-    sums = torch.maximum(sums, image.index_select(0, samples).abs_())
+    changes = select(change, samples)
+    sums = summed.magnitudes(select(x, samples), samples)
+    torch.maximum(sums, select(image, samples).abs_(), out=sums)
     ratios = changes.div_(sums.clamp_(min=torch.finfo(sums.dtype).tiny)).amax(dim=1)
     residual.index_copy_(0, samples, torch.maximum(residual.index_select(0, samples), ratios))
     return residual, bool((ratios > tol).any())

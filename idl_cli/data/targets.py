@@ -103,7 +103,8 @@ def encode_for_task(parts: Mapping[str, RawPart], task: Task) -> EncodedTargets:
 
 
 def _of_model(part: RawPart, task: Task) -> npt.NDArray[np.int64]:
-    names = task.class_names or tuple(map(str, range(task.output_dim)))
+    numbers = tuple(map(str, range(task.output_dim)))
+    names = task.class_names or numbers
     said = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
     if part.targets.dtype.kind in "US":
         values = _column(part).astype(np.str_)
@@ -124,7 +125,7 @@ def _of_model(part: RawPart, task: Task) -> npt.NDArray[np.int64]:
             f"{part.targets_name}: label {labels[position]} of sample {position} is no class of the"
             f" model, which has 0 to {task.output_dim - 1}"
         )
-    if task.class_names is not None:
+    if names != numbers:
         warnings.warn(
             f"{part.targets_name}: numbers are taken as positions among the model's classes, from 0"
             f" on: {said}; give class names to be sure",

@@ -227,7 +227,7 @@ class RegressionMetrics:
                 " exactly, however small the error (see mse)"
             )
         entries = self._samples * self._outputs
-        near_zero = int(self._sums.get("near_zero", torch.zeros(())).item())
+        near_zero = "near_zero" in self._sums and bool(self._sums["near_zero"])
         if near_zero or self._sums["relative"].item() / entries > _LARGE_MAPE:
             said.append(
                 "mape: some targets are zero or nearly, and an error relative to them has no"
@@ -267,12 +267,10 @@ def _counted(sums: Mapping[str, Tensor]) -> dict[str, float]:
 
 
 def _nonfinite_remarks(sums: Mapping[str, Tensor], samples: int, consequence: str) -> list[str]:
-    count = int(_counted(sums).get(_NONFINITE, 0))
-    if not count:
-        return []
     return [
-        f"{count:,} of {samples:,} outputs are not finite, as of a model that has diverged; they"
-        f" {consequence}"
+        f"{int(count):,} of {samples:,} outputs are not finite, as of a model that has diverged;"
+        f" they {consequence}"
+        for count in _counted(sums).values()
     ]
 
 

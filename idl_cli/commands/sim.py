@@ -10,6 +10,7 @@ from typing import Any
 from idl_cli import registry
 from idl_cli.commands.build import build_dataset
 from idl_cli.commands.compute import Compute, prepare
+from idl_cli.commands.idle_options import warn_of_idle_sim_options
 from idl_cli.commands.iterates import KeptIterates
 from idl_cli.commands.optimized import check_metric
 from idl_cli.commands.sim_estimate import estimate
@@ -65,6 +66,7 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
         group=group,
     )
     sim.warn_ignored(solver)  # before any data are read
+    warn_of_idle_sim_options(settings)
     dataset = build_dataset(settings, group)
     check_metric(settings.optimized_metric, dataset)
     # The equilibrium model that is made has no place for the differencing around it.

@@ -16,7 +16,7 @@ _DEFAULT_DELTA = 0.0
 _ONLY_WITH: Final = MappingProxyType(
     {
         "select_lambda": ("lambda_grid",),
-        "path": ("prune_baseline", "prune_zeros", "prune_epochs"),
+        "path": ("prune_zeros", "prune_epochs"),
     }
 )
 

@@ -69,3 +69,6 @@ def test_advice_names_keys_that_the_command_has(idl_here: IdlHere) -> None:
     assert "lower teacher.lr" in done.errors
     for key in ("optimizer.", "trainer.clip_norm", "trainer.on_nonfinite"):
         assert key not in done.errors
+    wrong = idl_here("sim", "optimizer.lr=1e-3")
+    assert wrong.status == 2
+    assert "teacher.lr; give that, or use `idl train`" in wrong.errors

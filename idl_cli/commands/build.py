@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from idl_cli import registry
 from idl_cli.commands.compute import Compute
+from idl_cli.commands.idle_options import refuse_idle_options
 from idl_cli.commands.measure import evaluation_loader
 from idl_cli.config.schemas.root import SimSettings, TrainSettings
 from idl_cli.data.dataset import Dataset, Split
@@ -194,7 +195,12 @@ def build_trainer(
     compute: Compute,
     group: Group,
 ) -> Trainer:
-    """Make the loss, the optimiser, its schedule and the trainer that the settings describe."""
+    """Make the loss, the optimiser, its schedule and the trainer that the settings describe.
+
+    Raises:
+        ConfigError: an option of the trainer does not go with the data or the dtype.
+    """
+    refuse_idle_options(settings, dataset)
     trainer_settings: TrainerSettings = registry.build("trainer", settings.trainer)
     if trainer_settings.precision == "bf16" and settings.dtype != "float32":
         raise ConfigError(

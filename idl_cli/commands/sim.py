@@ -10,6 +10,7 @@ from typing import Any
 from idl_cli import registry
 from idl_cli.commands.build import build_dataset
 from idl_cli.commands.compute import Compute, prepare
+from idl_cli.commands.idle_options import warn_of_idle_sim_options
 from idl_cli.commands.iterates import KeptIterates
 from idl_cli.commands.optimized import check_metric
 from idl_cli.commands.run_data import record_data
@@ -66,6 +67,7 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
         group=group,
     )
     sim.warn_ignored(solver)  # before any data are read
+    warn_of_idle_sim_options(settings)
     dataset = build_dataset(settings, group)
     if group.is_main:
         resumed = directory.path if settings.resume == "auto" else settings.resume

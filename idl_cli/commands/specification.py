@@ -82,6 +82,8 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
                     "model": "`idl sim` always makes an implicit model, as large as the teacher's "
                     "states; other models are trained by `idl train`",
                     "model.kappa": "κ of the model that `idl sim` makes is trainer.kappa",
+                    "optimizer.lr": "`idl sim` solves convex problems, and trains its teacher at "
+                    "teacher.lr; give that, or use `idl train`",
                     "optimizer": "`idl sim` solves convex problems; use `idl train`",
                     "scheduler": "`idl sim` solves convex problems; use `idl train`",
                 }

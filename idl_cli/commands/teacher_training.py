@@ -64,6 +64,7 @@ def teacher_trainer(
         scheduler=scheduler,
         loss=make_loss(dataset.task, device=compute.device),
         settings=options,
+        lr_key="teacher.lr",
     )
 
 

@@ -112,6 +112,10 @@ class Judge:
         """Whether the limit has passed."""
         return self._max_time is not None and self.elapsed() >= self._max_time
 
+    def seconds_left(self) -> float | None:
+        """Time until the limit; None for no limit."""
+        return None if self._max_time is None else max(self._max_time - self.elapsed(), 0.0)
+
     def __call__(self, weights: Tensor, *, iteration: int | None = None) -> Progress:
         """Judge weights of all rows."""
         weights = weights.to(self._problem.cross)
@@ -275,6 +279,10 @@ class ShareJudge:
     def time_is_up(self) -> bool:
         """Whether the limit of the whole has passed."""
         return self._whole.time_is_up()
+
+    def seconds_left(self) -> float | None:
+        """Time until the limit of the whole."""
+        return self._whole.seconds_left()
 
     def share(self, rows: Tensor) -> ShareJudge:
         """The judge of some of these rows."""

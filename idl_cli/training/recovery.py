@@ -32,12 +32,21 @@ class NonFiniteRecovery:
         model: whose weights are rolled back.
         optimizer: whose moments are rolled back.
         scheduler: whose learning rate is halved.
+        lr_key: what a user lowers; where it is not ``optimizer.lr`` the keys of the gradient
+            trainer are not theirs.
     """
 
     def __init__(
-        self, mode: OnNonFinite, model: nn.Module, optimizer: Optimizer, scheduler: Scheduler
+        self,
+        mode: OnNonFinite,
+        model: nn.Module,
+        optimizer: Optimizer,
+        scheduler: Scheduler,
+        *,
+        lr_key: str = "optimizer.lr",
     ) -> None:
         self._mode = mode
+        self._lr_key = lr_key
         self._model = model
         self._optimizer = optimizer
         self._scheduler = scheduler
@@ -74,16 +83,15 @@ class NonFiniteRecovery:
         """
         message = f"the {what} at {where}"
         if self._mode == "stop":
-            raise NonFiniteError(
-                f"{message}: lower optimizer.lr, set trainer.clip_norm, or choose"
-                " trainer.on_nonfinite=skip or rollback"
-            )
+            more = ", set trainer.clip_norm, or choose trainer.on_nonfinite=skip or rollback"
+            own = self._lr_key == "optimizer.lr"
+            raise NonFiniteError(f"{message}: lower {self._lr_key}{more if own else ''}")
         self._skipped += 1
         self._consecutive += 1
         if self._consecutive >= _MAX_CONSECUTIVE:
             raise NonFiniteError(
                 f"{message}, the {_MAX_CONSECUTIVE}th step in a row: look at the data for NaN, or"
-                " lower optimizer.lr"
+                f" lower {self._lr_key}"
             )
         if self._mode == "skip":
             warnings.warn(f"{message}: step skipped", RuntimeWarning, stacklevel=2)
@@ -91,7 +99,7 @@ class NonFiniteRecovery:
         self._rollbacks += 1
         if self._rollbacks > _MAX_ROLLBACKS:
             raise NonFiniteError(
-                f"{message}, after {_MAX_ROLLBACKS} rollbacks: lower optimizer.lr, or look at the"
+                f"{message}, after {_MAX_ROLLBACKS} rollbacks: lower {self._lr_key}, or look at the"
                 " data for NaN"
             )
         assert self._good is not None, "something was remembered at the start of the epoch"

@@ -71,6 +71,7 @@ class Trainer:
         callbacks: Callbacks | None = None,
         interrupted: Callable[[], int | None] | None = None,
         group: Group | None = None,
+        lr_key: str = "optimizer.lr",
     ) -> None:
         self.model = model
         self.task = task
@@ -82,7 +83,9 @@ class Trainer:
         self.callbacks = callbacks or Callbacks()
         self.progress = Progress()
         self.early_stopping = EarlyStopping(settings.early_stopping, task)
-        self.recovery = NonFiniteRecovery(settings.on_nonfinite, model, optimizer, scheduler)
+        self.recovery = NonFiniteRecovery(
+            settings.on_nonfinite, model, optimizer, scheduler, lr_key=lr_key
+        )
         self.group = Group.single() if group is None else group
         self.interrupted = interrupted or (lambda: None)
         self._consensus = Consensus(self.group, lambda: self.interrupted())

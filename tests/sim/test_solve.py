@@ -179,6 +179,16 @@ def test_the_limit_holds_in_a_warm_up_too(solver: BaseSolver) -> None:
     assert solution.certificate.feasible
 
 
+@pytest.mark.parametrize("rank", [None, 1])
+def test_the_limit_holds_between_two_looks_of_projected_gradients(rank: int | None) -> None:
+    solver = ProjectedGDLowRankSolver(
+        rank=rank, max_iter=10**7, check_every=10**7, stationary_tol=1e-300
+    )
+    solution = solve(BOUND.regression, solver, tol=1e-300, max_time=0.1, warn=False)
+    assert solution.iterations < 10**6
+    assert solution.certificate.feasible
+
+
 def test_weights_that_diverge_are_stopped_and_the_best_seen_is_returned() -> None:
     worse, better = _zero(), 0.5 * optimum(BOUND.name)
     sequence = (worse, better, worse, torch.full_like(worse, math.nan), worse)

@@ -56,6 +56,10 @@ class Monitor(Protocol):
         """
         ...
 
+    def seconds_left(self) -> float | None:
+        """Time until the limit, at least 0; None for no limit. For solvers that take a limit."""
+        ...
+
     @property
     def group(self) -> Group:
         """The processes that solve this problem together, a single one as a rule."""

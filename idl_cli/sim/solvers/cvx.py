@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -70,6 +71,7 @@ class CVXSolver(BaseSolver):
         scaled = ScaledProblem.of(problem)
         count = 0 if problem.budget is None else problem.budget.count
         processes = min(self.processes, problem.rows)
+        left = monitor.seconds_left()
         shape = RowShape(
             gram=scaled.gram.numpy(force=True),
             cost=scaled.cost.numpy(force=True),
@@ -78,6 +80,7 @@ class CVXSolver(BaseSolver):
             backends=backends,
             accuracy=self.accuracy,
             threads=max(1, (os.cpu_count() or 1) // processes),
+            deadline=None if left is None else time.monotonic() + left,
         )
         clean = _Cleaner(problem, scaled)
         weights = torch.zeros_like(problem.cross)
@@ -86,6 +89,10 @@ class CVXSolver(BaseSolver):
         done = unsolved = 0
         with _answers(shape, _tasks(problem, scaled), processes) as answers:
             for row, answer in enumerate(answers):
+                late = monitor.time_is_up()
+                if late and answer.value is None:
+                    unsolved = int((~monitor(weights, iteration=done).solved[done:]).sum())
+                    break
                 done += 1
                 if answer.value is None:
                     failed.append(row)
@@ -93,7 +100,7 @@ class CVXSolver(BaseSolver):
                     weights[row] = clean(answer.value, row)
                 if len(answer.statuses) > 1:
                     fell_back.append(f"row {row} ({'; '.join(answer.statuses)})")
-                if done == problem.rows or done % max(1, problem.rows // 10) == 0:
+                if late or done == problem.rows or done % max(1, problem.rows // 10) == 0:
                     progress = monitor(weights, iteration=done)
                     # All-zero rows may be solved before they are begun.
                     unsolved = int((~progress.solved[done:]).sum())
@@ -194,5 +201,5 @@ def _notes(backend: str, fell_back: list[str], failed: list[int], unsolved: int)
     if failed:
         notes.append(f"no solver succeeded on rows {failed}: their weights are zero")
     if unsolved:
-        notes.append(f"stopped with {unsolved} rows not begun: their weights are zero")
+        notes.append(f"stopped with {unsolved} rows not done: their weights are zero")
     return tuple(notes)

@@ -5,15 +5,28 @@ This module needs neither torch nor anything of idl, so that a worker process st
 
 from __future__ import annotations
 
+import time
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import cvxpy
 import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
+
+# What solvers call a limit in seconds; MOSEK has it among its own parameters.
+_TIME_LIMITS: Final = MappingProxyType(
+    {
+        cvxpy.CLARABEL: "time_limit",
+        cvxpy.SCS: "time_limit_secs",
+        cvxpy.OSQP: "time_limit",
+        cvxpy.HIGHS: "time_limit",
+        cvxpy.GUROBI: "TimeLimit",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +41,8 @@ class RowShape:
         backends: CVXPY solvers to try, in order.
         accuracy: their tolerance.
         threads: of each solve.
+        deadline: value of ``time.monotonic``, one for all processes of a machine, at which solves
+            end with what they have; None for no limit.
     """
 
     gram: Vector
@@ -37,6 +52,7 @@ class RowShape:
     backends: tuple[str, ...]
     accuracy: float
     threads: int
+    deadline: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,12 +94,17 @@ class CompiledRow:
         self._problem = cvxpy.Problem(cvxpy.Minimize(objective), constraints)
 
     def solve(self, linear: Vector, penalty: float, radius: float) -> RowAnswer:
-        """Minimise for one row; the backends are tried in order until one succeeds."""
+        """Minimise for one row; the backends are tried in order until one succeeds.
+
+        Past the deadline nothing is tried.
+        """
         self._linear.value = linear
         self._penalty.value = penalty
         self._radius.value = radius
         statuses = []
         for backend in self._shape.backends:
+            if self._seconds_left() == 0:
+                break
             status = self._attempt(backend)
             statuses.append(f"{backend}: {status}")
             value = self._value.value
@@ -101,7 +122,21 @@ class CompiledRow:
                 return f"failed ({error})"
         return str(self._problem.status)
 
+    def _seconds_left(self) -> float | None:
+        deadline = self._shape.deadline
+        return None if deadline is None else max(deadline - time.monotonic(), 0.0)
+
     def _options(self, backend: str) -> dict[str, Any]:
+        options = self._tolerances(backend)
+        left = self._seconds_left()
+        if left is not None and backend in _TIME_LIMITS:
+            name = _TIME_LIMITS[backend]
+            options[name] = min(left, options.get(name, left))
+        if left is not None and backend == cvxpy.MOSEK:
+            options["mosek_params"] = {"MSK_DPAR_OPTIMIZER_MAX_TIME": left}
+        return options
+
+    def _tolerances(self, backend: str) -> dict[str, Any]:
         tol = self._shape.accuracy
         if backend == cvxpy.CLARABEL:
             names = ("tol_gap_abs", "tol_gap_rel", "tol_feas", "tol_ktratio")

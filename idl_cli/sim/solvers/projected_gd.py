@@ -70,6 +70,8 @@ class ProjectedGDLowRankSolver(BaseSolver):
             for _ in range(min(self.check_every, self.max_iter - iteration)):
                 rows.step()
                 iteration += 1
+                if monitor.time_is_up():
+                    break
             progress = monitor(rows.weights, iteration=iteration)
         return SolverResult(weights=rows.weights, iterations=iteration)
 
@@ -85,7 +87,7 @@ class ProjectedGDLowRankSolver(BaseSolver):
             for _ in range(min(self.check_every, self.max_iter - iteration)):
                 moving = blocks.step()
                 iteration += 1
-                if not moving:
+                if not moving or monitor.time_is_up():
                     break
             progress = monitor(blocks.weights, iteration=iteration)
             stationary = blocks.stationarity() <= self.stationary_tol

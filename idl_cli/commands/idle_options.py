@@ -1,0 +1,82 @@
+"""Options of a training that could not act in it: refused, or said."""
+
+from __future__ import annotations
+
+import warnings
+from types import MappingProxyType
+from typing import Final
+
+from idl_cli.config.check import schema_defaults
+from idl_cli.config.schemas.root import SimSettings, TrainSettings
+from idl_cli.config.schemas.trainer import Sim
+from idl_cli.data.dataset import Dataset
+from idl_cli.errors import ConfigError, IgnoredOptionWarning
+
+_DEFAULT_DELTA = 0.0
+_ONLY_WITH: Final = MappingProxyType(
+    {
+        "select_lambda": ("lambda_grid",),
+        "path": ("prune_zeros", "prune_epochs"),
+    }
+)
+
+
+def refuse_idle_options(settings: TrainSettings, dataset: Dataset) -> None:
+    """Refuse to watch a validation part that is not there; warn of what lies beyond the run.
+
+    Raises:
+        ConfigError: early stopping without a validation part.
+    """
+    stopping = settings.trainer["early_stopping"]
+    patience, delta, metric = (stopping[key] for key in ("patience", "min_delta", "metric"))
+    asked = {
+        "patience": patience is not None,
+        "min_delta": delta != _DEFAULT_DELTA,
+        "metric": metric != "auto",
+    }
+    if dataset.validation is None and any(asked.values()):
+        key = next(key for key, given in asked.items() if given)
+        raise ConfigError(
+            [
+                f"trainer.early_stopping.{key}={stopping[key]}: dataset.validation_fraction=0"
+                " leaves no validation part to watch; set it above 0, such as 0.1, or leave"
+                f" trainer.early_stopping.{key} out"
+            ]
+        )
+    if patience is None and asked["min_delta"]:
+        _warn(
+            f"trainer.early_stopping.min_delta={delta:g}: without trainer.early_stopping.patience"
+            " no epoch is waited for, and it has no effect"
+        )
+    epochs = settings.trainer["epochs"]
+    warmup = settings.scheduler.get("warmup_epochs", 0.0)
+    if warmup > epochs:
+        _warn(
+            f"scheduler.warmup_epochs={warmup:g}: longer than the training, trainer.epochs={epochs}"
+            "; the learning rate ends before it has grown to optimizer.lr"
+        )
+    every = settings.scheduler.get("every_epochs", 0.0)
+    if every > epochs:
+        _warn(
+            f"scheduler.every_epochs={every:g}: the training ends before, with"
+            f" trainer.epochs={epochs}; the learning rate never drops"
+        )
+    if settings.trainer["keep_sparsity"] and settings.model.get("init_run") is None:
+        _warn(
+            "trainer.keep_sparsity=true: the weights of a new model are hardly ever zero; give"
+            " model.init_run=DIR, a run whose zeros are to stay"
+        )
+
+
+def warn_of_idle_sim_options(settings: SimSettings) -> None:
+    """Warn of options of a path, or of the choice of λ, where neither was asked for."""
+    defaults = schema_defaults(Sim)
+    for needed, keys in _ONLY_WITH.items():
+        if settings.trainer[needed] is None:
+            for key in keys:
+                if settings.trainer[key] != defaults[key]:
+                    _warn(f"trainer.{key}: has no effect without trainer.{needed}")
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, IgnoredOptionWarning, stacklevel=4)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,13 +19,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from idl_cli.data.digest import content_digest
 from idl_cli.distributed.group import Group
 from idl_cli.errors import ArgumentError, DataError, NonFiniteError, ShapeError
 from idl_cli.sim.finite import all_finite
 from idl_cli.sim.reduction import sum_over_group
 from idl_cli.sim.symmetric import add_gram_, mirror_
 
-_FORMAT = "idl-sufficient-statistics-1"
+_FORMAT = "idl-sufficient-statistics-2"
+_WITHOUT_CHECKSUM = "idl-sufficient-statistics-1"
 _CHUNK = 1024
 """Samples converted to float64 at a time: bounds the memory when a batch is the whole data set."""
 
@@ -163,6 +166,7 @@ class SufficientStatistics:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
             contiguous = {name: value.contiguous() for name, value in self.tensors().items()}
+            metadata["sha256"] = content_digest(contiguous, metadata)
             save_file(contiguous, temporary, metadata=metadata)
             temporary.replace(path)
         finally:
@@ -185,10 +189,21 @@ class SufficientStatistics:
             raise DataError(
                 f"{path}: cannot be read as statistics ({error}); record the states again"
             ) from error
-        if metadata.get("format") != _FORMAT:
+        digest = metadata.pop("sha256", None)
+        if metadata.get("format") == _WITHOUT_CHECKSUM:
+            warnings.warn(
+                f"{path}: written by an earlier version, without a checksum; whether it is "
+                "undamaged cannot be checked",
+                stacklevel=2,
+            )
+        elif metadata.get("format") != _FORMAT:
             raise DataError(
                 f"{path}: is not a statistics file of this version "
                 f"(format {metadata.get('format')!r}, need {_FORMAT!r}); record the states again"
+            )
+        elif digest != content_digest(stored, metadata):
+            raise DataError(
+                f"{path}: damaged: its content does not match its checksum; record the states again"
             )
         try:
             layout = json.loads(metadata["layout"])

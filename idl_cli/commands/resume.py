@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from idl_cli.config.schemas.root import TrainSettings
 from idl_cli.errors import ConfigError, RunError
+from idl_cli.masking import masked
 from idl_cli.run import CHECKPOINTS, RunDirectory
 from idl_cli.run.state import read_state
 from idl_cli.training.trainer import Trainer
@@ -91,7 +92,7 @@ def find_resumption(settings: TrainSettings, directory: RunDirectory) -> Resumpt
             f"{checkpoint}: no such file; resume={settings.resume} needs a run's directory"
         )
     state = cast(Mapping[str, Any], read_state(checkpoint))
-    before, now = state["settings"], plain(asdict(settings))
+    before, now = plain(state["settings"]), plain(asdict(settings))
     problems = list(_differences(before, now))
     if problems:
         raise ConfigError(problems)
@@ -115,8 +116,8 @@ def _checkpoint(path: Path) -> Path:
 
 
 def plain(settings: Mapping[str, Any]) -> Any:
-    """Return settings as JSON gives them back: tuples as lists."""
-    return json.loads(json.dumps(settings))
+    """Return settings as JSON gives them back, tuples as lists, and without secrets."""
+    return json.loads(json.dumps(masked(settings)))
 
 
 def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:

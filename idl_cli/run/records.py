@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 import yaml
 
@@ -23,7 +23,8 @@ Status: TypeAlias = Literal["completed", "failed", "interrupted"]
 SUMMARY: Final = "summary.json"
 METRICS: Final = "metrics.jsonl"
 CHECKPOINTS: Final = "checkpoints"
-CONFIG: Final = ".hydra/config.yaml"
+HYDRA: Final = ".hydra"
+CONFIG: Final = f"{HYDRA}/config.yaml"
 _MARKS: Final = (SUMMARY, CONFIG, METRICS, CHECKPOINTS)
 
 
@@ -114,8 +115,22 @@ def run_status(path: Path) -> Status | Literal["running", "killed"]:
         return "running"
     if not (path / SUMMARY).exists():
         return "killed"
-    status: Status = read_json(path / SUMMARY)["status"]  # type: ignore[assignment]
-    return status
+    return recorded_status(path)
+
+
+def recorded_status(path: Path) -> Status:
+    """How a run ended, by its summary.
+
+    Raises:
+        RunError: the summary is missing or unreadable, or says of no ending.
+    """
+    status = read_json(path / SUMMARY).get("status")
+    if status not in get_args(Status):
+        said = "says of no status" if status is None else f"says status={status!r}"
+        raise RunError(
+            f"{path / SUMMARY}: damaged: {said} ({', '.join(get_args(Status))} are known)"
+        )
+    return cast(Status, status)
 
 
 def read_summary(path: Path) -> dict[str, object]:
@@ -130,7 +145,8 @@ def read_summary(path: Path) -> dict[str, object]:
 def _status(path: Path, summary: Mapping[str, Any]) -> str:
     """A summary is the last thing that a run writes, so it goes before the lock."""
     if (path / SUMMARY).exists():
-        return str(summary.get("status", "unreadable"))
+        status = summary.get("status")
+        return str(status) if status in get_args(Status) else "unreadable"
     return "running" if is_locked(path) else "killed"
 
 

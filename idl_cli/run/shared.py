@@ -47,6 +47,9 @@ class ObservedRunDirectory(LentRunDirectory):
     may be no such directory. Whatever decides what ranks do is read by rank 0 and sent to them.
     """
 
+    def refuse_removed(self) -> None:
+        """Ask nothing of a directory that may be on another machine alone."""
+
     def append_metrics(self, row: Mapping[str, object]) -> None:
         """Count the row that rank 0 writes."""
         self._metrics_rows += 1

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, cast
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from idl_cli.commands.interruption import interruptible, wait_for_the_end_of_the_pool
+from idl_cli.commands.interruption import end_with, interruptible, wait_for_the_end_of_the_pool
 from idl_cli.commands.job_failure import free_memory, one_line, release
 from idl_cli.commands.parallel import device_of_job, runs_side_by_side
 from idl_cli.commands.preflight import checked_settings
@@ -82,10 +82,13 @@ def run_joined(name: str, config: DictConfig, meeting: MeetingPlace, output: Pat
 
 def _run(name: str, config: DictConfig) -> float | None:
     output = Path(HydraConfig.get().runtime.output_dir)
+    beside_others = _job_number() is not None and runs_side_by_side(HydraConfig.get().launcher)
+    if beside_others:
+        end_with(output.parent)
     try:
         return _run_in(output, name, config, None)
     except KeyboardInterrupt:
-        if _job_number() is not None and runs_side_by_side(HydraConfig.get().launcher):
+        if beside_others:
             wait_for_the_end_of_the_pool(output.parent)
         raise
 

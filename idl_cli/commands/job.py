@@ -249,7 +249,11 @@ def _record_failure(error: BaseException, directory: RunDirectory, console: Repo
 
 def _finish(directory: RunDirectory, status: Any, error: str | None) -> None:
     """Write the summary unless the command, which knows more, already did."""
-    if directory.path.is_dir() and not _is_finished(directory):
+    try:
+        directory.refuse_removed()
+    except RunError:
+        return
+    if not _is_finished(directory):
         directory.finish(status, {}, error)
 
 

@@ -84,7 +84,7 @@ class RunDirectory:
         self._started = time.monotonic()
         self._metrics_rows = 0
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = RunLock(self.path)
+        self._lock: RunLock | None = RunLock(self.path)
         try:
             self._take_over(resume)
         except BaseException:
@@ -127,7 +127,7 @@ class RunDirectory:
         Raises:
             RunError: the directory was removed while the run went on.
         """
-        if not self.path.is_dir():
+        if not self.path.is_dir() or (self._lock is not None and self._lock.was_removed()):
             raise RunError(
                 f"{self.path}: was removed while the run went on, and its results with it; "
                 "start the run again"
@@ -146,7 +146,8 @@ class RunDirectory:
 
     def close(self) -> None:
         """Give the lock back; a second call does nothing."""
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     @property
     def seconds(self) -> float:

@@ -39,6 +39,15 @@ class RunLock:
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, json.dumps(holder).encode() + b"\n", 0)
 
+    def was_removed(self) -> bool:
+        """Whether somebody has removed the lock's file, and the directory with it, meanwhile."""
+        if self._descriptor is None:
+            return False
+        try:
+            return not os.path.samestat(os.fstat(self._descriptor), os.stat(self._path))
+        except OSError:
+            return True
+
     def release(self) -> None:
         """Give the lock back; a second call does nothing."""
         if self._descriptor is None:

@@ -34,6 +34,7 @@ class LentRunDirectory(RunDirectory):
         self.command = command
         self.seed = seed
         self._started = time.monotonic()
+        self._lock = None  # its holder has it
         self._metrics_rows = len(read_metrics(self.path)) if (self.path / METRICS).exists() else 0
 
     def close(self) -> None:

@@ -421,6 +421,7 @@ def test_jobs_die_with_the_sweep_that_was_killed(
     while any(is_locked(sweep / job) for job in "01"):
         assert time.monotonic() < deadline, "a job outlived its sweep"
         time.sleep(0.05)
+    process.communicate()
     assert not (sweep / "0" / "summary.json").exists()
 
 

@@ -147,6 +147,10 @@ def test_nothing_is_written_where_the_directory_was_removed(tmp_path: Path) -> N
             with pytest.raises(RunError, match="run: was removed while the run went on"):
                 write()
     assert list(tmp_path.iterdir()) == []
+    with RunDirectory(path, command="train") as directory:
+        (path / ".lock").unlink()  # `rm -rf` is on its way, and what is written would stay behind
+        with pytest.raises(RunError, match="run: was removed while the run went on"):
+            directory.append_metrics({"step": 1})
 
 
 def test_metrics_are_there_line_by_line_and_can_be_cut_back(tmp_path: Path) -> None:

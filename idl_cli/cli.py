@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple, NoReturn
 
 from idl_cli.errors import IdlError, RankExit, RequestError, system_refusal
+from idl_cli.masking import masked_text
 
 SIGINT: Final = 2  # an interrupted command exits with 128 plus the signal's number, as shells do
 
@@ -145,7 +146,7 @@ def _failed(error: IdlError, words: Sequence[str]) -> int:
     problems = getattr(error, "problems", ())
     if len(problems) > 1:
         lines = [f"{title}: {len(problems)} mistakes; nothing was started", *problems]
-        sys.stderr.write("\n  ".join(lines) + "\n")
+        sys.stderr.write(masked_text("\n  ".join(lines)) + "\n")
     else:
-        sys.stderr.write(f"{title}: {error}\n")
+        sys.stderr.write(masked_text(f"{title}: {error}") + "\n")
     return error.exit_status

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from idl_cli.commands.kept_requests import leaves, refusals
 from idl_cli.commands.override_keys import is_of_hydra, key_of, says_how
 from idl_cli.errors import ConfigError
 
@@ -95,6 +96,10 @@ def _with_request(directory: str, command: str, others: Sequence[str]) -> Contin
     problems = list(_other_sweeper(plan, others))
     how = [text for text in others if says_how(key_of(text))]
     problems += plan.adopt(how)
+    kept = [*plan.request, *(text for added in plan.added for text in added)]
+    given = frozenset(map(key_of, others))
+    problems += refusals(plan.directory, kept, plan.jobs.values(), given)
+    problems += leaves(plan.directory, plan.jobs)
     if problems:
         raise ConfigError(problems)
     begun = set(identity_of(plan.request))

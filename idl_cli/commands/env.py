@@ -13,6 +13,7 @@ from typing import Final
 
 from idl_cli import __version__, registry
 from idl_cli.config.options import config_directory
+from idl_cli.masking import masked_text
 
 _PACKAGES: Final = (
     "torch",
@@ -63,7 +64,7 @@ def main(name: str, arguments: Sequence[str]) -> int:
     flags = parser.parse_args(list(arguments))
     facts = environment()
     width = max(map(len, facts))
-    sys.stdout.writelines(f"{key:{width}}  {value}\n" for key, value in facts.items())
+    sys.stdout.writelines(f"{key:{width}}  {masked_text(value)}\n" for key, value in facts.items())
     if not flags.check:
         return 0
     from idl_cli.commands.self_test import run_checks

@@ -28,7 +28,7 @@ from idl_cli.run import (
     RunDirectory,
     collect_environment,
     load_run,
-    read_summary,
+    read_record,
 )
 from idl_cli.run.files import read_json
 from idl_cli.run.state import read_state
@@ -113,7 +113,9 @@ def _settings_of(path: Path) -> Mapping[str, Any] | None:
     file = path / ".hydra" / "config.yaml"
     if not file.exists():
         return None
-    command = str(read_summary(path).get("command"))
+    command = read_record(path).command
+    if command is None:
+        raise RunError(f"{path}: neither summary.json nor .hydra/ says which command made it")
     if command not in COMMANDS:
         raise RunError(f"{path}: made by `idl {command}`, which trains no model")
     return checked_settings(COMMANDS[command], cast(Any, load_config(file)))

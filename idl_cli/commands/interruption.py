@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +21,9 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _ECHO: Final = 1.0  # s in which further signals are the first one again
 _PATIENCE: Final = 30.0  # s that jobs get to save where they are
 _POLL: Final = 0.05  # s
+_LOOK: Final = 0.5  # s between two looks at who a process works for
+_WATCH: Final = "idl-sweep-watch"
+_POOL: Final = "Loky"  # how names of joblib's workers begin
 
 
 class Terminated(KeyboardInterrupt):
@@ -108,8 +113,33 @@ def wait_for_the_end_of_the_pool(sweep: Path) -> None:
         return
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    while os.getppid() == owner and is_locked(sweep):
+    # A worker that was told to stop alone is not waited for by anyone who stops the others.
+    deadline = time.monotonic() + 2 * _PATIENCE
+    while os.getppid() == owner and is_locked(sweep) and time.monotonic() < deadline:
         time.sleep(_POLL)
+
+
+def end_with(sweep: Path) -> None:
+    """In a process that runs jobs for a sweep's, die with that process, however it dies.
+
+    A worker would run to the end what nobody waits for, and then wait for more.
+
+    Args:
+        sweep: its directory, locked by the process that all others belong to.
+    """
+    owner = holder_of(sweep)
+    if owner is None and multiprocessing.current_process().name.startswith(_POOL):
+        os._exit(128 + signal.SIGKILL)  # it died while this one started
+    watched = any(thread.name == _WATCH for thread in threading.enumerate())
+    if owner is not None and owner != os.getpid() and not watched:
+        threading.Thread(target=_die_with, args=(sweep, owner), name=_WATCH, daemon=True).start()
+
+
+def _die_with(sweep: Path, owner: int) -> None:
+    # A worker outlives the lock while its parent puts the tables of the sweep together.
+    while is_locked(sweep) or os.getppid() == owner:
+        time.sleep(_LOOK)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @contextmanager

@@ -14,18 +14,19 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, cast
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from idl_cli.commands.interruption import interruptible, wait_for_the_end_of_the_pool
+from idl_cli.commands.interruption import end_with, interruptible, wait_for_the_end_of_the_pool
 from idl_cli.commands.job_failure import free_memory, one_line, release
 from idl_cli.commands.parallel import device_of_job, runs_side_by_side
 from idl_cli.commands.preflight import checked_settings
+from idl_cli.commands.request_record import record_request
 from idl_cli.commands.specification import COMMANDS, Command
 from idl_cli.config.check import instantiate
-from idl_cli.errors import IdlError
+from idl_cli.errors import IdlError, RunError
 
 if TYPE_CHECKING:
     from idl_cli.distributed.store import MeetingPlace
@@ -81,10 +82,13 @@ def run_joined(name: str, config: DictConfig, meeting: MeetingPlace, output: Pat
 
 def _run(name: str, config: DictConfig) -> float | None:
     output = Path(HydraConfig.get().runtime.output_dir)
+    beside_others = _job_number() is not None and runs_side_by_side(HydraConfig.get().launcher)
+    if beside_others:
+        end_with(output.parent)
     try:
         return _run_in(output, name, config, None)
     except KeyboardInterrupt:
-        if _job_number() is not None and runs_side_by_side(HydraConfig.get().launcher):
+        if beside_others:
             wait_for_the_end_of_the_pool(output.parent)
         raise
 
@@ -109,6 +113,8 @@ def _run_in(
         _reported(directory, console, wanted=rank == 0 and config.get("report") is not False),
         _recorded(directory, console),
     ):
+        if rank == 0:
+            record_request(directory, config, cast(Any, HydraConfig.instance().cfg))
         with nullcontext() if meeting is None else together(meeting, directory):
             settings = instantiate(command.schema, checked_settings(command, config))
             if continues:
@@ -152,7 +158,10 @@ def _is_unfinished_job(output: Path) -> bool:
 
     if _job_number() is None or not (output / ".hydra").is_dir():
         return False
-    return run_status(output) in ("failed", "interrupted", "killed")
+    try:
+        return run_status(output) in ("failed", "interrupted", "killed")
+    except RunError:  # its summary is damaged: it goes on from its checkpoint
+        return True
 
 
 def _continuing(settings: Any, directory: RunDirectory) -> Any:
@@ -179,7 +188,7 @@ def _reported(directory: RunDirectory, console: Reporter, *, wanted: bool) -> It
     try:
         yield
     finally:
-        if wanted:
+        if wanted and directory.path.is_dir():
             from idl_cli.commands.run_page import REPORT, run_page
 
             try:
@@ -217,6 +226,8 @@ def _record_interruption(directory: RunDirectory) -> None:
 
 def _record_failure(error: BaseException, directory: RunDirectory, console: Reporter) -> NoReturn:
     """Write down why a job failed, tell it where it is one of several, and raise it again."""
+    if not isinstance(error, IdlError):
+        directory.refuse_removed()
     foreseen = isinstance(error, IdlError)
     sentence = one_line(error)
     number = _job_number()
@@ -238,6 +249,10 @@ def _record_failure(error: BaseException, directory: RunDirectory, console: Repo
 
 def _finish(directory: RunDirectory, status: Any, error: str | None) -> None:
     """Write the summary unless the command, which knows more, already did."""
+    try:
+        directory.refuse_removed()
+    except RunError:
+        return
     if not _is_finished(directory):
         directory.finish(status, {}, error)
 

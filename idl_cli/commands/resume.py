@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 
 from idl_cli.config.schemas.root import TrainSettings
 from idl_cli.errors import ConfigError, RunError
+from idl_cli.masking import masked
 from idl_cli.run import CHECKPOINTS, RunDirectory
 from idl_cli.run.state import read_state
 from idl_cli.training.trainer import Trainer
@@ -104,7 +105,7 @@ def find_resumption(settings: TrainSettings, directory: RunDirectory) -> Resumpt
     state = cast(Mapping[str, Any], read_state(checkpoint))
     now = plain(asdict(settings))
     try:
-        before = state["settings"]
+        before = plain(state["settings"])
         problems = list(_differences(before, now))
         if not problems:
             _warn_of_another_length(before, now)
@@ -131,8 +132,8 @@ def _checkpoint(path: Path) -> Path:
 
 
 def plain(settings: Mapping[str, Any]) -> Any:
-    """Return settings as JSON gives them back: tuples as lists."""
-    return json.loads(json.dumps(settings))
+    """Return settings as JSON gives them back, tuples as lists, and without secrets."""
+    return json.loads(json.dumps(masked(settings)))
 
 
 def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:

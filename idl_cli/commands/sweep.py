@@ -27,6 +27,7 @@ from idl_cli.commands.sweep_jobs import (
 from idl_cli.commands.sweep_page import write_sweep_page
 from idl_cli.commands.sweep_plan import planned_jobs
 from idl_cli.errors import RunError
+from idl_cli.masking import masked
 from idl_cli.reporting import Reporter
 from idl_cli.run.files import csv_bytes, json_bytes, read_json, write_atomic, write_figure
 
@@ -65,7 +66,7 @@ def report_sweep(directory: Path, console: Reporter, metric: str | None = None) 
     if not jobs:
         return
     varying = varying_keys(jobs)
-    rows = job_rows(jobs, directory)
+    rows: list[Row] = [masked(row) for row in job_rows(jobs, directory)]
     write_atomic(directory / "sweep.csv", csv_bytes(rows))
     write_atomic(directory / "sweep.json", json_bytes(rows))
     _show_jobs(rows, varying, ranking_metric(rows, metric), console)

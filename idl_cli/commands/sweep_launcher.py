@@ -31,6 +31,7 @@ from idl_cli.commands.parallel import (
     runs_side_by_side,
     threads_each,
 )
+from idl_cli.commands.request_record import mask_multirun
 from idl_cli.commands.sweep_plan import SweepPlan
 from idl_cli.errors import IdlError, RunError
 from idl_cli.reporting import Reporter
@@ -102,6 +103,7 @@ class SweepLauncher(Launcher):
             KeyboardInterrupt: SIGINT or SIGTERM came.
         """
         del initial_job_idx
+        mask_multirun(self._plan.directory, self._config)
         numbers = [self._plan.place(each, repeats=self._is_grid) for each in job_overrides]
         self._plan.save()
         every = self._plan.asked_for if self._is_grid else numbers

@@ -7,8 +7,9 @@ written, and new values get new numbers.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -29,9 +30,13 @@ from idl_cli.commands.sweep_jobs import (
     override_lines,
 )
 from idl_cli.errors import RequestError, RunError
+from idl_cli.masking import MASK, masked, masked_text
 from idl_cli.run import run_status
 from idl_cli.run.files import json_bytes, read_json, write_atomic
 from idl_cli.run.lock import is_locked
+
+_DIGEST: Final = "sha256"
+_PARTS: Final = frozenset({"command", "request", "added", "jobs"})
 
 _NOT_OF_THE_JOB: Final = ("hydra", "sweep", "resume")
 """First parts of keys that say how a job is launched, not what it is."""
@@ -78,6 +83,8 @@ class SweepPlan:
         identity = identity_of(overrides)
         for number, known in self.jobs.items():
             if identity_of(known) == identity and not (repeats and number in self._placed):
+                if any(MASK in text for text in known):  # the record keeps no secrets
+                    self.jobs[number] = tuple(overrides)
                 self._placed.add(number)
                 return number
         number = max(self.jobs, default=-1) + 1
@@ -145,15 +152,24 @@ class SweepPlan:
             "added": [list(each) for each in self.added],
             "jobs": jobs,
         }
-        write_atomic(self.directory / PLAN, json_bytes(content))
+        content = masked(content)
+        write_atomic(self.directory / PLAN, json_bytes({**content, _DIGEST: _digest(content)}))
 
 
 def identity_of(overrides: Sequence[str]) -> Identity:
-    """Return what a job is, however it is written: its keys and their values as parsed."""
-    return tuple(sorted(_pairs(overrides)))
+    """Return what a job is, however it is written: its keys and their values as parsed.
+
+    A secret is the same whether it is there or masked in a record.
+    """
+    return tuple(sorted(_pairs(map(masked_text, overrides))))
 
 
-def _pairs(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _digest(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _pairs(overrides: Iterable[str]) -> Iterator[tuple[str, str]]:
     parser = OverridesParser.create()
     for text in overrides:
         try:
@@ -225,7 +241,13 @@ def planned_jobs(directory: Path) -> list[Job]:
 
 
 def _from_file(directory: Path) -> SweepPlan:
-    content: Mapping[str, Any] = read_json(directory / PLAN)
+    content: dict[str, Any] = read_json(directory / PLAN)
+    digest = content.pop(_DIGEST, None)  # plans of earlier versions have none
+    if not content.keys() <= _PARTS or digest not in (None, _digest(content)):
+        raise RunError(
+            f"{directory / PLAN}: damaged, or edited: its content does not match its checksum; if "
+            f"you have corrected it by hand, take the line {_DIGEST} out of it"
+        )
     try:
         jobs = {int(job["job"]): tuple(map(str, job["overrides"])) for job in content["jobs"]}
         request = tuple(map(str, content["request"]))

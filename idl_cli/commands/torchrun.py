@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from idl_cli.run import RunDirectory
 
 _SILENT = (
-    "hydra.output_subdir=null",
     "hydra/job_logging=disabled",
     "hydra/hydra_logging=disabled",
 )

@@ -30,6 +30,7 @@ from rich.text import Text
 from idl_cli.console.figures import shown
 from idl_cli.console.progress import LiveProgress, LiveTraining, PlainProgress, PlainTraining
 from idl_cli.console.tables import fitted_table
+from idl_cli.masking import masked, masked_text
 from idl_cli.reporting import ProgressReporter, TrainingReporter
 
 _LOG: Final = "idl_cli"
@@ -67,7 +68,7 @@ class Console:
     def message(self, text: str) -> None:
         """Say one thing."""
         self._log.info(text)
-        self._out.print(Text(text), soft_wrap=True)
+        self._out.print(Text(masked_text(text)), soft_wrap=True)
 
     def warning(self, text: str) -> None:
         """Say that something was not done as asked, or may not be as expected."""
@@ -81,12 +82,12 @@ class Console:
     def _say(self, kind: str, style: str, text: str) -> None:
         # A live display owns the terminal: what is printed through it appears above the bar.
         console = self._live.console if self._live else self._err
-        console.print(Text.assemble((kind, style), text), soft_wrap=True)
+        console.print(Text.assemble((kind, style), masked_text(text)), soft_wrap=True)
 
     def facts(self, title: str, pairs: Mapping[str, object]) -> None:
         """Show named values, one a line."""
         width = max(map(len, pairs), default=0)
-        lines = [f"  {name:{width}}  {shown(value)}" for name, value in pairs.items()]
+        lines = [f"  {name:{width}}  {masked_text(shown(value))}" for name, value in pairs.items()]
         self._log.info("\n%s", "\n".join([title, *lines]))
         self._out.print(Text(title, style="bold"))
         for line in lines:
@@ -94,7 +95,8 @@ class Console:
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Show a table; numbers stand right-aligned."""
-        self._show(fitted_table(title, columns, rows, self._out.width))
+        kept = [list(map(masked, row, columns)) for row in rows]
+        self._show(fitted_table(title, columns, kept, self._out.width))
 
     def _show(self, table: Table) -> None:
         self._out.print(table)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pooch
 import requests
 
 from idl_cli.errors import ConfigError, DataError
+from idl_cli.masking import MASK, masked_text
 
 _CHUNK_BYTES = 1 << 16
 _TIMEOUT_SECONDS = 30.0  # without a byte received, not for the whole file
@@ -123,15 +126,19 @@ def _fetch_one(file: RemoteFile, source: Source, directory: Path) -> Path:
             headers={"Accept-Encoding": "identity"},
         )
         try:
-            path = pooch.retrieve(
-                url,
-                known_hash=f"sha256:{file.sha256}",
-                fname=file.name,
-                path=directory,
-                downloader=downloader,
-            )
+            with _masked(pooch.get_logger()):
+                path = pooch.retrieve(
+                    url,
+                    known_hash=f"sha256:{file.sha256}",
+                    fname=file.name,
+                    path=directory,
+                    downloader=downloader,
+                )
         except requests.exceptions.RequestException as error:
-            failures.append(f"{url}: {_reason(error)}")
+            reason = _reason(error)
+            if MASK in mirror:
+                reason += "; the record of a run keeps no passwords: give dataset.mirror=URL again"
+            failures.append(f"{url}: {reason}")
         except ValueError:
             failures.append(f"{url}: what it serves has a wrong checksum and was not kept")
         except OSError as error:
@@ -149,6 +156,21 @@ def _fetch_one(file: RemoteFile, source: Source, directory: Path) -> Path:
         " directory DIR and say dataset.root=DIR, or name a mirror that works with"
         " dataset.mirror=URL"
     )
+
+
+@contextmanager
+def _masked(logger: logging.Logger) -> Iterator[None]:
+    """Keep what a mirror's address holds of passwords out of a library's own lines."""
+
+    def mask(record: logging.LogRecord) -> bool:
+        record.msg, record.args = masked_text(record.getMessage()), None
+        return True
+
+    logger.addFilter(mask)
+    try:
+        yield
+    finally:
+        logger.removeFilter(mask)
 
 
 def _reason(error: requests.exceptions.RequestException) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from idl_cli.loggers.base import RunFacts
+from idl_cli.masking import masked
 from idl_cli.run import RunDirectory
 from idl_cli.run.files import read_json
 
@@ -21,7 +22,7 @@ def forget_unless_resumed(
 
 def remember(directory: RunDirectory, service: str, values: Mapping[str, object]) -> None:
     """Keep what finds a service's record again."""
-    directory.write_json(_FILE, {**_kept(directory), service: dict(values)})
+    directory.write_json(_FILE, {**_kept(directory), service: masked(values)})
 
 
 def _kept(directory: RunDirectory) -> dict[str, Any]:

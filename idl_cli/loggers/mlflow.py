@@ -16,6 +16,7 @@ from typing import Any, Final
 from idl_cli.errors import MissingExtraError
 from idl_cli.loggers.base import MetricLogger, RunFacts, numbers_in, step_of
 from idl_cli.loggers.memory import forget_unless_resumed, remember
+from idl_cli.masking import masked
 from idl_cli.run import RunDirectory
 from idl_cli.run.lock import one_at_a_time
 from idl_cli.run.records import Status
@@ -81,7 +82,7 @@ class MLflowLogger(MetricLogger):
             self._client = self._library.MlflowClient(tracking_uri=self._uri)
             experiment = self._experiment_id()
         known = forget_unless_resumed(self._directory, "mlflow", facts)
-        if known.get("tracking_uri") == self._uri:
+        if masked(known.get("tracking_uri")) == masked(self._uri):
             self._run = str(known["run_id"])
             self._client.update_run(self._run, status="RUNNING")
         else:

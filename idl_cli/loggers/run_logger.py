@@ -11,6 +11,7 @@ from idl_cli import registry
 from idl_cli.errors import IdlError, RunError
 from idl_cli.loggers.base import MetricLogger, RunFacts
 from idl_cli.loggers.several import SeveralLoggers
+from idl_cli.masking import masked
 from idl_cli.run import RunDirectory
 from idl_cli.run.records import Status
 
@@ -123,7 +124,7 @@ def open_logger(
     facts = RunFacts(
         command=run_directory.command,
         name="/".join(path.parts[-2:]),
-        hyperparameters=flattened(settings),
+        hyperparameters=flattened(masked(settings)),
         resumed_step=resumed_step,
     )
     status: Status = "failed"

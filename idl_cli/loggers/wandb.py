@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +14,7 @@ from typing import Any, Literal
 from idl_cli.errors import MissingExtraError
 from idl_cli.loggers.base import MetricLogger, RunFacts, numbers_in, step_of
 from idl_cli.loggers.memory import forget_unless_resumed, remember
+from idl_cli.masking import masked
 from idl_cli.run import RunDirectory
 from idl_cli.run.records import Status
 
@@ -60,17 +63,18 @@ class WandbLogger(MetricLogger):
         """Open the run, the same one as before where one is resumed."""
         known = forget_unless_resumed(self._directory, "wandb", facts)
         identity = known.get("id") or secrets.token_hex(4)
-        self._run = self._library.init(
-            **self._about,
-            id=identity,
-            name=facts.name,
-            job_type=facts.command,
-            config=dict(facts.hyperparameters),
-            dir=str(self._directory.path),
-            mode=self._mode,
-            resume="allow" if known and self._mode == "online" else None,
-            settings=self._library.Settings(console="off", silent=True),
-        )
+        with _arguments_masked():
+            self._run = self._library.init(
+                **self._about,
+                id=identity,
+                name=facts.name,
+                job_type=facts.command,
+                config=dict(facts.hyperparameters),
+                dir=str(self._directory.path),
+                mode=self._mode,
+                resume="allow" if known and self._mode == "online" else None,
+                settings=self._library.Settings(console="off", silent=True),
+            )
         remember(self._directory, "wandb", {"id": identity})
         # Every split counts its own steps: in `idl sim` those of the second problem start again.
         for split in ("train", "validation", "test", "ab", "cd"):
@@ -91,3 +95,14 @@ class WandbLogger(MetricLogger):
         """End the run, as failed where it did."""
         if self._run is not None:
             self._run.finish(exit_code=0 if status == "completed" else 1)
+
+
+@contextmanager
+def _arguments_masked() -> Iterator[None]:
+    """Have the library, which records the command line, see it without passwords and tokens."""
+    before = sys.argv
+    sys.argv = masked(before)
+    try:
+        yield
+    finally:
+        sys.argv = before

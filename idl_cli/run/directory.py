@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -25,19 +26,27 @@ from typing import TYPE_CHECKING, Literal
 from torch import Tensor, nn
 
 from idl_cli.errors import RunError
+from idl_cli.masking import masked, masked_text
 from idl_cli.run.files import (
-    TEMPORARY_SUFFIX,
     csv_bytes,
     json_bytes,
     json_line,
-    read_json,
+    remove_temporaries,
     write_atomic,
     write_figure,
 )
 from idl_cli.run.lock import RunLock
 from idl_cli.run.metrics import read_metrics
 from idl_cli.run.model_file import write_model
-from idl_cli.run.records import CHECKPOINTS, METRICS, SUMMARY, Status, read_record
+from idl_cli.run.records import (
+    CHECKPOINTS,
+    HYDRA,
+    METRICS,
+    SUMMARY,
+    Status,
+    read_record,
+    recorded_status,
+)
 from idl_cli.run.state import read_state, write_state, write_tensors
 
 if TYPE_CHECKING:
@@ -76,7 +85,7 @@ class RunDirectory:
         self._started = time.monotonic()
         self._metrics_rows = 0
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = RunLock(self.path)
+        self._lock: RunLock | None = RunLock(self.path)
         try:
             self._take_over(resume)
         except BaseException:
@@ -90,18 +99,40 @@ class RunDirectory:
                 f"{self.path}: already holds a run ({', '.join(previous)}); continue it with"
                 " resume=auto, or choose another directory (hydra.run.dir=DIR)"
             )
+        if resume:
+            for place in (self.path, self.path / CHECKPOINTS, self.path / HYDRA):
+                remove_temporaries(place)
         if (self.path / SUMMARY).exists():
-            made_by = read_json(self.path / SUMMARY).get("command")
-            if made_by != self.command:
-                raise RunError(
-                    f"{self.path}: made by `idl {made_by}`; `idl {self.command}` cannot continue it"
-                )
-            # A resumed run that is killed must not look as if it had ended the way it did before.
-            (self.path / SUMMARY).unlink()
-        for leftover in self.path.rglob(f".*{TEMPORARY_SUFFIX}"):
-            leftover.unlink()
+            self._drop_summary()
         if (self.path / METRICS).exists():
             self._metrics_rows = len(read_metrics(self.path))
+
+    def _drop_summary(self) -> None:
+        """A resumed run that is killed must not look as if it had ended the way it did before."""
+        made_by = read_record(self.path).command
+        if made_by not in (None, self.command):
+            raise RunError(
+                f"{self.path}: made by `idl {made_by}`; `idl {self.command}` cannot continue it"
+            )
+        try:
+            recorded_status(self.path)
+        except RunError as error:
+            if made_by is None and not any((self.path / CHECKPOINTS).glob("*.safetensors")):
+                raise  # nothing says that the file is a run's
+            warnings.warn(f"{error}; the run goes on without it", stacklevel=4)
+        (self.path / SUMMARY).unlink()
+
+    def refuse_removed(self) -> None:
+        """Write nothing to a directory that is gone: it would be half a run in its place.
+
+        Raises:
+            RunError: the directory was removed while the run went on.
+        """
+        if not self.path.is_dir() or (self._lock is not None and self._lock.was_removed()):
+            raise RunError(
+                f"{self.path}: was removed while the run went on, and its results with it; "
+                "start the run again"
+            )
 
     def __enter__(self) -> RunDirectory:
         return self
@@ -116,12 +147,17 @@ class RunDirectory:
 
     def close(self) -> None:
         """Give the lock back; a second call does nothing."""
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     @property
     def seconds(self) -> float:
         """Wall-clock seconds since this process took the directory."""
         return time.monotonic() - self._started
+
+    def _file(self, name: str) -> Path:
+        self.refuse_removed()
+        return self.path / name
 
     # -- metrics -------------------------------------------------------------------------------
 
@@ -132,7 +168,7 @@ class RunDirectory:
 
     def append_metrics(self, row: Mapping[str, object]) -> None:
         """Add a row to ``metrics.jsonl``; a reader, or a crash, finds it there on return."""
-        with (self.path / METRICS).open("ab") as file:
+        with self._file(METRICS).open("ab") as file:
             file.write(json_line(row))
         self._metrics_rows += 1
 
@@ -154,7 +190,7 @@ class RunDirectory:
 
     def replace_metrics(self, rows: list[dict[str, object]]) -> None:
         """Write ``metrics.jsonl`` anew, e.g. with the rows of the run that this one continues."""
-        write_atomic(self.path / METRICS, b"".join(json_line(row) for row in rows))
+        write_atomic(self._file(METRICS), b"".join(json_line(row) for row in rows))
         self._metrics_rows = len(rows)
 
     # -- checkpoints ---------------------------------------------------------------------------
@@ -178,6 +214,7 @@ class RunDirectory:
         """
         if (self.path / METRICS).exists():
             _flush_to_disk(self.path / METRICS)  # a checkpoint counts on the rows before it
+        self.refuse_removed()
         path = self.checkpoint_path(which)
         digest = write_state(path, state)
         write_atomic(path.with_suffix(".json"), json_bytes({**description, "sha256": digest}))
@@ -192,7 +229,7 @@ class RunDirectory:
 
     def adopt(self, other: Path) -> None:
         """Copy another run's checkpoints and metrics here, to continue it in this directory."""
-        (self.path / CHECKPOINTS).mkdir(exist_ok=True)
+        self._file(CHECKPOINTS).mkdir(exist_ok=True)
         for source in sorted((other / CHECKPOINTS).glob("*.*")):
             write_atomic(self.path / CHECKPOINTS / source.name, source.read_bytes())
         if (other / METRICS).exists():
@@ -221,6 +258,7 @@ class RunDirectory:
             arguments: plain values that make it again; by default what the model's
                 ``constructor_arguments()`` returns.
         """
+        self.refuse_removed()
         if arguments is None:
             arguments = model.constructor_arguments()  # type: ignore[operator]
         write_model(
@@ -229,25 +267,25 @@ class RunDirectory:
 
     def write_json(self, name: str, value: object) -> None:
         """Write a JSON file; NaN and infinities become null."""
-        write_atomic(self.path / name, json_bytes(value))
+        write_atomic(self._file(name), json_bytes(value))
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file in UTF-8."""
-        write_atomic(self.path / name, text.encode())
+        write_atomic(self._file(name), text.encode())
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Write a CSV file: a header and a line a row."""
-        write_atomic(self.path / name, csv_bytes(rows))
+        write_atomic(self._file(name), csv_bytes(rows))
 
     def write_tensors(
         self, name: str, tensors: Mapping[str, Tensor], metadata: object = None
     ) -> None:
         """Write a safetensors file, readable by ``run.state.read_tensors``."""
-        write_tensors(self.path / name, tensors, metadata)
+        write_tensors(self._file(name), tensors, metadata)
 
     def save_figure(self, name: str, figure: Figure) -> None:
         """Write a figure as PNG."""
-        write_figure(self.path / name, figure)
+        write_figure(self._file(name), figure)
 
     def finish(
         self,
@@ -273,7 +311,7 @@ class RunDirectory:
         }
         if error is not None:
             summary["error"] = error
-        self.write_json(SUMMARY, {**summary, **(sections or {})})
+        self.write_json(SUMMARY, masked({**summary, **(sections or {})}))
 
 
 def mark_failed(path: Path, *, command: str, error: str) -> None:
@@ -298,7 +336,7 @@ def _mark(path: Path, command: str, status: Status, error: str | None) -> None:
     seed = read_record(path).config.get("seed")
     with RunDirectory(path, command=command, seed=seed, resume=True) as directory:
         with (path / LOG).open("a", encoding="utf-8") as log:
-            log.write(f"{error or status}\n")
+            log.write(f"{masked_text(error or status)}\n")
         directory.finish(status, {}, error)
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from idl_cli.masking import masked
+
 _PACKAGES = (
     "idl-cli",
     "torch",
@@ -37,7 +39,7 @@ def collect_environment(
     device = torch.device(device)
     return {
         # Hydra is handed the arguments without the sub-command.
-        "command_line": sys.argv if command is None else ["idl", command, *sys.argv[1:]],
+        "command_line": masked(sys.argv if command is None else ["idl", command, *sys.argv[1:]]),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in _PACKAGES},

@@ -7,9 +7,11 @@ import io
 import json
 import math
 import os
+import re
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from idl_cli.errors import RunError, file_refusal
 from idl_cli.run.plain_values import parse_json
@@ -17,7 +19,9 @@ from idl_cli.run.plain_values import parse_json
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TEMPORARY_SUFFIX = ".tmp"
+_TEMPORARY: Final = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.idl-tmp")
+"""Names that only ``write_atomic`` gives: users have files named ``.draft.tmp`` too."""
+
 _FIGURE_DPI = 150
 _LARGEST_RECORD = 1 << 26  # bytes: a summary, a plan or a description has some thousands
 
@@ -29,7 +33,8 @@ def write_atomic(path: Path, content: bytes) -> None:
     over the old file; then the directory's entry is flushed too.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    mark = f"{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = path.with_name(f".{path.name}.{mark}.idl-tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -46,6 +51,13 @@ def write_atomic(path: Path, content: bytes) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def remove_temporaries(directory: Path) -> None:
+    """Remove what killed writes left in a directory, which no live process writes to."""
+    for entry in directory.glob(".*.idl-tmp"):
+        if _TEMPORARY.fullmatch(entry.name) and entry.is_file() and not entry.is_symlink():
+            entry.unlink()
 
 
 def write_figure(path: Path, figure: Figure) -> None:

@@ -39,6 +39,15 @@ class RunLock:
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, json.dumps(holder).encode() + b"\n", 0)
 
+    def was_removed(self) -> bool:
+        """Whether somebody has removed the lock's file, and the directory with it, meanwhile."""
+        if self._descriptor is None:
+            return False
+        try:
+            return not os.path.samestat(os.fstat(self._descriptor), os.stat(self._path))
+        except OSError:
+            return True
+
     def release(self) -> None:
         """Give the lock back; a second call does nothing."""
         if self._descriptor is None:
@@ -102,7 +111,11 @@ def _acquire(path: Path) -> int:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                _refuse_file_of_others(path)
                 return descriptor
+        except RunError:
+            os.close(descriptor)
+            raise
         except (BlockingIOError, FileNotFoundError):
             pass
         os.close(descriptor)
@@ -110,6 +123,20 @@ def _acquire(path: Path) -> int:
         f"{path.parent}: in use by {_holder(path)}; wait for it to end, or choose another directory"
         " (hydra.run.dir=DIR)"
     )
+
+
+def _refuse_file_of_others(path: Path) -> None:
+    """A lock file that nobody holds is empty or names who held it; anything else is the user's."""
+    content = path.read_bytes()
+    try:
+        known = not content or {"pid", "host"} == json.loads(content).keys()
+    except (ValueError, AttributeError):
+        known = False
+    if not known:
+        raise RunError(
+            f"{path}: is no lock of a run, which would take its place; move it away, or choose "
+            "another directory (hydra.run.dir=DIR)"
+        )
 
 
 def _holder(path: Path) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 from idl_cli.errors import RunError
 from idl_cli.run.files import read_json
@@ -24,7 +24,8 @@ Status: TypeAlias = Literal["completed", "failed", "interrupted"]
 SUMMARY: Final = "summary.json"
 METRICS: Final = "metrics.jsonl"
 CHECKPOINTS: Final = "checkpoints"
-CONFIG: Final = ".hydra/config.yaml"
+HYDRA: Final = ".hydra"
+CONFIG: Final = f"{HYDRA}/config.yaml"
 _MARKS: Final = (SUMMARY, CONFIG, METRICS, CHECKPOINTS)
 _UNREADABLE: Final = "unreadable"
 _ADVICE: Final = "; delete the file, and the run counts as killed and can be continued"
@@ -145,8 +146,16 @@ def run_status(path: Path) -> Status | Literal["running", "killed"]:
         return "running"
     if not (path / SUMMARY).exists():
         return "killed"
-    status: Status = read_summary(path)["status"]  # type: ignore[assignment]
-    return status
+    return recorded_status(path)
+
+
+def recorded_status(path: Path) -> Status:
+    """How a run ended, by its summary.
+
+    Raises:
+        RunError: the summary is missing or unreadable, or says of no ending.
+    """
+    return cast(Status, read_summary(path)["status"])
 
 
 def read_summary(path: Path) -> dict[str, object]:

@@ -34,6 +34,7 @@ class LentRunDirectory(RunDirectory):
         self.command = command
         self.seed = seed
         self._started = time.monotonic()
+        self._lock = None  # its holder has it
         self._metrics_rows = len(read_metrics(self.path)) if (self.path / METRICS).exists() else 0
 
     def close(self) -> None:
@@ -46,6 +47,9 @@ class ObservedRunDirectory(LentRunDirectory):
     What rank 0 writes may be there later than these ranks look, or never: on another machine there
     may be no such directory. Whatever decides what ranks do is read by rank 0 and sent to them.
     """
+
+    def refuse_removed(self) -> None:
+        """Ask nothing of a directory that may be on another machine alone."""
 
     def append_metrics(self, row: Mapping[str, object]) -> None:
         """Count the row that rank 0 writes."""

@@ -1,14 +1,15 @@
 """Nested state ↔ one safetensors file: no pickle, so a foreign file can do no harm.
 
 Tensors and arrays are the file's tensors; everything around them is JSON in the file's own header.
-One file replaced in one step means that numbers and structure can never belong to two moments.
+One file replaced in one step means that numbers and structure can never belong to two moments; one
+checksum over both, that neither is believed where a bit of it was lost.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,10 +19,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from idl_cli.data.digest import content_digest, tensors_digest
 from idl_cli.errors import RunError
-from idl_cli.run.files import write_atomic
+from idl_cli.run.files import read_json, write_atomic
 
-FORMAT = "idl 1"
+FORMAT = "idl 2"
+_WITHOUT_HEADER = "idl 1"
+"""The format before, whose checksum is of the tensors alone."""
+
 _HEADER = "idl"
 
 
@@ -34,12 +39,13 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: object = 
         metadata: a JSON value kept in the file's header.
 
     Returns:
-        The SHA-256 digest of the tensors, which the header holds too.
+        The SHA-256 digest of tensors and metadata, which the header holds too.
     """
     # Copies: safetensors refuses tensors that share memory, as tied weights do.
     stored = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    digest = _digest(stored)
-    header = {"format": FORMAT, "sha256": digest, "content": metadata}
+    content = json.loads(json.dumps(metadata, allow_nan=False))
+    digest = content_digest(stored, content)
+    header = {"format": FORMAT, "sha256": digest, "content": content}
     # One entry: safetensors writes several in any order, and equal content would differ in bytes.
     write_atomic(path, save(stored, metadata={_HEADER: json.dumps(header, allow_nan=False)}))
     return digest
@@ -47,6 +53,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: object = 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], object]:
     """Read what ``write_tensors`` wrote: the tensors, on the CPU, and the metadata.
+
+    A file of an earlier version has no checksum of its metadata: a warning says so, unless the JSON
+    beside it repeats them.
 
     Raises:
         RunError: the file is missing, cut short, altered, or was not written by idl.
@@ -59,11 +68,36 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], object]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: damaged, or not a safetensors file ({error})") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
+    if not isinstance(header, dict) or header.get("format") not in (FORMAT, _WITHOUT_HEADER):
         raise RunError(f"{path}: not written by idl, or by a version with another format")
-    if header.get("sha256") != _digest(tensors):
-        raise RunError(f"{path}: damaged: its tensors do not match their checksum")
-    return tensors, header.get("content")
+    content, digest = header.get("content"), header.get("sha256")
+    if header["format"] == _WITHOUT_HEADER:
+        if digest != tensors_digest(tensors):
+            raise RunError(f"{path}: damaged: its tensors do not match their checksum")
+        _compare_with_json(path, content, digest)
+    elif digest != content_digest(tensors, content):
+        raise RunError(
+            f"{path}: damaged: its content does not match its checksum; take a copy of it from "
+            "elsewhere, or make it again"
+        )
+    return tensors, content
+
+
+def _compare_with_json(path: Path, content: object, digest: str) -> None:
+    """Hold metadata without a checksum against what the JSON file beside the tensors says."""
+    if content is None:
+        return
+    beside = path.with_suffix(".json")
+    repeated = read_json(beside) if beside.is_file() else {}
+    if isinstance(content, dict) and content.keys() <= repeated.keys():
+        if repeated != {**content, "sha256": digest}:
+            raise RunError(f"{path}: damaged: it does not say of its tensors what {beside} says")
+        return
+    warnings.warn(
+        f"{path}: written by an earlier version, without a checksum of what it says of its "
+        "tensors; whether that is undamaged cannot be checked",
+        stacklevel=3,
+    )
 
 
 def write_state(path: Path, state: object) -> str:
@@ -134,12 +168,3 @@ def unpack(structure: object, tensors: Mapping[str, Tensor]) -> object:
     if kind == "dict":
         return {unpack(key, tensors): unpack(value, tensors) for key, value in content}
     raise ValueError(f"unknown kind {kind!r}")
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from idl_cli.data.digest import content_digest
 from idl_cli.distributed.group import Group
 from idl_cli.errors import ArgumentError, DataError, ShapeError
 from idl_cli.sim.batches import check_batch
@@ -29,8 +31,8 @@ from idl_cli.sim.reduction import sum_over_group
 from idl_cli.sim.squares import check_moments
 from idl_cli.sim.symmetric import add_gram_, mirror_
 
-_FORMAT = "idl-sufficient-statistics-1"
-_FORMAT_WITH_OFFSETS = "idl-sufficient-statistics-2"
+_FORMAT = "idl-sufficient-statistics-2"
+_WITHOUT_CHECKSUM = "idl-sufficient-statistics-1"
 _OFFSETS = "offsets."
 _CHUNK = 1024
 """Samples converted to float64 at a time: bounds the memory when a batch is the whole data set."""
@@ -212,7 +214,7 @@ class SufficientStatistics:
         """Write the statistics as safetensors, atomically (no pickle on either side)."""
         path = Path(path)
         metadata = {
-            "format": _FORMAT if self.offsets is None else _FORMAT_WITH_OFFSETS,
+            "format": _FORMAT,
             "layout": json.dumps(self._layout()),
             "count": str(self.count),
         }
@@ -225,6 +227,7 @@ class SufficientStatistics:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
             contiguous = {name: value.contiguous() for name, value in stored.items()}
+            metadata["sha256"] = content_digest(contiguous, metadata)
             save_file(contiguous, temporary, metadata=metadata)
             temporary.replace(path)
         finally:
@@ -247,10 +250,21 @@ class SufficientStatistics:
             raise DataError(
                 f"{path}: cannot be read as statistics ({error}); record the states again"
             ) from error
-        if metadata.get("format") not in (_FORMAT, _FORMAT_WITH_OFFSETS):
+        digest = metadata.pop("sha256", None)
+        if metadata.get("format") == _WITHOUT_CHECKSUM:
+            warnings.warn(
+                f"{path}: written by an earlier version, without a checksum; whether it is "
+                "undamaged cannot be checked",
+                stacklevel=2,
+            )
+        elif metadata.get("format") != _FORMAT:
             raise DataError(
                 f"{path}: is not a statistics file of this version "
                 f"(format {metadata.get('format')!r}, need {_FORMAT!r}); record the states again"
+            )
+        elif digest != content_digest(stored, metadata):
+            raise DataError(
+                f"{path}: damaged: its content does not match its checksum; record the states again"
             )
         try:
             layout = json.loads(metadata["layout"])
@@ -259,7 +273,7 @@ class SufficientStatistics:
                 raise ValueError(f"{layout} does not fit what is stored")  # before memory is taken
             result = cls(layout["state_dim"], layout["input_dim"], layout["targets"], device=device)
             result.count = int(metadata["count"])
-            if metadata["format"] == _FORMAT_WITH_OFFSETS:
+            if "constant" in metadata:
                 result.offsets = Offsets(
                     int(metadata["constant"]),
                     stored[f"{_OFFSETS}features"],

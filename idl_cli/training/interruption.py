@@ -56,14 +56,18 @@ def watch_signals() -> Iterator[SignalWatch]:
     """Catch SIGINT and SIGTERM for the duration of the context.
 
     A signal that came is sent again at the end, to whoever handled it before: what it means for
-    the process is not decided here. Outside the main thread, where Python cannot handle signals,
-    nothing is caught.
+    the process is not decided here. A signal that is ignored stays so, as in the background of a
+    shell's script. Outside the main thread, where Python cannot handle signals, nothing is caught.
     """
     watch = SignalWatch()
     if threading.current_thread() is not threading.main_thread():
         yield watch
         return
-    previous = {number: signal.signal(number, watch.handle) for number in _SIGNALS}
+    previous = {
+        number: signal.signal(number, watch.handle)
+        for number in _SIGNALS
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield watch
     finally:

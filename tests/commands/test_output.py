@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from idl_cli.commands.output import claim
+from idl_cli.commands.output import OF_RUNS, claim
 from idl_cli.commands.preflight import Accepted, Request, preflight
 from idl_cli.commands.specification import COMMANDS
 from idl_cli.errors import RunError
 from idl_cli.run import RunDirectory
+from tests.commands.conftest import IdlHere
 
 
 def accept(*overrides: str) -> Accepted:
@@ -48,6 +49,48 @@ def test_a_directory_with_a_run_is_refused_unless_it_is_continued(tmp_path: Path
     with pytest.raises(RunError, match="resume=auto"):
         claim(accept(f"hydra.run.dir={target}"), sweep=False)
     assert claim(accept(f"hydra.run.dir={target}", "resume=auto"), sweep=False) == (target, [])
+
+
+@pytest.mark.parametrize("resume", [(), ("resume=auto",)])
+@pytest.mark.parametrize(
+    "name", ["metrics.jsonl", "summary.json", "model.json", "report.html", "teacher/notes.txt"]
+)
+def test_files_of_others_are_not_overwritten(
+    tmp_path: Path, name: str, resume: tuple[str, ...]
+) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text('{"mine": 1}\n')
+    (tmp_path / "notes.txt").write_text("in nobody's way")
+    with pytest.raises(RunError, match=f"{name.partition('/')[0]} would be overwritten.*run.dir"):
+        claim(accept(f"hydra.run.dir={tmp_path}", *resume), sweep=False)
+    (tmp_path / "sweep.csv").write_text("a,b\n")
+    with pytest.raises(RunError, match=r"sweep\.csv would be overwritten.*hydra\.sweep\.dir"):
+        claim(accept(f"hydra.sweep.dir={tmp_path}"), sweep=True)
+
+
+def test_a_run_with_a_damaged_summary_is_continued_alone(tmp_path: Path) -> None:
+    with RunDirectory(tmp_path, command="train", seed=0) as directory:
+        directory.save_checkpoint("last", {}, {})
+    (tmp_path / "summary.json").write_text("{")
+    with pytest.raises(RunError, match="resume=auto goes on from the run's checkpoint"):
+        claim(accept(f"hydra.run.dir={tmp_path}"), sweep=False)
+    accepted = accept(f"hydra.run.dir={tmp_path}", "resume=auto")
+    assert claim(accepted, sweep=False) == (tmp_path, [])
+
+
+def test_every_file_of_a_run_is_known_to_be_one(idl_here: IdlHere, tmp_path: Path) -> None:
+    """Whatever runs write is in the lists of what they must not overwrite."""
+    data = ("dataset.train_samples=80", "dataset.test_samples=40", "threads=1", "profile=true")
+    path = ("trainer.path=2", "trainer.diagnose_rows=true", "trainer.save_statistics=true")
+    runs = {
+        "train": ("train", "trainer.epochs=1"),
+        "sim": ("sim", "teacher.hidden_dims=[6]", "teacher.epochs=1", *path),
+    }
+    for name, words in runs.items():
+        done = idl_here(*words, *data, f"hydra.run.dir={tmp_path / name}")
+        assert done.status == 0, done.errors
+        written = {entry.name for entry in (tmp_path / name).iterdir()}
+        assert written <= set(OF_RUNS), written - set(OF_RUNS)
 
 
 def test_a_directory_with_a_sweep_is_refused(tmp_path: Path) -> None:

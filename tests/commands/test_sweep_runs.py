@@ -387,6 +387,44 @@ def test_ctrl_c_interrupts_the_jobs_that_run_at_once(
     assert _statuses(sweep) == ["completed"] * 4
 
 
+@pytest.mark.parametrize(
+    ("launcher", "two_at_once"), [("joblib", "n_jobs=2"), ("submitit_local", "cpus_per_task=1")]
+)
+@pytest.mark.usefixtures("flaky_solvers")
+def test_jobs_die_with_the_sweep_that_was_killed(
+    start: Start, tmp_path: Path, teacher: Path, launcher: str, two_at_once: str
+) -> None:
+    """SIGINT is ignored, as in the background of a script: it changes nothing for any process."""
+    sweep = tmp_path / "sweep"
+    ignored = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = start(
+            "sim",
+            "-m",
+            f"hydra/launcher={launcher}",
+            f"hydra.launcher.{two_at_once}",
+            "solver=hanging",
+            "trainer.lambda_z=0.1,0.2",
+            *SMALL[:-1],
+            f"teacher.run={teacher}",
+            "hydra.sweep.dir=sweep",
+            start_new_session=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, ignored)
+    _wait_for((tmp_path / flaky.HANGING).exists, process)
+    _wait_for(lambda: any(is_locked(sweep / job) for job in "01"), process)
+    os.killpg(process.pid, signal.SIGINT)
+    assert any(is_locked(sweep / job) for job in "01")
+    process.kill()
+    deadline = time.monotonic() + 60  # they hang for good where nobody ends them
+    while any(is_locked(sweep / job) for job in "01"):
+        assert time.monotonic() < deadline, "a job outlived its sweep"
+        time.sleep(0.05)
+    process.communicate()
+    assert not (sweep / "0" / "summary.json").exists()
+
+
 @pytest.mark.parametrize("lock", [".", "1"])
 def test_a_sweep_that_still_runs_is_refused(idl_here: IdlHere, tmp_path: Path, lock: str) -> None:
     sweep = tmp_path / "sweep"

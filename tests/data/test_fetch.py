@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import io
+import logging
 import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pooch
 import pytest
 
 from idl_cli.data.fetch import Source, cache_directory, fetch, find
@@ -91,6 +93,22 @@ def test_without_network_one_sentence_says_what_to_put_where(tmp_path: Path) -> 
     assert str(tmp_path / "numbers") in message
     assert "dataset.root=DIR" in message
     assert "\n" not in message
+
+
+def test_a_password_of_a_mirror_is_said_nowhere(source: Source, tmp_path: Path) -> None:
+    said: list[str] = []
+    listener = logging.Handler()
+    listener.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    pooch.get_logger().addHandler(listener)
+    try:
+        with pytest.raises(DataError):
+            fetch(source.with_mirror("http://me:hunter2@localhost:9/data"), tmp_path)
+    finally:
+        pooch.get_logger().removeHandler(listener)
+    assert any("***@localhost" in line for line in said), "the library says where it downloads from"
+    assert not any("hunter2" in line for line in said)
+    with pytest.raises(DataError, match=r"keeps no passwords: give dataset\.mirror=URL again"):
+        fetch(source.with_mirror("http://***@localhost:9/data"), tmp_path)
 
 
 def test_what_the_sentence_advises_works(

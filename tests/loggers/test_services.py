@@ -76,7 +76,7 @@ def test_tensorboard(tmp_path: Path) -> None:
 
 def test_tensorboard_shows_no_step_twice_after_a_resume(tmp_path: Path) -> None:
     record(tmp_path, {"name": "tensorboard"})
-    (tmp_path / "summary.json").write_text('{"command": "train"}')
+    (tmp_path / "summary.json").write_text('{"command": "train", "status": "interrupted"}')
     record(tmp_path, {"name": "tensorboard"}, resumed_step=5)
     assert _scalars(_events(tmp_path), "train/loss") == [(5, 0.5), (10, 0.25)]
 

@@ -1,5 +1,7 @@
 import json
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from matplotlib.figure import Figure
 
 from idl_cli.errors import RunError
 from idl_cli.run import RunDirectory, read_metrics, read_summary, run_status
+from idl_cli.run.files import write_atomic
 
 
 def test_summary_holds_what_is_promised(tmp_path: Path) -> None:
@@ -62,11 +65,92 @@ def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / ".hydra").mkdir()
     (tmp_path / "run.log").write_text("log")
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / ".last.safetensors.123.tmp").write_text("left by a crash")
+    users = (".draft.tmp", "src/.notes.tmp", ".a.1-2.idl-tmp", "src/.b.12-0123abcd.idl-tmp")
+    (tmp_path / "src").mkdir()
+    for name in users:
+        (tmp_path / name).write_text("precious")
+    left = ("checkpoints/.last.safetensors.123-0123abcd.idl-tmp", ".model.json.9-deadbeef.idl-tmp")
+    for name in left:
+        (tmp_path / name).write_text("left by a crash")
     with RunDirectory(tmp_path, command="train", resume=True):
         pass
     assert (tmp_path / "run.log").read_text() == "log"
-    assert sorted(p.name for p in tmp_path.rglob("*")) == [".hydra", "checkpoints", "run.log"]
+    kept = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+    assert kept == {".hydra", "checkpoints", "run.log", "src", *users}
+
+
+def test_a_killed_write_leaves_what_the_next_run_removes(tmp_path: Path) -> None:
+    """The pattern of the names that are removed is that of the names that are made."""
+    with RunDirectory(tmp_path, command="train") as directory:
+        directory.append_metrics({"step": 1})
+    made = []
+    replace = os.replace
+
+    def killed(source: Path, target: Path) -> None:
+        made.append(Path(source))
+        replace(source, target)
+        Path(source).write_bytes(b"half")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        write_atomic(tmp_path / "summary.json", b"{}")
+    (tmp_path / "summary.json").unlink()
+    assert [path.exists() for path in made] == [True]
+    with RunDirectory(tmp_path, command="train", resume=True):
+        assert not made[0].exists()
+
+
+def test_a_lock_file_of_the_users_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("of a package manager")
+    with pytest.raises(RunError, match=r"\.lock: is no lock of a run"):
+        RunDirectory(tmp_path, command="train", resume=True)
+    assert (tmp_path / ".lock").read_text() == "of a package manager"
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"command": "train"}', '{"status": "completeb"}'])
+def test_a_damaged_summary_does_not_stop_a_resume(tmp_path: Path, content: str) -> None:
+    with RunDirectory(tmp_path, command="train") as directory:
+        directory.save_checkpoint("last", {"step": 7}, {"step": 7})
+    (tmp_path / "summary.json").write_text(content)
+    with pytest.raises(RunError, match=r"summary\.json"):
+        run_status(tmp_path)
+    with pytest.warns(UserWarning, match=r"summary\.json: .*the run goes on without it"):
+        resumed = RunDirectory(tmp_path, command="train", resume=True)
+    with resumed as directory:
+        assert directory.load_checkpoint("last") == {"step": 7}
+        directory.finish("completed", {})
+    assert run_status(tmp_path) == "completed"
+
+
+def test_a_summary_that_no_run_left_is_not_deleted(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text('{"title": "mine"}')
+    with pytest.raises(RunError, match="says of no status"):
+        RunDirectory(tmp_path, command="train", resume=True)
+    assert (tmp_path / "summary.json").read_text() == '{"title": "mine"}'
+
+
+def test_nothing_is_written_where_the_directory_was_removed(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with RunDirectory(path, command="train") as directory:
+        directory.append_metrics({"step": 1})
+        shutil.rmtree(path)
+        writes: list[Callable[[], object]] = [
+            lambda: directory.append_metrics({"step": 2}),
+            lambda: directory.save_checkpoint("last", {}, {}),
+            lambda: directory.write_json("a.json", {}),
+            lambda: directory.write_text("a.txt", ""),
+            lambda: directory.write_table("a.csv", []),
+            lambda: directory.write_tensors("a.safetensors", {}),
+            lambda: directory.finish("completed", {}),
+        ]
+        for write in writes:
+            with pytest.raises(RunError, match="run: was removed while the run went on"):
+                write()
+    assert list(tmp_path.iterdir()) == []
+    with RunDirectory(path, command="train") as directory:
+        (path / ".lock").unlink()  # `rm -rf` is on its way, and what is written would stay behind
+        with pytest.raises(RunError, match="run: was removed while the run went on"):
+            directory.append_metrics({"step": 1})
 
 
 def test_metrics_are_there_line_by_line_and_can_be_cut_back(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from idl_cli.data.task import Task
 from idl_cli.errors import RunError
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.run import RunDirectory, load_run
+from idl_cli.run.state import read_tensors, write_tensors
 
 _TASK = Task("classification", (1, 2, 3), 4, ("a", "b", "c", "d"))
 
@@ -82,6 +83,10 @@ def test_directories_without_a_usable_model_are_named(tmp_path: Path) -> None:
     file.write_bytes(whole[:-1])
     with pytest.raises(RunError, match=r"model\.safetensors: damaged"):
         load_run(tmp_path)
-    file.write_bytes(whole.replace(b'\\"hidden_dim\\": 5', b'\\"hidden_dim\\": 9'))
+    file.write_bytes(whole)
+    tensors, described = read_tensors(file)
+    assert isinstance(described, dict)
+    described["arguments"]["hidden_dim"] = 9
+    write_tensors(file, tensors, described)
     with pytest.raises(RunError, match=r"model\.safetensors: the model it describes cannot"):
         load_run(tmp_path)

@@ -23,6 +23,25 @@ def test_a_signal_is_noted_and_sent_on_at_the_end(number: signal.Signals) -> Non
         signal.signal(number, before)
 
 
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    """As in the background of a shell's script; SIGTERM still ends the training."""
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    told: list[int] = []
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda received, frame: told.append(received))
+    try:
+        with watch_signals() as watch:
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            signal.raise_signal(signal.SIGINT)
+            assert watch.received is None
+            signal.raise_signal(signal.SIGTERM)
+            assert watch.received == signal.SIGTERM
+        assert told == [signal.SIGTERM]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @pytest.mark.parametrize(("later", "stopped_at"), [(1.5, [0, 1]), (0.1, [0, 1, 2])])
 def test_a_second_signal_stops_at_once_unless_it_is_an_echo(
     monkeypatch: pytest.MonkeyPatch, later: float, stopped_at: list[int]

@@ -174,7 +174,7 @@ def _pairs(overrides: Iterable[str]) -> Iterator[tuple[str, str]]:
     for text in overrides:
         try:
             override = parser.parse_override(text)
-        except HydraException:
+        except (HydraException, ValueError):  # ValueError: more digits than Python reads
             yield text, ""
             continue
         key = override.key_or_group

@@ -2,8 +2,10 @@
 
 import copy
 import math
+import warnings
 from pathlib import Path
 
+import cvxpy
 import numpy as np
 import pytest
 import torch
@@ -238,7 +240,7 @@ def test_feasibility_is_relative_to_the_budget(kappa: float) -> None:
 
 
 @settings(
-    max_examples=20,
+    max_examples=12,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
@@ -293,8 +295,13 @@ def _reference(bank: BankProblem, kappa: float | None, l1: float) -> float:
         return _least_squares(features / features.norm(dim=0), target)
     units = bank.samples.norm(dim=1).numpy()
     try:
-        answer = torch.from_numpy(_row_optimum(bank, 0, units, float(target.norm())))
-    except (ArithmeticError, TypeError, ValueError):
+        with warnings.catch_warnings():
+            # An inaccurate answer is feasible all the same, so that the optimum is not above it.
+            warnings.simplefilter("ignore", UserWarning)
+            answer = torch.from_numpy(_row_optimum(bank, 0, units, float(target.norm())))
+    except (cvxpy.SolverError, TypeError):
+        return math.inf
+    if not bool(answer.isfinite().all()):
         return math.inf
     if kappa is not None:
         answer[:2] /= max(float(answer[:2].abs().sum()) / kappa, 1.0)

@@ -96,6 +96,8 @@ def row_gaps(
     precise = gap + error <= least
     unpenalised = bool((torch.as_tensor(problem.l1) == 0).any())
     if unpenalised or (thorough and not bool(precise.all())):
+        if problem.shift is None:
+            _ = problem.row_space  # made once, for all selections of rows
         rows = (~precise).nonzero().squeeze(1)
         found = row_space_gaps(problem.select(rows), point.select(rows), tol=tol)
         precise[rows] |= found <= least[rows]

@@ -105,7 +105,7 @@ def certify(problem: RowRegression, weights: Tensor, *, tol: float = 1e-6) -> Ce
     )
     objective = float(gaps.objective.sum())
     relative, worst = None, None
-    if problem.l1 > 0:
+    if problem.is_penalised:
         tiny = torch.finfo(torch.float64).tiny
         relative = float(gaps.gap.sum()) / max(objective, tiny)
         worst = _largest(gaps.gap / gaps.objective.clamp(min=tiny))

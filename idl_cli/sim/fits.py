@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.options import SimOptions
 from idl_cli.sim.problem import RowRegression
@@ -20,11 +22,15 @@ class StageFit:
         problem: what was solved; of this process's rows where the statistics are split.
         solution: weights and certificate.
         seconds: wall-clock time, the certificate included.
+        penalty: λ in absolute units, of the row where it is largest.
+        row_r2: r² of every row against its target (rows,), see ``row_fit``.
     """
 
     problem: RowRegression
     solution: Solution
     seconds: float
+    penalty: float
+    row_r2: Tensor
 
 
 @dataclass(frozen=True, eq=False)

@@ -101,7 +101,8 @@ def path_row(found: Fit) -> dict[str, object]:
     for name, stage in (("ab", found.ab), ("cd", found.cd)):
         certificate = stage.solution.certificate
         row |= {
-            f"{name}_lambda": stage.problem.l1,
+            f"{name}_lambda": stage.penalty,
+            f"{name}_worst_row_r2": float(stage.row_r2.min()),
             f"{name}_objective": certificate.objective,
             f"{name}_relative_gap": certificate.relative_gap,
             f"{name}_kkt_residual": certificate.kkt_residual,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -41,7 +42,7 @@ class RowRegression:
     """Rows of l1 regression that share their features: for every row i, over w in Rᴰ.
 
     minimise
-        ½ wᵀGw − h_iᵀw + ½‖z_i‖² + l1 ‖w‖₁ + ½ l2 ‖w‖²    subject to ‖w[:count]‖₁ ≤ radius
+        ½ wᵀGw − h_iᵀw + ½‖z_i‖² + λ_i ‖w‖₁ + ½ l2 ‖w‖²    subject to ‖w[:count]‖₁ ≤ radius
 
     that is ½‖Sᵀw − z_i‖² plus penalties, told by its sufficient statistics. The sum over samples is
     not divided by their number.
@@ -50,7 +51,7 @@ class RowRegression:
         gram: G = S Sᵀ (D, D) float64, symmetric positive semi-definite.
         cross: H (rows, D) float64, row i is S z_i.
         target_square: ‖z_i‖² (rows,) float64.
-        l1: λ >= 0.
+        l1: λ >= 0 of all rows, or λ_i > 0 of each (rows,) float64.
         l2: weight >= 0 of the elastic net's quadratic term.
         budget: the constraint, or None.
 
@@ -61,7 +62,7 @@ class RowRegression:
     gram: Tensor
     cross: Tensor
     target_square: Tensor
-    l1: float
+    l1: float | Tensor
     l2: float = 0.0
     budget: RowBudget | None = None
 
@@ -73,6 +74,8 @@ class RowRegression:
             "cross": (rows, features),
             "target_square": (rows,),
         }
+        if isinstance(self.l1, Tensor):
+            expected["l1"] = (rows,)
         for name, shape in expected.items():
             tensor: Tensor = getattr(self, name)
             if tuple(tensor.shape) != shape or tensor.dtype != torch.float64:
@@ -82,8 +85,14 @@ class RowRegression:
                 )
             if not bool(tensor.isfinite().all()):
                 raise NonFiniteError(f"RowRegression: {name} holds NaN or infinity")
+        if isinstance(self.l1, Tensor) and not bool((self.l1 > 0).all()):
+            raise ArgumentError(
+                "RowRegression: an l1 of each row must be positive in all of them; 0 is for all"
+            )
         for name in ("l1", "l2"):
             value = getattr(self, name)
+            if isinstance(value, Tensor):
+                continue
             if not (value >= 0 and math.isfinite(value)):
                 raise ArgumentError(
                     f"RowRegression: {name}={value} must be finite and not negative"
@@ -114,7 +123,9 @@ class RowRegression:
             target: name of the target, e.g. "Z" for [A B], "Y" for [C D].
             penalty: λ in units of ``scale``.
             scale: ``absolute``: λ itself; ``per_sample``: times the number of samples;
-                ``relative``: times :attr:`lambda_max` of this problem.
+                ``relative``: times :attr:`row_lambda_max`, so that each row has a λ of its own
+                and the units of a target do not matter. A row that is all-zero at any λ takes the
+                largest of the others'.
             l2: weight of ½‖w‖², absolute.
             budget: the constraint, or None.
 
@@ -137,7 +148,10 @@ class RowRegression:
         if scale == "per_sample":
             return replace(unscaled, l1=penalty * statistics.count)
         if scale == "relative":
-            return replace(unscaled, l1=penalty * unscaled.lambda_max)
+            limits, largest = unscaled.row_lambda_max, unscaled.lambda_max
+            if penalty == 0 or largest == 0:
+                return replace(unscaled, l1=0.0)
+            return replace(unscaled, l1=penalty * torch.where(limits > 0, limits, largest))
         raise ArgumentError(
             f"lambda_scale={scale!r} is unknown; choose absolute, per_sample or relative"
         )
@@ -152,9 +166,26 @@ class RowRegression:
         """D, the number of weights of a row."""
         return self.cross.shape[1]
 
+    @cached_property
+    def penalties(self) -> Tensor:
+        """λ_i of every row (rows,)."""
+        if isinstance(self.l1, Tensor):
+            return self.l1
+        return torch.full_like(self.target_square, self.l1)
+
+    @property
+    def is_penalised(self) -> bool:
+        """Whether λ > 0: of every row, or of none."""
+        return isinstance(self.l1, Tensor) or self.l1 > 0
+
+    @property
+    def row_lambda_max(self) -> Tensor:
+        """Smallest λ_i for which a row's all-zero weights are optimal: max |h_i| (rows,)."""
+        return self.cross.abs().amax(dim=1)
+
     @property
     def lambda_max(self) -> float:
-        """Smallest λ for which all-zero weights are optimal: max |H|.
+        """Smallest λ for which all-zero weights of all rows are optimal: max |H|.
 
         At w = 0 the gradient is −h, and the budget (radius > 0) is slack there, so it changes
         nothing; nor does the elastic net.
@@ -185,7 +216,12 @@ class RowRegression:
 
     def select(self, rows: Tensor) -> RowRegression:
         """The problem of some rows only (index or mask)."""
-        return replace(self, cross=self.cross[rows], target_square=self.target_square[rows])
+        return replace(
+            self,
+            cross=self.cross[rows],
+            target_square=self.target_square[rows],
+            l1=self.l1[rows] if isinstance(self.l1, Tensor) else self.l1,
+        )
 
     def row_norms(self, weights: Tensor) -> Tensor:
         """‖w[:count]‖₁ of every row (rows,); zeros when there is no budget."""

@@ -62,7 +62,8 @@ def row_gaps(problem: RowRegression, weights: Tensor, *, tol: float) -> RowGaps:
     fit = (correlations * weights).sum(dim=1)
     residual = (problem.target_square - (problem.cross * weights).sum(dim=1) - fit).clamp(min=0)
     norm = weights.abs().sum(dim=1)
-    objective = 0.5 * residual + problem.l1 * norm
+    penalties = problem.penalties
+    objective = 0.5 * residual + penalties * norm
 
     magnitude = correlations.abs()
     count = 0 if problem.budget is None else problem.budget.count
@@ -78,28 +79,28 @@ def row_gaps(problem: RowRegression, weights: Tensor, *, tol: float) -> RowGaps:
     floor = _ROUNDING * problem.target_square + rounding * norm
 
     def gap_at(theta: Tensor) -> Tensor:
-        excess = (theta * inside - problem.l1).clamp(min=0) if count else torch.zeros_like(theta)
+        excess = (theta * inside - penalties).clamp(min=0) if count else torch.zeros_like(theta)
         return (
             0.5 * (1 - theta).square() * residual
-            + (problem.l1 * norm - theta * fit)
+            + (penalties * norm - theta * fit)
             + radius * excess
         ).clamp(min=0)
 
-    if problem.l1 == 0:
+    if not problem.is_penalised:
         kkt = kkt_residual(problem, weights, correlations)
         precise = kkt <= tol
         at_floor = kkt * _row_max(problem.cross.abs()) <= rounding
         gap = torch.full_like(objective, torch.nan)
         return RowGaps(objective, gap, floor, precise | at_floor, precise)
-    gap = gap_at(_dual_scale(problem.l1, outside))
+    gap = gap_at(_dual_scale(penalties, outside))
     precise = gap <= tol * objective
     # Correlations that exceed λ by less than their own rounding error do not count against a row.
-    indistinct = gap_at(_dual_scale(problem.l1, outside - rounding))
+    indistinct = gap_at(_dual_scale(penalties, outside - rounding))
     at_floor = (gap <= floor) | (indistinct <= torch.maximum(tol * objective, floor))
     return RowGaps(objective, gap, floor, precise | at_floor, precise)
 
 
-def _dual_scale(l1: float, outside: Tensor) -> Tensor:
+def _dual_scale(l1: Tensor, outside: Tensor) -> Tensor:
     """θ = min(1, λ/‖g_U‖∞) (rows,)."""
     return l1 / outside.clamp(min=l1)
 
@@ -114,7 +115,9 @@ def _row_max(values: Tensor) -> Tensor:
 def kkt_residual(problem: RowRegression, weights: Tensor, correlations: Tensor) -> Tensor:
     """‖w − prox_t(w + t g)‖∞ / (t ‖h‖∞) of every row (rows,)."""
     step = 1.0 / max(_spectral_norm(problem), torch.finfo(torch.float64).tiny)
-    moved = prox_rows(weights + step * correlations, step * problem.l1, problem.budget)
+    moved = prox_rows(
+        weights + step * correlations, step * problem.penalties[:, None], problem.budget
+    )
     residual = (weights - moved).abs().amax(dim=1) / step
     scale = _row_max(problem.cross.abs())
     # A row with h = 0 is optimal at w = 0 alone: residual 0 there, infinite elsewhere.

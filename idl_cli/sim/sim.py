@@ -19,11 +19,13 @@ from idl_cli.sim.callbacks import SimCallbacks
 from idl_cli.sim.fits import Fit, Starts
 from idl_cli.sim.fitting import fit
 from idl_cli.sim.options import ActivationLike, SimOptions, known_activation
+from idl_cli.sim.origin import SampleOrigin
 from idl_cli.sim.problem import LambdaScale
 from idl_cli.sim.recorders import state_recorder
 from idl_cli.sim.recording import Loader, Recording, load_recording, record_states
 from idl_cli.sim.report import report_of
 from idl_cli.sim.rescaling import why_not_rescalable
+from idl_cli.sim.row_fit import warn_of_poor_fits
 from idl_cli.sim.solve import warn_ignored
 from idl_cli.sim.solvers import ActiveSetSolver
 from idl_cli.sim.solvers.base import BaseSolver
@@ -159,6 +161,7 @@ class SIM:
         statistics: SufficientStatistics | None = None,
         solver: BaseSolver | None = None,
         callbacks: SimCallbacks | None = None,
+        origin: SampleOrigin | None = None,
     ) -> Recording:
         """Record the statistics of a network's states.
 
@@ -166,12 +169,16 @@ class SIM:
             model: as for ``train``.
             dataloader: as for ``train``.
             statistics: of the raw states, saved before; the pass over the data is left out then.
+                Where they say of which teacher and samples they are, that is checked.
             solver: of both problems; it says whether a large Gram matrix is split by columns over
                 the group. None: it is not.
             callbacks: told what happens.
+            origin: which samples the loader gives, kept with the statistics and compared with those
+                of ``statistics``; None where that is unknown.
 
         Raises:
             UnsupportedModelError, ShapeError, NonFiniteError: as for ``train``.
+            DataError: ``statistics`` are of another teacher or of other samples.
         """
         listener = SimCallbacks() if callbacks is None else callbacks
         if isinstance(dataloader, Iterator):
@@ -200,7 +207,7 @@ class SIM:
             kappa = None
         self._teacher = model
         if statistics is not None:
-            return load_recording(statistics, recorder, kappa=kappa)
+            return load_recording(statistics, recorder, kappa=kappa, origin=origin)
 
         def on_samples(count: int) -> None:
             listener.on_samples("states", count)
@@ -213,6 +220,7 @@ class SIM:
             device=self.device,
             on_samples=on_samples,
             group=self.group,
+            origin=origin,
             split=solver is not None and solver.splits_columns(features, processes),
         )
 
@@ -249,9 +257,13 @@ class SIM:
         )
 
     def keep(self, found: Fit, recording: Recording, solver: BaseSolver) -> None:
-        """Make ``found`` the result: what ``model``, ``evaluate`` and ``report`` speak of."""
+        """Make ``found`` the result: what ``model``, ``evaluate`` and ``report`` speak of.
+
+        A PoorFitWarning names the rows of it that explain little of the teacher.
+        """
         self._fit = found
         self._report = report_of(found, recording, solver)
+        warn_of_poor_fits(found, recording.recorder.layout)
 
     # -- the result ------------------------------------------------------------------------------
 

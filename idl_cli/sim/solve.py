@@ -147,7 +147,7 @@ def solve(
         if not warn:
             warnings.simplefilter("ignore", IgnoredOptionWarning)
         ignored = warn_ignored(
-            solver, l1=problem.l1, l2=problem.l2, budget=problem.budget is not None
+            solver, l1=float(problem.is_penalised), l2=problem.l2, budget=problem.budget is not None
         )
     judge = Judge(
         problem,

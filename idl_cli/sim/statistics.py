@@ -21,10 +21,11 @@ from torch import Tensor
 from idl_cli.distributed.group import Group
 from idl_cli.errors import ArgumentError, DataError, NonFiniteError, ShapeError
 from idl_cli.sim.finite import all_finite
+from idl_cli.sim.origin import Origin, digest_of
 from idl_cli.sim.reduction import sum_over_group
 from idl_cli.sim.symmetric import add_gram_, mirror_
 
-_FORMAT = "idl-sufficient-statistics-1"
+_FORMAT = "idl-sufficient-statistics-2"
 _CHUNK = 1024
 """Samples converted to float64 at a time: bounds the memory when a batch is the whole data set."""
 
@@ -46,6 +47,7 @@ class SufficientStatistics:
         cross: name -> (rows, D), Σ t sᵀ.
         square: name -> (rows,), Σ t².
         count: number of samples m seen so far.
+        origin: the teacher and the samples they are of; None where nobody has said.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class SufficientStatistics:
         self.state_dim = state_dim
         self.input_dim = input_dim
         self.count = 0
+        self.origin: Origin | None = None
         features = state_dim + input_dim
         self._gram = torch.zeros(features, features, dtype=torch.float64, device=device)
         self._is_mirrored = True
@@ -153,13 +156,18 @@ class SufficientStatistics:
         return result
 
     def save(self, path: str | Path) -> None:
-        """Write the statistics as safetensors, atomically (no pickle on either side)."""
+        """Write the statistics and their origin as safetensors, atomically, with a digest of both.
+
+        There is no pickle on either side.
+        """
         path = Path(path)
         metadata = {
             "format": _FORMAT,
             "layout": json.dumps(self._layout()),
             "count": str(self.count),
+            "origin": json.dumps(None if self.origin is None else self.origin.to_dict()),
         }
+        metadata["sha256"] = digest_of(metadata, self.tensors())
         temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
             contiguous = {name: value.contiguous() for name, value in self.tensors().items()}
@@ -173,8 +181,8 @@ class SufficientStatistics:
         """Read what :meth:`save` wrote, and check that it can be second moments of some data.
 
         Raises:
-            DataError: the file is missing, truncated, of another kind, or its numbers are
-                impossible (not finite, not symmetric, violating Cauchy-Schwarz).
+            DataError: the file is missing, truncated, altered, of another kind or version, or its
+                numbers are impossible (not finite, not symmetric, violating Cauchy-Schwarz).
         """
         path = Path(path)
         try:
@@ -190,10 +198,18 @@ class SufficientStatistics:
                 f"{path}: is not a statistics file of this version "
                 f"(format {metadata.get('format')!r}, need {_FORMAT!r}); record the states again"
             )
+        digest = metadata.pop("sha256", None)
+        if digest != digest_of(metadata, stored):
+            raise DataError(
+                f"{path}: damaged: its numbers and description do not match their checksum; "
+                "record the states again"
+            )
         try:
             layout = json.loads(metadata["layout"])
             result = cls(layout["state_dim"], layout["input_dim"], layout["targets"], device=device)
             result.count = int(metadata["count"])
+            origin = json.loads(metadata["origin"])
+            result.origin = None if origin is None else Origin.from_dict(origin)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}: its description is damaged ({error!r})") from error
         result._fill(stored, path)

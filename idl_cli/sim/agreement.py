@@ -1,13 +1,15 @@
-"""How often two classifiers say the same."""
+"""A model beside its teacher: the batches both are measured on, and how often they agree."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from torch import Tensor, nn
 
+from idl_cli.data.task import Task
 from idl_cli.errors import ArgumentError
 from idl_cli.sim.hooks import left_as_found
+from idl_cli.sim.states import as_tensor, on_device_of
 
 
 def agreement_with(
@@ -26,8 +28,8 @@ def agreement_with(
     same, count = 0, 0
     with left_as_found(teacher), left_as_found(model):
         for inputs, _ in loader:
-            classes = model(_placed(inputs, model)).argmax(dim=1)
-            expected = teacher(_placed(inputs, teacher)).argmax(dim=1)
+            classes = model(on_device_of(model, inputs)).argmax(dim=1)
+            expected = teacher(on_device_of(teacher, inputs)).argmax(dim=1)
             same += int((classes == expected.to(classes.device)).sum())
             count += len(inputs)
     if count == 0:
@@ -35,6 +37,30 @@ def agreement_with(
     return same / count
 
 
-def _placed(inputs: Tensor, module: nn.Module) -> Tensor:
-    parameter = next(module.parameters())
-    return inputs.to(parameter.device, parameter.dtype)
+def pairs(
+    loader: Iterable[object], network: nn.Module | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Inputs and targets of the loader's batches, on the device and in the dtype of a network."""
+    for batch in loader:
+        if not isinstance(batch, list | tuple) or len(batch) < 2:
+            raise ArgumentError(
+                f"the loader gives {type(batch).__name__}; to evaluate, it must give tuples or "
+                "lists (inputs, targets)"
+            )
+        inputs, targets = as_tensor(batch[0]), as_tensor(batch[1])
+        if network is not None:
+            inputs = on_device_of(network, inputs)
+            targets = targets.to(inputs.device)
+        yield inputs, targets
+
+
+def task_of(loader: Iterable[tuple[Tensor, Tensor]], output_dim: int) -> Task:
+    """A classification for whole numbers as targets, a regression for real ones."""
+    for inputs, targets in loader:
+        kind = "regression" if targets.is_floating_point() else "classification"
+        return Task(
+            kind="regression" if kind == "regression" else "classification",
+            input_shape=tuple(inputs.shape[1:]),
+            output_dim=output_dim,
+        )
+    raise ArgumentError("the loader has no samples to evaluate on")

@@ -86,11 +86,10 @@ class Fit:
 
     @property
     def nonzeros(self) -> int:
-        """Entries of A, B, C, D and the biases that are not zero."""
-        return sum(int((w != 0).sum()) for w in (self.ab.solution.stored, self.cd.solution.stored))
+        """Entries of the model's A (L and R where it has these), B, C, D, biases: not zero."""
+        return sum(int((each != 0).sum()) for each in self.model.parameters())
 
     @property
     def nonzero_fraction(self) -> float:
-        """Share of the entries of A, B, C, D and the biases that are not zero."""
-        weights = (self.ab.solution.stored, self.cd.solution.stored)
-        return self.nonzeros / sum(w.numel() for w in weights)
+        """Their share of all entries that the model keeps."""
+        return self.nonzeros / sum(each.numel() for each in self.model.parameters())

@@ -96,7 +96,7 @@ def path_row(found: Fit) -> dict[str, object]:
         "nonzeros": found.nonzeros,
         "nonzero_fraction": found.nonzero_fraction,
         "state_fit": found.state_fit,
-        "inf_norm_A": found.ab.solution.stored_inf_norm,
+        "inf_norm_A": found.model.inf_norm_A(),
     }
     for name, stage in (("ab", found.ab), ("cd", found.cd)):
         certificate = stage.solution.certificate

@@ -53,7 +53,7 @@ def _stage(stage: StageFit) -> dict[str, object]:
         "lambda": stage.penalty,
         "worst_row_r2": float(stage.row_r2.min()),
         "poor_rows": int((stage.row_r2 < POOR_FIT).sum()),
-        "nonzero_fraction": certificate.nonzero_fraction,
+        "nonzero_fraction": stage.solution.nonzero_fraction,
         "dead_rows": len(certificate.dead_rows),
         "budget_bound_rows": len(certificate.budget_bound_rows),
         "inexact_rows": len(certificate.inexact_rows),

@@ -81,8 +81,8 @@ def warn_of_poor_fits(found: Fit, layout: StateLayout) -> None:
             continue
         shown = ", ".join(f"{rows[row]} ({float(r2[row]):.2g})" for row in poor[:_SHOWN])
         warnings.warn(
-            f"{stage} fits {len(poor)} of {len(r2)} rows with r2 < {POOR_FIT:g} of the teacher's, "
-            f"the worst: {shown}{', ...' if len(poor) > _SHOWN else ''}; lower "
+            f"{stage} fits {len(poor)} of {len(r2)} rows with r2 below {POOR_FIT:g} against the "
+            f"teacher, the worst: {shown}{', ...' if len(poor) > _SHOWN else ''}; lower "
             f"lambda_{'z' if stage == '[A B]' else 'y'}, or raise kappa or the number of samples",
             PoorFitWarning,
             stacklevel=3,

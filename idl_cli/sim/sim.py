@@ -13,7 +13,7 @@ from idl_cli.distributed.group import Group
 from idl_cli.errors import ArgumentError, IgnoredOptionWarning
 from idl_cli.evaluation import evaluate
 from idl_cli.models.implicit import ImplicitModel
-from idl_cli.sim.agreement import agreement_with
+from idl_cli.sim.agreement import agreement_with, pairs, task_of
 from idl_cli.sim.blocks import WHOLE_FEATURES
 from idl_cli.sim.callbacks import SimCallbacks
 from idl_cli.sim.fits import Fit, Starts
@@ -293,8 +293,9 @@ class SIM:
         """Measure the model beside its teacher.
 
         Args:
-            loader: batches of (inputs, targets), preprocessed as those of the training were. Class
-                indices (integers) make it a classification, real targets a regression.
+            loader: batches of (inputs, targets), tensors or NumPy arrays, preprocessed as those of
+                the training were; inputs are cast to the dtype of each of the two. Class indices
+                (integers) make it a classification, real targets a regression.
             task: says so explicitly.
 
         Returns:
@@ -303,17 +304,17 @@ class SIM:
             share of samples with the teacher's class.
 
         Raises:
-            ArgumentError: nothing has been trained yet, or the loader is empty.
+            ArgumentError: nothing has been trained yet, or the loader is empty or gives no pairs.
         """
         model = self._result.model
         assert self._teacher is not None
         if task is None:
-            task = _task_of(loader, model.output_dim)
-        figures = evaluate(model, loader, task)
-        teacher = evaluate(self._teacher, loader, task)
+            task = task_of(pairs(loader), model.output_dim)
+        figures = evaluate(model, pairs(loader, model), task)
+        teacher = evaluate(self._teacher, pairs(loader, self._teacher), task)
         figures |= {f"teacher_{name}": value for name, value in teacher.items() if name in figures}
         if task.kind == "classification":
-            figures["agreement"] = agreement_with(self._teacher, model, loader)
+            figures["agreement"] = agreement_with(self._teacher, model, pairs(loader))
         assert self._report is not None
         self._report["teacher_test_accuracy"] = figures.get("teacher_accuracy")
         self._report["agreement"] = figures.get("agreement")
@@ -324,14 +325,3 @@ class SIM:
         if self._fit is None:
             raise ArgumentError("nothing has been trained yet; call train(model=…, dataloader=…)")
         return self._fit
-
-
-def _task_of(loader: Iterable[tuple[Tensor, Tensor]], output_dim: int) -> Task:
-    for inputs, targets in loader:
-        kind = "regression" if targets.is_floating_point() else "classification"
-        return Task(
-            kind="regression" if kind == "regression" else "classification",
-            input_shape=tuple(inputs.shape[1:]),
-            output_dim=output_dim,
-        )
-    raise ArgumentError("the loader has no samples to evaluate on")

@@ -45,12 +45,12 @@ class SIM:
         activation_fn: φ as a name, a module or a function such as ``torch.relu``; None takes the
             teacher's. It is a check, not a choice: the states obey the teacher's own.
         kappa: κ of ‖A‖∞ ≤ κ, in (0, 1).
-        lambda_z: l1 penalty of A and B. The default, in relative units, keeps 30 to 45 % of
+        lambda_z: l1 penalty of A and B. The default, in relative units, keeps about half of
             the weights and costs a few tenths of a point of accuracy at most.
         lambda_y: l1 penalty of C and D. A tenth of λ_z by default: [C D] has few of the weights,
             and what it gives up in accuracy [A B] cannot win back.
         lambda_scale: unit of both: ``absolute`` (with the sum over samples), ``per_sample`` (times
-            m) or ``relative`` (times λ_max, where all-zero weights become optimal).
+            m) or ``relative`` (times each row's own λ_max, where its weights become zero).
         l2: weight of an elastic net's ½‖W‖², absolute.
         rescale: divide the states by the scale that makes an exact solution with ‖A‖∞ ≤ κ exist;
             possible for ReLU-like activations, predictions are unchanged.

@@ -380,7 +380,7 @@ def test_a_low_rank_answer_keeps_its_factors() -> None:
     kept = [each.detach() for each in model.parameters()]
     share = sum(int((each != 0).sum()) for each in kept) / sum(each.numel() for each in kept)
     assert sim.report["nonzero_fraction"] == pytest.approx(share, rel=1e-12)
-    row_norms = (model.L.double() @ model.R.double().T).abs().sum(dim=1)
+    row_norms = (model.L.detach().double() @ model.R.detach().double().T).abs().sum(dim=1)
     assert sim.report["inf_norm_A"] == pytest.approx(float(row_norms.max()), rel=1e-12)
     assert model.kappa == 0.5
 

@@ -166,7 +166,7 @@ def _row(
     certificate = certify(problem, weights)
     row = {
         "solver": name,
-        "lambda": problem.l1,
+        "lambda": float(problem.penalties.max()),
         "seconds": seconds,
         "objective": certificate.objective,
         "relative_gap": certificate.relative_gap,

@@ -111,6 +111,10 @@ class ConvergenceWarning(UserWarning):
     """A solve stopped before it reached its tolerance; the result is usable but inexact."""
 
 
+class PoorFitWarning(UserWarning):
+    """Trained rows explain little of the teacher, though the solve is as good as it says."""
+
+
 class WellPosednessWarning(UserWarning):
     """A unique equilibrium is not guaranteed for the model as it stands."""
 

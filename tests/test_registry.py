@@ -95,7 +95,7 @@ class Proximal(BaseSolver):
         step = 1 / torch.linalg.eigvalsh(problem.hessian)[-1]
         for iteration in range(1, self.max_iter + 1):
             moved = weights - step * (weights @ problem.hessian - problem.cross)
-            weights = prox_rows(moved, float(step * problem.l1), problem.budget)
+            weights = prox_rows(moved, step * problem.penalties[:, None], problem.budget)
             if iteration % 100 == 0 and monitor(weights, iteration=iteration).should_stop:
                 break
         return SolverResult(weights, iteration)

@@ -22,6 +22,7 @@ from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory
 from idl_cli.sim.fits import Fit
 from idl_cli.sim.fitting import with_penalties
+from idl_cli.sim.origin import SampleOrigin
 from idl_cli.sim.path import fit_path
 from idl_cli.sim.recording import Recording, Statistics
 from idl_cli.sim.selection import Candidate, select_penalty
@@ -74,6 +75,13 @@ class SimJob:
             statistics = SufficientStatistics.load(
                 Path(path).expanduser(), device=self._compute.device
             )
+        origin = None
+        if path is not None or self._trainer["save_statistics"]:
+            origin = SampleOrigin.of(
+                self._teacher.dataset,
+                samples=self._trainer["samples"],
+                seed=self._settings.seed,
+            )
         with self._progress.bar("recording states"):
             recording = self._sim.record(
                 model=self._teacher.model,
@@ -81,6 +89,7 @@ class SimJob:
                 statistics=statistics,
                 solver=self._solver,
                 callbacks=self._progress,
+                origin=origin,
             )
         if self._trainer["save_statistics"]:
             _save(recording.raw, directory)

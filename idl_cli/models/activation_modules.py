@@ -9,7 +9,6 @@ from torch import nn
 
 from idl_cli.errors import ArgumentError
 
-# relu6 is a hardtanh to torch, so it must be asked for first.
 _MODULES: Final = MappingProxyType(
     {
         "relu": nn.ReLU,
@@ -32,6 +31,9 @@ _MODULES: Final = MappingProxyType(
     }
 )
 
+_OTHERS: Final = (nn.CELU, nn.Hardshrink, nn.PReLU, nn.RReLU, nn.Tanhshrink, nn.Threshold)
+"""Elementwise ones without a name here."""
+
 
 def activation_module_names() -> tuple[str, ...]:
     """The activations that exist as torch modules."""
@@ -52,10 +54,48 @@ def activation_module(name: str) -> nn.Module:
     return module
 
 
-def activation_name(module: nn.Module) -> str | None:
-    """The name of the activation that ``module`` applies, None when it is no activation of ours.
+def keeps_forward(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether calling ``module`` runs the ``forward`` that ``kind`` defines, hooks aside."""
+    own = type(module)
+    return (
+        own.forward is kind.forward
+        and own.__call__ is nn.Module.__call__
+        and "forward" not in vars(module)
+    )
 
-    The class alone decides: whether the module computes what its class promises (a leaky ReLU's
-    slope, an overridden ``forward``) is for the caller to check on numbers.
+
+def activation_name(module: nn.Module) -> str | None:
+    """The name of the activation that ``module`` applies, None when it is none of ours.
+
+    What a module computes is told by its ``forward`` and its parameters, which must be exactly
+    torch's defaults, never by values at some points: a clipping at 50 shows at few of them.
     """
-    return next((name for name, kind in _MODULES.items() if isinstance(module, kind)), None)
+    for name, kind in _MODULES.items():
+        if keeps_forward(module, kind) and _parameters(module) == _parameters(kind()):
+            return name
+    return None
+
+
+def applies_activation(module: nn.Module) -> bool:
+    """Whether ``module`` is meant as an elementwise nonlinearity, one of ours or not."""
+    return isinstance(module, (*_MODULES.values(), *_OTHERS))
+
+
+def why_unknown(module: nn.Module) -> str:
+    """What is wrong with an activation that has no name here: the end of a sentence on it."""
+    meant = next((name for name, kind in _MODULES.items() if type(module) is kind), None)
+    meant = meant or next((n for n, kind in _MODULES.items() if isinstance(module, kind)), None)
+    return (
+        f"does not compute {meant or 'an activation known here'} ({module}): its parameters are "
+        f"not torch's defaults, or its forward is its own; known are {', '.join(_MODULES)}"
+    )
+
+
+def _parameters(module: nn.Module) -> dict[str, object]:
+    """Slopes, limits and the like: what a module holds beyond any module, numbers and words."""
+    common = vars(nn.Module()).keys() | {"inplace"}
+    return {
+        name: value if isinstance(value, int | float | str) else repr(value)
+        for name, value in vars(module).items()
+        if name not in common
+    }

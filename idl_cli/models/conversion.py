@@ -9,7 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from idl_cli.errors import UnsupportedModelError
-from idl_cli.models.activation_modules import activation_name
+from idl_cli.models.activation_modules import (
+    activation_name,
+    applies_activation,
+    keeps_forward,
+    why_unknown,
+)
 from idl_cli.models.implicit import ImplicitModel
 
 
@@ -30,7 +35,7 @@ def _leaves(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Modu
     """The layers in the order they are applied; only Sequential is known to apply them in order."""
     for name, child in network.named_children():
         path = f"{prefix}{name}"
-        if isinstance(child, nn.Sequential):
+        if isinstance(child, nn.Sequential) and keeps_forward(child, nn.Sequential):
             yield from _leaves(child, f"{path}.")
         else:
             yield path, child
@@ -38,10 +43,15 @@ def _leaves(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Modu
 
 def _followed_by(current: AffineMap | None, name: str, layer: nn.Module) -> AffineMap:
     """``current`` (None: the identity) followed by one affine layer."""
-    if isinstance(layer, nn.Linear):
+    if isinstance(layer, nn.Linear) and keeps_forward(layer, nn.Linear):
         weight = layer.weight.detach()
         bias = None if layer.bias is None else layer.bias.detach()
-    elif isinstance(layer, nn.BatchNorm1d) and not layer.training and layer.running_var is not None:
+    elif (
+        isinstance(layer, nn.BatchNorm1d)
+        and keeps_forward(layer, nn.BatchNorm1d)
+        and not layer.training
+        and layer.running_var is not None
+    ):
         assert layer.running_mean is not None
         factor = (layer.running_var + layer.eps).rsqrt()
         if layer.weight is not None:
@@ -49,6 +59,8 @@ def _followed_by(current: AffineMap | None, name: str, layer: nn.Module) -> Affi
         shift = -factor * layer.running_mean
         bias = shift if layer.bias is None else shift + layer.bias.detach()
         weight = factor.diag()
+    elif applies_activation(layer):
+        raise UnsupportedModelError(f"activation {name!r} {why_unknown(layer)}")
     else:
         raise UnsupportedModelError(
             f"layer {name!r} ({type(layer).__name__}) has no exact form here; what has one: "
@@ -64,6 +76,15 @@ def _followed_by(current: AffineMap | None, name: str, layer: nn.Module) -> Affi
     return current.then(weight, bias)
 
 
+def _passes_on(layer: nn.Module) -> bool:
+    """Whether a layer gives out the entries of each sample as they came in."""
+    if isinstance(layer, nn.Flatten):
+        return keeps_forward(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) == (1, -1)
+    if isinstance(layer, nn.Dropout):
+        return keeps_forward(layer, nn.Dropout) and (not layer.training or layer.p == 0)
+    return keeps_forward(layer, nn.Identity)
+
+
 def affine_stages(network: nn.Sequential) -> tuple[list[AffineMap], str]:
     """The affine maps between a network's activations, first layer first, and the activation.
 
@@ -74,14 +95,17 @@ def affine_stages(network: nn.Sequential) -> tuple[list[AffineMap], str]:
     Raises:
         UnsupportedModelError: a layer cannot be expressed; the message names it.
     """
+    if not keeps_forward(network, nn.Sequential):
+        raise UnsupportedModelError(
+            f"the network ({type(network).__name__}) has a forward of its own; only Sequential is "
+            "known to apply its layers in order"
+        )
     stages: list[AffineMap] = []
     activation: tuple[str, str] | None = None
     current: AffineMap | None = None
     for name, layer in _leaves(network):
         kind = activation_name(layer)
-        if isinstance(layer, nn.Flatten | nn.Identity) or (
-            isinstance(layer, nn.Dropout) and (not layer.training or layer.p == 0)
-        ):
+        if _passes_on(layer):
             continue
         if kind is None:
             current = _followed_by(current, name, layer)
@@ -157,7 +181,7 @@ def from_feedforward(network: nn.Sequential) -> ImplicitModel:
 
 @torch.no_grad()
 def _assert_same(network: nn.Sequential, model: ImplicitModel, input_dim: int) -> None:
-    """Compare on a few random inputs: a subclass may compute something else than its class says."""
+    """Compare on a few random inputs: a hook may change what a layer computes."""
     generator = torch.Generator().manual_seed(0)
     probe = torch.randn(4, input_dim, generator=generator).to(model.A)
     expected, found = network(probe), model(probe)
@@ -165,6 +189,6 @@ def _assert_same(network: nn.Sequential, model: ImplicitModel, input_dim: int) -
     tolerance = 1e3 * torch.finfo(found.dtype).eps * (1 + float(expected.abs().max()))
     if expected.shape != found.shape or bool(((expected - found).abs() > tolerance).any()):
         raise UnsupportedModelError(
-            "the network does not compute what its layers say (an overridden forward, or a hook); "
+            "the network does not compute what its layers say (a hook); "
             "its exact form would predict something else"
         )

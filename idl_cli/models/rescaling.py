@@ -18,6 +18,9 @@ def contraction_scale(A: Tensor, kappa: float) -> Tensor:
     """T = (I − |A|/κ)⁻¹ 1, with which diag(t)⁻¹ A diag(t) has row sums κ(1 − 1/t_i) < κ.
 
     It exists exactly when the spectral radius of |A| is below κ (Perron-Frobenius); t >= 1 then.
+    Where no state feeds back on itself (A strictly triangular, in any order of the states) the
+    radius is 0, and t follows by substitution, layer after layer, without subtraction: exact to
+    rounding in every entry however large it is.
 
     Args:
         A: (n, n).
@@ -28,13 +31,22 @@ def contraction_scale(A: Tensor, kappa: float) -> Tensor:
 
     Raises:
         ArgumentError: ``kappa`` is not in (0, 1).
-        UnsupportedModelError: the spectral radius of |A| is κ or more: no diagonal scaling does it.
+        UnsupportedModelError: the spectral radius of |A| is κ or more: no diagonal scaling does it;
+            or t is beyond what float64 holds.
     """
     if not 0 < kappa < 1:
         raise ArgumentError(f"kappa={kappa} must be in (0, 1)")
     absolute = A.detach().double().abs()
+    ones = absolute.new_ones(len(A))
+    layers = _layers(absolute)
+    if layers is not None:
+        found = ones
+        for _ in range(layers):
+            found = 1 + absolute @ found / kappa
+        require_scale(found)
+        return found
     identity = torch.eye(len(A), dtype=torch.float64, device=A.device)
-    solution, info = torch.linalg.solve_ex(identity - absolute / kappa, identity.new_ones(len(A)))
+    solution, info = torch.linalg.solve_ex(identity - absolute / kappa, ones)
     scale: Tensor = solution
     # A positive t with |A| t < κ t proves that the spectral radius is below κ (Collatz-Wielandt).
     if (
@@ -48,6 +60,33 @@ def contraction_scale(A: Tensor, kappa: float) -> Tensor:
             "rescaling gives ||A||_inf <= kappa; choose a larger kappa below 1, or rescale=false"
         )
     return scale
+
+
+def require_scale(scale: Tensor) -> None:
+    """Refuse a scale (n,) that overflowed.
+
+    Raises:
+        UnsupportedModelError: an entry is not finite.
+    """
+    if not bool(scale.isfinite().all()):
+        raise UnsupportedModelError(
+            "the network's layers multiply their norms beyond what float64 holds (1.8e308): its "
+            "states cannot be rescaled; scale its weights down layer by layer, or rescale=false"
+        )
+
+
+def _layers(absolute: Tensor) -> int | None:
+    """Length of the longest chain of states that feed one another; None where there is a cycle."""
+    links = (absolute > 0).to(absolute)
+    fed = torch.ones(len(absolute), dtype=torch.bool, device=absolute.device)
+    for length in range(len(absolute) + 1):
+        if not bool(fed.any()):
+            return length
+        following = links @ fed.to(absolute) > 0
+        if torch.equal(following, fed):
+            return None
+        fed = following
+    return None
 
 
 def rescale(model: ImplicitModel, kappa: float) -> ImplicitModel:
@@ -68,14 +107,15 @@ def rescale(model: ImplicitModel, kappa: float) -> ImplicitModel:
             "changes the predictions"
         )
     weights = model.effective_weights()
-    scale = contraction_scale(weights.A, kappa).to(weights.A)
+    scale = contraction_scale(weights.A, kappa)
+    inverse = scale.reciprocal()
     has_bias = model.state_bias is not None
     return ImplicitModel.from_weights(
-        weights.A * scale / scale[:, None],
-        weights.B / scale[:, None],
-        weights.C * scale,
+        _within(_scaled(weights.A, inverse[:, None] * scale), kappa),
+        _scaled(weights.B, inverse[:, None]),
+        _scaled(weights.C, scale),
         None if model.D is None else weights.D,
-        state_bias=weights.state_bias / scale if has_bias else None,
+        state_bias=_scaled(weights.state_bias, inverse) if has_bias else None,
         output_bias=weights.output_bias if has_bias else None,
         activation=model.activation.name,
         kappa=kappa,
@@ -84,3 +124,30 @@ def rescale(model: ImplicitModel, kappa: float) -> ImplicitModel:
         forward=model.forward_settings,
         backward=model.backward_settings,
     )
+
+
+def _scaled(weights: Tensor, factors: Tensor) -> Tensor:
+    """Weights times factors, formed in float64, in their own dtype.
+
+    Raises:
+        UnsupportedModelError: the dtype cannot hold a product to its full precision.
+    """
+    exact = weights.double() * factors
+    result = exact.to(weights.dtype)
+    limits = torch.finfo(weights.dtype)
+    size = exact.abs()
+    lost = (size < limits.tiny) & (weights.abs() >= limits.tiny)
+    if bool(lost.any()) or bool((size > limits.max).any()):
+        raise UnsupportedModelError(
+            f"rescaled weights lie between {float(size[size > 0].min()):.1e} and "
+            f"{float(size.max()):.1e}, which {weights.dtype} cannot hold; convert the model to "
+            "float64, or scale its weights down layer by layer"
+        )
+    return result
+
+
+def _within(A: Tensor, kappa: float) -> Tensor:
+    """A without the last digits by which rounding took a row's l1 norm above κ."""
+    norms = A.double().abs().sum(dim=1)
+    factor = torch.where(norms > kappa, kappa / norms * (1 - 4 * torch.finfo(A.dtype).eps), 1.0)
+    return (A.double() * factor[:, None]).to(A.dtype)

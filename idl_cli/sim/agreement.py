@@ -1,15 +1,17 @@
-"""How often two classifiers say the same."""
+"""A model beside its teacher: the batches both are measured on, and how often they agree."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from torch import Tensor, nn
 
+from idl_cli.data.task import Task
 from idl_cli.errors import ArgumentError
 from idl_cli.evaluation.metrics import predicted_classes
 from idl_cli.sim.hooks import left_as_found
+from idl_cli.sim.states import as_tensor, on_device_of
 
 
 def agreement_with(
@@ -30,8 +32,8 @@ def agreement_with(
     same, count, undefined = 0, 0, 0
     with left_as_found(teacher), left_as_found(model):
         for inputs, _ in loader:
-            classes = predicted_classes(model(_placed(inputs, model)))
-            expected = predicted_classes(teacher(_placed(inputs, teacher))).to(classes.device)
+            classes = predicted_classes(model(on_device_of(model, inputs)))
+            expected = predicted_classes(teacher(on_device_of(teacher, inputs))).to(classes.device)
             known = (classes >= 0) & (expected >= 0)
             same += int((known & (classes == expected)).sum())
             undefined += int((~known).sum())
@@ -46,6 +48,30 @@ def agreement_with(
     return same / count
 
 
-def _placed(inputs: Tensor, module: nn.Module) -> Tensor:
-    parameter = next(module.parameters())
-    return inputs.to(parameter.device, parameter.dtype)
+def pairs(
+    loader: Iterable[object], network: nn.Module | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Inputs and targets of the loader's batches, on the device and in the dtype of a network."""
+    for batch in loader:
+        if not isinstance(batch, list | tuple) or len(batch) < 2:
+            raise ArgumentError(
+                f"the loader gives {type(batch).__name__}; to evaluate, it must give tuples or "
+                "lists (inputs, targets)"
+            )
+        inputs, targets = as_tensor(batch[0]), as_tensor(batch[1])
+        if network is not None:
+            inputs = on_device_of(network, inputs)
+            targets = targets.to(inputs.device)
+        yield inputs, targets
+
+
+def task_of(loader: Iterable[tuple[Tensor, Tensor]], output_dim: int) -> Task:
+    """A classification for whole numbers as targets, a regression for real ones."""
+    for inputs, targets in loader:
+        kind = "regression" if targets.is_floating_point() else "classification"
+        return Task(
+            kind="regression" if kind == "regression" else "classification",
+            input_shape=tuple(inputs.shape[1:]),
+            output_dim=output_dim,
+        )
+    raise ArgumentError("the loader has no samples to evaluate on")

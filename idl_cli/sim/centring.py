@@ -45,7 +45,7 @@ def solve_centred(
         keeping: how the last solve of all rows is kept.
     """
     centred = _Centred.of(problem, shift)
-    penalised = L1 in attempts.solver.handles and bool((problem.penalty > 0).any())
+    penalised = L1 in attempts.solver.handles and bool((problem.penalties > 0).any())
     free = torch.zeros_like(shift.targets)
     result = attempts.run(centred.rows(free), start, None if penalised else keeping)
     if result.factors is not None:
@@ -113,7 +113,7 @@ class _Centred:
 
     def rows(self, sign: Tensor) -> RowRegression:
         """The problem with b eliminated, its penalty taken for λ·sign·b (rows,)."""
-        inner, pull = self.shift, self.problem.penalty * sign
+        inner, pull = self.shift, self.problem.penalties * sign
         share = (inner.cross[:, self.shift.constant] - pull) / self._count
         cross = inner.cross - torch.outer(share, self.column)
         cross = (cross + torch.outer(pull, self.shift.features)) * self.kept
@@ -125,7 +125,7 @@ class _Centred:
         """Weights (rows, D) with the best b for that sign."""
         c, inner = self.shift.constant, self.shift
         result = weights * self.kept
-        pull = inner.cross[:, c] - self.problem.penalty * sign
+        pull = inner.cross[:, c] - self.problem.penalties * sign
         centre = (pull - result @ self.column) / self._count
         result[:, c] = centre + self.shift.targets - result @ self.shift.features
         return result

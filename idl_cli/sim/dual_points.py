@@ -66,7 +66,7 @@ class Point:
         sizes = values.abs() * deviation
         return cls(
             weights=weights,
-            penalty=problem.penalty,
+            penalty=problem.penalties,
             correlations=inner if shift is None else shift.correlations(inner),
             inner=inner,
             residual=residual.clamp(min=0),

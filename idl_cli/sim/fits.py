@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.options import SimOptions
 from idl_cli.sim.problem import RowRegression
@@ -20,11 +22,15 @@ class StageFit:
         problem: what was solved; of this process's rows where the statistics are split.
         solution: weights and certificate.
         seconds: wall-clock time, the certificate included.
+        penalty: λ in absolute units, of the row where it is largest.
+        row_r2: r² of every row against its target (rows,), see ``row_fit``.
     """
 
     problem: RowRegression
     solution: Solution
     seconds: float
+    penalty: float
+    row_r2: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,11 +86,10 @@ class Fit:
 
     @property
     def nonzeros(self) -> int:
-        """Entries of A, B, C, D and the biases that are not zero."""
-        return sum(int((w != 0).sum()) for w in (self.ab.solution.stored, self.cd.solution.stored))
+        """Entries of the model's A (L and R where it has these), B, C, D, biases: not zero."""
+        return sum(int((each != 0).sum()) for each in self.model.parameters())
 
     @property
     def nonzero_fraction(self) -> float:
-        """Share of the entries of A, B, C, D and the biases that are not zero."""
-        weights = (self.ab.solution.stored, self.cd.solution.stored)
-        return self.nonzeros / sum(w.numel() for w in weights)
+        """Their share of all entries that the model keeps."""
+        return self.nonzeros / sum(each.numel() for each in self.model.parameters())

@@ -22,11 +22,12 @@ from idl_cli.errors import ConvergenceWarning, NonFiniteError
 from idl_cli.sim.assembly import assemble
 from idl_cli.sim.callbacks import SimCallbacks, Stage
 from idl_cli.sim.fits import Fit, StageFit, Starts
-from idl_cli.sim.joint import own_rows, total
+from idl_cli.sim.joint import whole_rows
 from idl_cli.sim.judge import HistoryEntry, Keeping
 from idl_cli.sim.options import SimOptions
 from idl_cli.sim.problem import RowBudget, RowRegression
 from idl_cli.sim.recording import OUTPUTS, PRE_ACTIVATIONS, Loader, Recording, Statistics
+from idl_cli.sim.row_fit import relative_residual, residual_squares, row_r2
 from idl_cli.sim.second_pass import usable_equilibria
 from idl_cli.sim.solve import Solution, solve
 from idl_cli.sim.solvers.active_set import ActiveSetSolver
@@ -75,6 +76,7 @@ def fit(
         callbacks,
         group,
         None if starts is None else starts.ab,
+        layout.has_bias,
     )
     equilibria, seconds = None, 0.0
     if options.regenerate_states:
@@ -101,6 +103,7 @@ def fit(
         callbacks,
         group,
         None if starts is None else starts.cd,
+        layout.has_bias,
     )
     return Fit(
         options=options,
@@ -114,7 +117,9 @@ def fit(
         ),
         ab=ab,
         cd=cd,
-        state_fit=_relative_residual(ab, recording.scale),
+        state_fit=relative_residual(
+            ab.problem, residual_squares(ab.problem, ab.solution.weights), recording.scale
+        ),
         equilibria=equilibria,
         seconds_equilibria=seconds,
     )
@@ -131,6 +136,7 @@ def _solve_stage(
     callbacks: SimCallbacks,
     group: Group | None,
     start: Start | None,
+    has_constant: bool,
 ) -> StageFit:
     started = time.perf_counter()
     problem = RowRegression.from_statistics(
@@ -185,7 +191,11 @@ def _solve_stage(
             ConvergenceWarning,
             stacklevel=2,
         )
-    return StageFit(problem, solution, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    residual = residual_squares(problem, solution.weights)
+    r2 = row_r2(problem, residual, count=statistics.count, has_constant=has_constant)
+    largest = float(whole_rows(problem, problem.penalties).max())
+    return StageFit(problem, solution, seconds, largest, r2)
 
 
 def _advice(solver: BaseSolver, solution: Solution, max_time: float | None) -> str:
@@ -194,20 +204,6 @@ def _advice(solver: BaseSolver, solution: Solution, max_time: float | None) -> s
         return f"the limit max_time={max_time:g} s ended it: raise that, or tol"
     others = "" if isinstance(solver, ActiveSetSolver) else ", or use active_set"
     return f"raise solver.max_iter or tol{others}"
-
-
-def _relative_residual(stage: StageFit, scale: Tensor) -> float:
-    """√(Σ‖residual‖² / Σ‖target‖²), each row in the units it had before it was divided by scale."""
-    problem = stage.problem
-    weights = own_rows(problem, stage.solution.weights)
-    quadratic = ((problem.multiply(weights) - problem.l2 * weights) * weights).sum(dim=1)
-    squares = problem.target_square - 2 * (problem.cross * weights).sum(dim=1) + quadratic
-    units = own_rows(problem, scale).to(squares).square()
-    sums = torch.stack(
-        [(squares.clamp(min=0) * units).sum(), (problem.target_square * units).sum()]
-    )
-    residual, target = total(problem, sums).tolist()
-    return float(residual / target) ** 0.5 if target > 0 else 0.0
 
 
 def with_penalties(options: SimOptions, lambda_z: float) -> SimOptions:

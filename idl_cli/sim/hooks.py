@@ -12,7 +12,11 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from idl_cli.errors import UnsupportedModelError
-from idl_cli.models.activation_modules import activation_name
+from idl_cli.models.activation_modules import (
+    activation_name,
+    applies_activation,
+    why_unknown,
+)
 
 
 @dataclass(frozen=True)
@@ -20,12 +24,14 @@ class ActivationCall:
     """What one call of an activation module took in and gave out, copies, flattened to (m, n_l).
 
     Attributes:
-        name: the module's name; later calls of the same module are ``name#2``, ``name#3``, …
+        module: the module's name.
+        name: the same; later calls of the same module are ``name#2``, ``name#3``, …
         pre_activation: the input, copied before the module could overwrite it in place.
         state: the output.
         shape: the shape of one sample's output.
     """
 
+    module: str
     name: str
     pre_activation: Tensor
     state: Tensor
@@ -44,12 +50,13 @@ def activation_modules(network: nn.Module, names: Sequence[str] | None) -> dict[
     """The activation modules of ``network`` by name, or just the ones in ``names``.
 
     Raises:
-        UnsupportedModelError: there are none, a name is no module or no known activation, or two of
-            the modules are different activations; the message names them.
+        UnsupportedModelError: there are none, or a name is no module or no known activation.
     """
     modules = dict(network.named_modules())
     known = {name: kind for name in modules if (kind := activation_name(modules[name])) is not None}
     if not known:
+        for name, module in unknown_activations(network).items():
+            raise UnsupportedModelError(f"activation {name!r} of the teacher {why_unknown(module)}")
         raise UnsupportedModelError(
             f"the teacher ({type(network).__name__}) has no activation modules, so it has no hidden"
             " states to record; write its activations as modules (nn.ReLU() instead of F.relu)"
@@ -61,15 +68,44 @@ def activation_modules(network: nn.Module, names: Sequence[str] | None) -> dict[
                 f"states name {name!r}, which {what} of the teacher; its activations are "
                 f"{', '.join(known)}"
             )
-    chosen = {name: known[name] for name in known if names is None or name in names}
-    first = next(iter(chosen))
-    for name, kind in chosen.items():
-        if kind != chosen[first]:
+    return {name: modules[name] for name in known if names is None or name in names}
+
+
+def unknown_activations(network: nn.Module) -> dict[str, nn.Module]:
+    """The modules of ``network`` that apply an activation which none of ours is, by name."""
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if applies_activation(module) and activation_name(module) is None
+    }
+
+
+def called_activation(modules: Mapping[str, nn.Module], run: Trace) -> str:
+    """The name of the one activation that a run calls; modules that it never calls do not count.
+
+    Args:
+        modules: that the run was traced with.
+        run: with at least one call.
+
+    Raises:
+        UnsupportedModelError: it calls different ones, or one that is unknown; named.
+    """
+    first: tuple[str, str] | None = None
+    for call in run.calls:
+        kind = activation_name(modules[call.module])
+        if kind is None:
             raise UnsupportedModelError(
-                f"the teacher mixes activations: {first!r} is {chosen[first]}, {name!r} is {kind}; "
-                "an implicit model applies one activation to all its states"
+                f"activation {call.module!r} of the teacher {why_unknown(modules[call.module])}"
             )
-    return {name: modules[name] for name in chosen}
+        if first is None:
+            first = call.module, kind
+        if kind != first[1]:
+            raise UnsupportedModelError(
+                f"the teacher mixes activations: {first[0]!r} is {first[1]}, {call.module!r} is "
+                f"{kind}; an implicit model applies one activation to all its states"
+            )
+    assert first is not None
+    return first[1]
 
 
 @contextmanager
@@ -117,6 +153,7 @@ class _Tap:
         state = (output if replaced is None else replaced).clone()
         self.trace.calls.append(
             ActivationCall(
+                name,
                 name if count == 1 else f"{name}#{count}",
                 before.flatten(1),
                 state.flatten(1),

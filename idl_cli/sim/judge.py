@@ -225,11 +225,11 @@ class Judge:
     def _figures(self) -> Tensor:
         """Numbers that tell one problem from another; sums, so that round-off leaves them."""
         problem, budget = self._problem, self._problem.budget
-        mine = torch.stack([problem.cross.abs().sum(), problem.target_square.sum()])
+        sums = (problem.cross.abs(), problem.target_square, problem.penalties)
+        mine = torch.stack([each.sum() for each in sums])
         numbers = [
             float(self._rows),
             float(problem.features),
-            problem.l1,
             problem.l2,
             0.0 if budget is None else float(budget.count),
             0.0 if budget is None else budget.radius,

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from idl_cli.equilibrium.activations import activation_names, get_activation
 from idl_cli.equilibrium.conditions import well_posedness_problems
 from idl_cli.errors import ArgumentError
+from idl_cli.models.activation_modules import activation_name
 from idl_cli.sim.problem import LambdaScale
 from idl_cli.sim.states import StateLayout
 
@@ -90,18 +91,26 @@ class SimOptions:
 def known_activation(activation: ActivationLike) -> str:
     """The name of an activation given as a name, a module, or a function such as ``torch.relu``.
 
-    A module or function is recognised by its values.
+    A module is recognised as those of a teacher are, a function by its values.
 
     Raises:
         ArgumentError: it is none that implicit models know.
     """
     if isinstance(activation, str):
         return get_activation(activation).name
-    points = torch.linspace(-7, 7, 57, dtype=torch.float64)
-    values = activation(points.clone())
-    for name in activation_names() if isinstance(values, Tensor) else ():
-        if torch.allclose(values, get_activation(name).function(points), rtol=0, atol=1e-12):
+    if isinstance(activation, nn.Module):
+        name = activation_name(activation)
+        if name is not None:
             return name
+    else:
+        near = torch.linspace(-7, 7, 57, dtype=torch.float64)
+        far = torch.tensor([10.0, 25.0, 60.0, 1e3, 1e6], dtype=torch.float64)
+        points = torch.cat([-far, near, far])
+        values = activation(points.clone())
+        for name in activation_names() if isinstance(values, Tensor) else ():
+            expected = get_activation(name).function(points)
+            if torch.allclose(values, expected, rtol=1e-12, atol=1e-12):
+                return name
     raise ArgumentError(
         f"activation_fn={activation!r} is no activation known here; choose one of "
         f"{', '.join(activation_names())}, or leave it out to take the teacher's"

@@ -96,12 +96,13 @@ def path_row(found: Fit) -> dict[str, object]:
         "nonzeros": found.nonzeros,
         "nonzero_fraction": found.nonzero_fraction,
         "state_fit": found.state_fit,
-        "inf_norm_A": found.ab.solution.stored_inf_norm,
+        "inf_norm_A": found.model.inf_norm_A(),
     }
     for name, stage in (("ab", found.ab), ("cd", found.cd)):
         certificate = stage.solution.certificate
         row |= {
-            f"{name}_lambda": stage.problem.l1,
+            f"{name}_lambda": stage.penalty,
+            f"{name}_worst_row_r2": float(stage.row_r2.min()),
             f"{name}_objective": certificate.objective,
             f"{name}_relative_gap": certificate.relative_gap,
             f"{name}_kkt_residual": certificate.kkt_residual,

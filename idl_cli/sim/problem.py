@@ -47,7 +47,7 @@ class RowRegression:
     """Rows of l1 regression that share their features: for every row i, over w in Rᴰ.
 
     minimise
-        ½ wᵀGw − h_iᵀw + ½‖z_i‖² + l1 ‖w‖₁ + ½ l2 ‖w‖²    subject to ‖w[:count]‖₁ ≤ radius
+        ½ wᵀGw − h_iᵀw + ½‖z_i‖² + λ_i ‖w‖₁ + ½ l2 ‖w‖²    subject to ‖w[:count]‖₁ ≤ radius
 
     that is ½‖Sᵀw − z_i‖² plus penalties, told by its sufficient statistics. The sum over samples is
     not divided by their number.
@@ -56,7 +56,7 @@ class RowRegression:
         gram: G = S Sᵀ (D, D) float64, symmetric positive semi-definite.
         cross: H (rows, D) float64, row i is S z_i.
         target_square: ‖z_i‖² (rows,) float64.
-        l1: λ >= 0.
+        l1: λ >= 0 of all rows, or λ_i > 0 of each (rows,) float64.
         l2: weight >= 0 of the elastic net's quadratic term.
         budget: the constraint, or None.
         shift: the same problem in coordinates that keep the digits which offsets of features and
@@ -70,7 +70,7 @@ class RowRegression:
     gram: Tensor
     cross: Tensor
     target_square: Tensor
-    l1: float
+    l1: float | Tensor
     l2: float = 0.0
     budget: RowBudget | None = None
     shift: Shift | None = None
@@ -83,6 +83,8 @@ class RowRegression:
             "cross": (rows, features),
             "target_square": (rows,),
         }
+        if isinstance(self.l1, Tensor):
+            expected["l1"] = (rows,)
         for name, shape in expected.items():
             tensor: Tensor = getattr(self, name)
             if tuple(tensor.shape) != shape or tensor.dtype != torch.float64:
@@ -96,8 +98,14 @@ class RowRegression:
                     f"RowRegression: {name} holds NaN or infinity (first at {where}); squares of "
                     "features or targets overflow above 1e154: give them another unit"
                 )
+        if isinstance(self.l1, Tensor) and not bool((self.l1 > 0).all()):
+            raise ArgumentError(
+                "RowRegression: an l1 of each row must be positive in all of them; 0 is for all"
+            )
         for name in ("l1", "l2"):
             value = getattr(self, name)
+            if isinstance(value, Tensor):
+                continue
             if not (value >= 0 and math.isfinite(value)):
                 raise ArgumentError(
                     f"RowRegression: {name}={value} must be finite and not negative"
@@ -133,7 +141,9 @@ class RowRegression:
             target: name of the target, e.g. "Z" for [A B], "Y" for [C D].
             penalty: λ in units of ``scale``.
             scale: ``absolute``: λ itself; ``per_sample``: times the number of samples;
-                ``relative``: times :attr:`lambda_max` of this problem.
+                ``relative``: times :attr:`row_lambda_max`, so that each row has a λ of its own
+                and the units of a target do not matter. A row that is all-zero at any λ takes the
+                largest of the others'.
             l2: weight of ½‖w‖², absolute.
             budget: the constraint, or None.
 
@@ -159,7 +169,10 @@ class RowRegression:
         if scale == "per_sample":
             return replace(unscaled, l1=penalty * statistics.count)
         if scale == "relative":
-            return replace(unscaled, l1=penalty * unscaled.lambda_max)
+            limits, largest = unscaled.row_lambda_max, unscaled.lambda_max
+            if penalty == 0 or largest == 0:
+                return replace(unscaled, l1=0.0)
+            return replace(unscaled, l1=penalty * torch.where(limits > 0, limits, largest))
         raise ArgumentError(
             f"lambda_scale={scale!r} is unknown; choose absolute, per_sample or relative"
         )
@@ -174,15 +187,26 @@ class RowRegression:
         """D, the number of weights of a row."""
         return self.cross.shape[1]
 
+    @cached_property
+    def penalties(self) -> Tensor:
+        """λ_i of every row (rows,)."""
+        if isinstance(self.l1, Tensor):
+            return self.l1
+        return torch.full_like(self.target_square, self.l1)
+
     @property
-    def penalty(self) -> Tensor:
-        """λ of every row (rows,)."""
-        square = self.target_square
-        return torch.as_tensor(self.l1, dtype=square.dtype, device=square.device).expand(self.rows)
+    def is_penalised(self) -> bool:
+        """Whether λ > 0: of every row, or of none."""
+        return isinstance(self.l1, Tensor) or self.l1 > 0
+
+    @property
+    def row_lambda_max(self) -> Tensor:
+        """Smallest λ_i for which a row's all-zero weights are optimal: max |h_i| (rows,)."""
+        return self.cross.abs().amax(dim=1)
 
     @property
     def lambda_max(self) -> float:
-        """Smallest λ for which all-zero weights are optimal: max |H|.
+        """Smallest λ for which all-zero weights of all rows are optimal: max |H|.
 
         At w = 0 the gradient is −h, and the budget (radius > 0) is slack there, so it changes
         nothing; nor does the elastic net.
@@ -237,6 +261,7 @@ class RowRegression:
             self,
             cross=self.cross[rows],
             target_square=self.target_square[rows],
+            l1=self.l1[rows] if isinstance(self.l1, Tensor) else self.l1,
             shift=None if self.shift is None else self.shift.select(rows),
         )
         if "row_space" in vars(self):

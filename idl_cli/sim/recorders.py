@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +12,55 @@ from torch.nn import functional
 
 from idl_cli.equilibrium.activations import get_activation
 from idl_cli.errors import ArgumentError, IdlError, ShapeError, UnsupportedModelError
-from idl_cli.models.activation_modules import activation_name
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.affine import check_affine, offsets
 from idl_cli.sim.blocks import WHOLE_FEATURES
-from idl_cli.sim.hooks import Trace, activation_modules, left_as_found, trace
-from idl_cli.sim.states import StateLayout, StateRecorder, on_device_of, require_finite
+from idl_cli.sim.hooks import (
+    Trace,
+    activation_modules,
+    called_activation,
+    left_as_found,
+    trace,
+    unknown_activations,
+)
+from idl_cli.sim.states import StateBatch, StateLayout, StateRecorder, on_device_of, require_finite
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """A network to be looked at on numbers: the teacher, or a float32 copy of a half one.
+
+    Rounding in half precision is as large as what a nonlinearity does: nothing could be told there.
+
+    Attributes:
+        network: the teacher or its copy.
+        modules: its activation modules by name.
+        inputs: a few samples in its dtype.
+    """
+
+    network: nn.Module
+    modules: Mapping[str, nn.Module]
+    inputs: Tensor
+
+    @classmethod
+    def of(cls, teacher: nn.Module, modules: Mapping[str, nn.Module], inputs: Tensor) -> Probe:
+        """The teacher's.
+
+        Raises:
+            UnsupportedModelError: the teacher is in half precision and cannot be copied.
+        """
+        tensors = (inputs, *teacher.parameters(), *teacher.buffers())
+        if not any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in tensors):
+            return cls(teacher, modules, inputs)
+        try:
+            network = copy.deepcopy(teacher).float()
+        except (RuntimeError, TypeError) as error:
+            raise UnsupportedModelError(
+                "the teacher is in half precision, where it cannot be checked, and cannot be copied"
+                f" to float32 ({error}); hand in the teacher in float32"
+            ) from error
+        copied = {name: network.get_submodule(name) for name in modules}
+        return cls(network, copied, inputs.float())
 
 
 class NetworkRecorder(StateRecorder):
@@ -42,44 +87,50 @@ class NetworkRecorder(StateRecorder):
     ) -> None:
         self.teacher = teacher
         self.modules = activation_modules(teacher, names)
-        self.probe_inputs = on_device_of(teacher, inputs[:8])
         self.is_exact = names is None
-        with left_as_found(teacher):
-            run = _first_forward(teacher, self.modules, self.probe_inputs)
+        self.probe = probe = Probe.of(teacher, self.modules, on_device_of(teacher, inputs[:8]))
+        with left_as_found(probe.network):
+            strangers = unknown_activations(probe.network) if self.is_exact else {}
+            tapped = {**probe.modules, **strangers}
+            run = _first_forward(probe.network, tapped, probe.inputs)
             for call in run.calls:
                 require_finite(f"the input of activation {call.name!r}", call.pre_activation)
             if not run.calls:
                 raise UnsupportedModelError(
                     f"the teacher never calls its activation modules ({', '.join(self.modules)})"
                 )
-            kind = activation_name(next(iter(self.modules.values())))
-            assert kind is not None
+            kind = called_activation(tapped, run)
             sizes = tuple(call.state.shape[1] for call in reversed(run.calls))
-            features = sum(sizes) + self.probe_inputs[0].numel() + 1
+            features = sum(sizes) + probe.inputs[0].numel() + 1
             require_room(run, features, max_features)
             if self.is_exact:
-                check_affine(teacher, self.modules, self.probe_inputs)
-                state_offsets, output_offset = offsets(teacher, self.modules, self.probe_inputs)
+                check_affine(probe.network, probe.modules, probe.inputs)
+                state_offsets, output_offset = offsets(probe.network, probe.modules, probe.inputs)
                 has_bias = any(bool((o != 0).any()) for o in (*state_offsets, output_offset))
             else:
                 has_bias = True
         self.layout = StateLayout(
             names=tuple(call.name for call in reversed(run.calls)),
             sizes=sizes,
-            input_dim=self.probe_inputs[0].numel(),
+            input_dim=probe.inputs[0].numel(),
             output_dim=run.outputs.shape[1],
             has_bias=has_bias,
             activation=get_activation(kind),
         )
+        self._check(StateBatch(self.features(probe.inputs), *_stacked(run)))
 
     def _record(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        run = trace(self.teacher, self.modules, inputs)
-        calls = run.calls[::-1]
-        return (
-            torch.cat([call.pre_activation for call in calls], dim=1),
-            torch.cat([call.state for call in calls], dim=1),
-            run.outputs,
-        )
+        return _stacked(trace(self.teacher, self.modules, inputs))
+
+
+def _stacked(run: Trace) -> tuple[Tensor, Tensor, Tensor]:
+    """Z, X and Y of a run, last layer first."""
+    calls = run.calls[::-1]
+    return (
+        torch.cat([call.pre_activation for call in calls], dim=1),
+        torch.cat([call.state for call in calls], dim=1),
+        run.outputs,
+    )
 
 
 class ImplicitRecorder(StateRecorder):
@@ -138,11 +189,18 @@ def state_recorder(
         max_features: largest D that there is room for; only for networks.
 
     Raises:
-        ArgumentError: names were given for an implicit model, or the batch is empty.
+        ArgumentError: names were given for an implicit model, or the batch is empty or no real
+            numbers.
         UnsupportedModelError, ShapeError, NonFiniteError: see the recorders.
     """
     if len(inputs) == 0:
         raise ArgumentError("the first batch of inputs is empty; states need at least one sample")
+    if not inputs.is_floating_point():
+        raise ArgumentError(
+            f"the loader gives inputs of {inputs.dtype}; a state equation needs real inputs: "
+            "convert them to floating point, or, for indices into an embedding, hand in the "
+            "network behind the embedding with embedded inputs"
+        )
     require_finite("the inputs", inputs)
     if isinstance(teacher, ImplicitModel):
         if names is not None:
@@ -166,7 +224,7 @@ def require_room(run: Trace, feature_dim: int, max_features: int = WHOLE_FEATURE
     )
 
 
-def _first_forward(teacher: nn.Module, modules: dict[str, nn.Module], inputs: Tensor) -> Trace:
+def _first_forward(teacher: nn.Module, modules: Mapping[str, nn.Module], inputs: Tensor) -> Trace:
     try:
         return trace(teacher, modules, inputs)
     except IdlError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,9 +12,10 @@ import torch
 from torch import Tensor
 
 from idl_cli.distributed.group import Group
-from idl_cli.errors import NonFiniteError, ShapeError
+from idl_cli.errors import DataError, IgnoredOptionWarning, NonFiniteError, ShapeError
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.block_statistics import ColumnBlockStatistics
+from idl_cli.sim.origin import Origin, SampleOrigin
 from idl_cli.sim.reduction import share_of
 from idl_cli.sim.rescaling import rescale_statistics, state_scale
 from idl_cli.sim.shared_inputs import SharedInputStatistics
@@ -83,6 +85,7 @@ def record_states(
     on_samples: Callable[[int], None],
     group: Group | None = None,
     split: bool = False,
+    origin: SampleOrigin | None = None,
 ) -> Recording:
     """Record the statistics of a teacher's states in one pass.
 
@@ -96,6 +99,7 @@ def record_states(
         group: of processes that share the samples, each with the same loader; None for this one
             alone. All of them get the statistics of all samples.
         split: split the statistics by columns over the group, so that no process holds G whole.
+        origin: which samples the loader gives; kept with the statistics.
 
     Raises:
         UnsupportedModelError, ShapeError, NonFiniteError: see ``states``; and, with ``kappa``, a
@@ -130,11 +134,16 @@ def record_states(
         on_samples(seen)
     if isinstance(statistics, SufficientStatistics):
         statistics.sum_over(group)
+        statistics.origin = Origin.of(recorder, origin)
     return Recording(recorder, statistics, scale, time.perf_counter() - started)
 
 
 def load_recording(
-    statistics: SufficientStatistics, recorder: StateRecorder, *, kappa: float | None
+    statistics: SufficientStatistics,
+    recorder: StateRecorder,
+    *,
+    kappa: float | None,
+    origin: SampleOrigin | None = None,
 ) -> Recording:
     """A recording from statistics of raw states that were saved before.
 
@@ -142,9 +151,11 @@ def load_recording(
         statistics: with the targets "Z" and "Y".
         recorder: of the teacher they are of.
         kappa: as for ``record_states``.
+        origin: which samples the loader gives; None where that is unknown.
 
     Raises:
-        ShapeError: the statistics are of another teacher.
+        ShapeError: the statistics have other shapes than the teacher's.
+        DataError: they are of another teacher or of other samples.
     """
     started = time.perf_counter()
     layout = recorder.layout
@@ -157,8 +168,27 @@ def load_recording(
             f"the teacher has {expected[0]}, {expected[1]} and {expected[2]}: they are of another "
             "teacher; record its states again"
         )
+    _check_origin(statistics.origin, Origin.of(recorder, origin))
     scale = _scale(recorder, kappa)
     return Recording(recorder, statistics, scale, time.perf_counter() - started)
+
+
+def _check_origin(found: Origin | None, expected: Origin) -> None:
+    if found is None:
+        warnings.warn(
+            "the statistics do not say which teacher and samples they are of: that they are of "
+            "these is taken on trust",
+            IgnoredOptionWarning,
+            stacklevel=4,
+        )
+        return
+    differences = found.differences(expected)
+    if differences:
+        raise DataError(
+            "the statistics to be loaded are of another training; what differs: "
+            f"{'; '.join(differences)}. Name statistics of this teacher and these samples, or "
+            "leave load_statistics out to record the states again"
+        )
 
 
 def _scale(recorder: StateRecorder, kappa: float | None) -> Tensor:

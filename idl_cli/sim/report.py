@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from idl_cli.sim.fits import Fit, StageFit
 from idl_cli.sim.recording import Recording
+from idl_cli.sim.row_fit import POOR_FIT
 from idl_cli.sim.solvers.base import BaseSolver
 
 
@@ -49,8 +50,10 @@ def _stage(stage: StageFit) -> dict[str, object]:
         "kkt_residual": certificate.kkt_residual,
         "iterations": stage.solution.iterations,
         "status": stage.solution.status,
-        "lambda": stage.problem.l1,
-        "nonzero_fraction": certificate.nonzero_fraction,
+        "lambda": stage.penalty,
+        "worst_row_r2": float(stage.row_r2.min()),
+        "poor_rows": int((stage.row_r2 < POOR_FIT).sum()),
+        "nonzero_fraction": stage.solution.nonzero_fraction,
         "dead_rows": len(certificate.dead_rows),
         "budget_bound_rows": len(certificate.budget_bound_rows),
         "inexact_rows": len(certificate.inexact_rows),

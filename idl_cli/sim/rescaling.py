@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from idl_cli.models.rescaling import contraction_scale
+from idl_cli.models.rescaling import contraction_scale, require_scale
 from idl_cli.sim.affine import state_columns
 from idl_cli.sim.hooks import left_as_found
 from idl_cli.sim.recorders import ImplicitRecorder, NetworkRecorder
@@ -61,23 +61,26 @@ def _feedforward_scale(recorder: NetworkRecorder, kappa: float) -> Tensor:
     is exact for every affine layer, convolutions included, and never holds A.
     """
     sizes = recorder.layout.sizes[::-1]  # in the order of the calls
-    probe = recorder.probe_inputs[:1]
+    network, modules = recorder.probe.network, recorder.probe.modules
+    probe = recorder.probe.inputs[:1]
     sums = [torch.zeros(size, dtype=torch.float64, device=probe.device) for size in sizes]
     entries = sum(sizes) + probe[0].numel()
     chunk = max(1, _CHUNK_ENTRIES // entries)
     scales: list[Tensor] = []
-    with left_as_found(recorder.teacher):
+    with left_as_found(network):
         for block, _ in enumerate(sizes):
             scale = 1 + sums[block] / kappa
             scales.append(scale)
             if block == len(sizes) - 1:
                 break
             for columns, by_block in state_columns(
-                recorder.teacher, recorder.modules, probe, block=block, chunk=chunk
+                network, modules, probe, block=block, chunk=chunk
             ):
                 for later in range(block + 1, len(sizes)):
                     sums[later] += scale[columns] @ by_block[later].double().abs()
-    return torch.cat(scales[::-1])
+    result = torch.cat(scales[::-1])
+    require_scale(result)
+    return result
 
 
 def rescale_statistics(statistics: SufficientStatistics, scale: Tensor) -> SufficientStatistics:

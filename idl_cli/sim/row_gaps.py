@@ -125,7 +125,7 @@ def kkt_residual(problem: RowRegression, weights: Tensor) -> Tensor:
     """‖w − prox_t(w + t g)‖∞ / (t ‖h‖∞) of every row (rows,)."""
     correlations = Point.at(problem, weights).correlations
     step = 1.0 / max(_spectral_norm(problem), torch.finfo(torch.float64).tiny)
-    threshold = step * problem.penalty[:, None]
+    threshold = step * problem.penalties[:, None]
     moved = prox_rows(weights + step * correlations, threshold, problem.budget)
     residual = (weights - moved).abs().amax(dim=1) / step
     scale = _row_max(problem.cross.abs())

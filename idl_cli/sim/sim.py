@@ -13,17 +13,19 @@ from idl_cli.distributed.group import Group
 from idl_cli.errors import ArgumentError, IgnoredOptionWarning
 from idl_cli.evaluation import evaluate
 from idl_cli.models.implicit import ImplicitModel
-from idl_cli.sim.agreement import agreement_with
+from idl_cli.sim.agreement import agreement_with, pairs, task_of
 from idl_cli.sim.blocks import WHOLE_FEATURES
 from idl_cli.sim.callbacks import SimCallbacks
 from idl_cli.sim.fits import Fit, Starts
 from idl_cli.sim.fitting import fit
 from idl_cli.sim.options import ActivationLike, SimOptions, known_activation
+from idl_cli.sim.origin import SampleOrigin
 from idl_cli.sim.problem import LambdaScale
 from idl_cli.sim.recorders import state_recorder
 from idl_cli.sim.recording import Loader, Recording, load_recording, record_states
 from idl_cli.sim.report import report_of
 from idl_cli.sim.rescaling import why_not_rescalable
+from idl_cli.sim.row_fit import warn_of_poor_fits
 from idl_cli.sim.solve import warn_ignored
 from idl_cli.sim.solvers import ActiveSetSolver
 from idl_cli.sim.solvers.base import BaseSolver
@@ -43,12 +45,12 @@ class SIM:
         activation_fn: φ as a name, a module or a function such as ``torch.relu``; None takes the
             teacher's. It is a check, not a choice: the states obey the teacher's own.
         kappa: κ of ‖A‖∞ ≤ κ, in (0, 1).
-        lambda_z: l1 penalty of A and B. The default, in relative units, keeps 30 to 45 % of
+        lambda_z: l1 penalty of A and B. The default, in relative units, keeps about half of
             the weights and costs a few tenths of a point of accuracy at most.
         lambda_y: l1 penalty of C and D. A tenth of λ_z by default: [C D] has few of the weights,
             and what it gives up in accuracy [A B] cannot win back.
         lambda_scale: unit of both: ``absolute`` (with the sum over samples), ``per_sample`` (times
-            m) or ``relative`` (times λ_max, where all-zero weights become optimal).
+            m) or ``relative`` (times each row's own λ_max, where its weights become zero).
         l2: weight of an elastic net's ½‖W‖², absolute.
         rescale: divide the states by the scale that makes an exact solution with ‖A‖∞ ≤ κ exist;
             possible for ReLU-like activations, predictions are unchanged.
@@ -159,6 +161,7 @@ class SIM:
         statistics: SufficientStatistics | None = None,
         solver: BaseSolver | None = None,
         callbacks: SimCallbacks | None = None,
+        origin: SampleOrigin | None = None,
     ) -> Recording:
         """Record the statistics of a network's states.
 
@@ -166,12 +169,16 @@ class SIM:
             model: as for ``train``.
             dataloader: as for ``train``.
             statistics: of the raw states, saved before; the pass over the data is left out then.
+                Where they say of which teacher and samples they are, that is checked.
             solver: of both problems; it says whether a large Gram matrix is split by columns over
                 the group. None: it is not.
             callbacks: told what happens.
+            origin: which samples the loader gives, kept with the statistics and compared with those
+                of ``statistics``; None where that is unknown.
 
         Raises:
             UnsupportedModelError, ShapeError, NonFiniteError: as for ``train``.
+            DataError: ``statistics`` are of another teacher or of other samples.
         """
         listener = SimCallbacks() if callbacks is None else callbacks
         if isinstance(dataloader, Iterator):
@@ -200,7 +207,7 @@ class SIM:
             kappa = None
         self._teacher = model
         if statistics is not None:
-            return load_recording(statistics, recorder, kappa=kappa)
+            return load_recording(statistics, recorder, kappa=kappa, origin=origin)
 
         def on_samples(count: int) -> None:
             listener.on_samples("states", count)
@@ -213,6 +220,7 @@ class SIM:
             device=self.device,
             on_samples=on_samples,
             group=self.group,
+            origin=origin,
             split=solver is not None and solver.splits_columns(features, processes),
         )
 
@@ -249,9 +257,13 @@ class SIM:
         )
 
     def keep(self, found: Fit, recording: Recording, solver: BaseSolver) -> None:
-        """Make ``found`` the result: what ``model``, ``evaluate`` and ``report`` speak of."""
+        """Make ``found`` the result: what ``model``, ``evaluate`` and ``report`` speak of.
+
+        A PoorFitWarning names the rows of it that explain little of the teacher.
+        """
         self._fit = found
         self._report = report_of(found, recording, solver)
+        warn_of_poor_fits(found, recording.recorder.layout)
 
     # -- the result ------------------------------------------------------------------------------
 
@@ -281,8 +293,9 @@ class SIM:
         """Measure the model beside its teacher.
 
         Args:
-            loader: batches of (inputs, targets), preprocessed as those of the training were. Class
-                indices (integers) make it a classification, real targets a regression.
+            loader: batches of (inputs, targets), tensors or NumPy arrays, preprocessed as those of
+                the training were; inputs are cast to the dtype of each of the two. Class indices
+                (integers) make it a classification, real targets a regression.
             task: says so explicitly.
 
         Returns:
@@ -291,17 +304,17 @@ class SIM:
             share of samples with the teacher's class.
 
         Raises:
-            ArgumentError: nothing has been trained yet, or the loader is empty.
+            ArgumentError: nothing has been trained yet, or the loader is empty or gives no pairs.
         """
         model = self._result.model
         assert self._teacher is not None
         if task is None:
-            task = _task_of(loader, model.output_dim)
-        figures = evaluate(model, loader, task)
-        teacher = evaluate(self._teacher, loader, task)
+            task = task_of(pairs(loader), model.output_dim)
+        figures = evaluate(model, pairs(loader, model), task)
+        teacher = evaluate(self._teacher, pairs(loader, self._teacher), task)
         figures |= {f"teacher_{name}": value for name, value in teacher.items() if name in figures}
         if task.kind == "classification":
-            figures["agreement"] = agreement_with(self._teacher, model, loader)
+            figures["agreement"] = agreement_with(self._teacher, model, pairs(loader))
         assert self._report is not None
         self._report["teacher_test_accuracy"] = figures.get("teacher_accuracy")
         self._report["agreement"] = figures.get("agreement")
@@ -312,14 +325,3 @@ class SIM:
         if self._fit is None:
             raise ArgumentError("nothing has been trained yet; call train(model=…, dataloader=…)")
         return self._fit
-
-
-def _task_of(loader: Iterable[tuple[Tensor, Tensor]], output_dim: int) -> Task:
-    for inputs, targets in loader:
-        kind = "regression" if targets.is_floating_point() else "classification"
-        return Task(
-            kind="regression" if kind == "regression" else "classification",
-            input_shape=tuple(inputs.shape[1:]),
-            output_dim=output_dim,
-        )
-    raise ArgumentError("the loader has no samples to evaluate on")

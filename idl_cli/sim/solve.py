@@ -66,6 +66,15 @@ class Solution:
     factors: LowRankFactors | None = None
     start: Start | None = None
 
+    @property
+    def nonzero_fraction(self) -> float:
+        """Share of the stored numbers that are not zero; of L and R where A is kept as these."""
+        parts = [self.stored]
+        if self.factors is not None:
+            left, right = self.factors.left, self.factors.right
+            parts = [left, right, self.stored[:, len(right) :]]
+        return sum(int((each != 0).sum()) for each in parts) / sum(each.numel() for each in parts)
+
 
 def warn_ignored(solver: BaseSolver, *, l1: float, l2: float, budget: bool) -> tuple[str, ...]:
     """Name the parts of a problem that a solver ignores, with a warning; needs no data.
@@ -149,7 +158,7 @@ def solve(
         if not warn:
             warnings.simplefilter("ignore", IgnoredOptionWarning)
         ignored = warn_ignored(
-            solver, l1=problem.l1, l2=problem.l2, budget=problem.budget is not None
+            solver, l1=float(problem.is_penalised), l2=problem.l2, budget=problem.budget is not None
         )
     attempts = Attempts(solver, tol, max_time=max_time, progress=progress, group=group)
     if problem.shift is None:

@@ -11,11 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from idl_cli.equilibrium.activations import Activation
-from idl_cli.errors import NonFiniteError, ShapeError, UnsupportedModelError
+from idl_cli.errors import ArgumentError, NonFiniteError, ShapeError, UnsupportedModelError
 from idl_cli.sim.finite import all_finite
 from idl_cli.sim.hooks import left_as_found
 
@@ -157,17 +158,45 @@ class StateRecorder(ABC):
 def batches_of_inputs(
     loader: Iterable[Tensor | Sequence[Tensor]], samples: int | None
 ) -> Iterator[Tensor]:
-    """The inputs of the loader's batches, up to ``samples`` of them (None: all)."""
+    """The inputs of the loader's batches, up to ``samples`` of them (None: all).
+
+    Raises:
+        ArgumentError: a batch is neither inputs nor begins with them.
+    """
     remaining = samples
     for batch in loader:
         if remaining is not None and remaining <= 0:
             return
-        inputs = batch if isinstance(batch, Tensor) else batch[0]
+        inputs = as_tensor(batch[0] if isinstance(batch, list | tuple) and batch else batch)
         if remaining is not None:
             inputs = inputs[:remaining]
             remaining -= len(inputs)
         if len(inputs):
             yield inputs
+
+
+def as_tensor(values: object) -> Tensor:
+    """Values of a batch, a tensor or a NumPy array, as a tensor.
+
+    Raises:
+        ArgumentError: they are something else.
+    """
+    if isinstance(values, np.ndarray) and values.dtype.kind in "fiub":
+        return torch.from_numpy(np.ascontiguousarray(values))
+    if not isinstance(values, Tensor):
+        what = (
+            f"an array of {values.dtype}"
+            if isinstance(values, np.ndarray)
+            else type(values).__name__
+        )
+        raise ArgumentError(
+            f"the loader gives {what}; taken are batches of inputs (m, ...), or tuples and lists "
+            "(inputs, targets, ...), of tensors or NumPy arrays of numbers: hand in a loader that "
+            "gives those, such as one that picks the inputs out of a dictionary"
+        )
+    if values.ndim == 0:
+        raise ArgumentError("the loader gives a single number; a batch has samples (m, ...)")
+    return values
 
 
 def require_finite(what: str, values: Tensor) -> None:
@@ -181,8 +210,12 @@ def require_finite(what: str, values: Tensor) -> None:
 
 
 def on_device_of(teacher: nn.Module, inputs: Tensor) -> Tensor:
-    """The inputs where the teacher is, in its dtype; integers keep theirs."""
-    parameter = next(teacher.parameters(), None)
-    if parameter is None or not inputs.is_floating_point():
+    """The inputs where the teacher is, in the dtype of its first real weights.
+
+    Integers keep theirs, and a teacher without weights takes what it is given.
+    """
+    real = (each for each in teacher.parameters() if each.is_floating_point())
+    parameter = next(real, None)
+    if parameter is None:
         return inputs
-    return inputs.to(parameter.device, parameter.dtype)
+    return inputs.to(parameter.device, parameter.dtype if inputs.is_floating_point() else None)

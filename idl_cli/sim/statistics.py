@@ -27,6 +27,7 @@ from idl_cli.distributed.group import Group
 from idl_cli.errors import ArgumentError, DataError, ShapeError
 from idl_cli.sim.batches import check_batch
 from idl_cli.sim.offsets import Offsets, moved, none_like
+from idl_cli.sim.origin import Origin
 from idl_cli.sim.reduction import sum_over_group
 from idl_cli.sim.squares import check_moments
 from idl_cli.sim.symmetric import add_gram_, mirror_
@@ -57,6 +58,7 @@ class SufficientStatistics:
         offsets: what the first batch showed to be worth taking out of s and t in all of these; None
             as a rule. :meth:`raw` puts it back, at the price of the digits.
         count: number of samples m seen so far.
+        origin: the teacher and the samples they are of; None where nobody has said.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class SufficientStatistics:
         self.input_dim = input_dim
         self.count = 0
         self.offsets: Offsets | None = None
+        self.origin: Origin | None = None
         features = state_dim + input_dim
         self._gram = torch.zeros(features, features, dtype=torch.float64, device=device)
         self._is_mirrored = True
@@ -211,12 +214,16 @@ class SufficientStatistics:
         return result
 
     def save(self, path: str | Path) -> None:
-        """Write the statistics as safetensors, atomically (no pickle on either side)."""
+        """Write the statistics and their origin as safetensors, atomically, with a digest of both.
+
+        There is no pickle on either side.
+        """
         path = Path(path)
         metadata = {
             "format": _FORMAT,
             "layout": json.dumps(self._layout()),
             "count": str(self.count),
+            "origin": json.dumps(None if self.origin is None else self.origin.to_dict()),
         }
         stored = self.tensors()
         if self.offsets is not None:
@@ -238,8 +245,8 @@ class SufficientStatistics:
         """Read what :meth:`save` wrote, and check that it can be second moments of some data.
 
         Raises:
-            DataError: the file is missing, truncated, of another kind, or its numbers are
-                impossible (not finite, not symmetric, violating Cauchy-Schwarz).
+            DataError: the file is missing, truncated, altered, of another kind or version, or its
+                numbers are impossible (not finite, not symmetric, violating Cauchy-Schwarz).
         """
         path = Path(path)
         try:
@@ -273,6 +280,8 @@ class SufficientStatistics:
                 raise ValueError(f"{layout} does not fit what is stored")  # before memory is taken
             result = cls(layout["state_dim"], layout["input_dim"], layout["targets"], device=device)
             result.count = int(metadata["count"])
+            origin = json.loads(metadata.get("origin", "null"))
+            result.origin = None if origin is None else Origin.from_dict(origin)
             if "constant" in metadata:
                 result.offsets = Offsets(
                     int(metadata["constant"]),

@@ -111,6 +111,20 @@ def test_the_teacher_is_kept_and_taken_again(finished: tuple[Path, str], idl: Id
     assert _summary(again)["metrics"] == _summary(run)["metrics"]
 
 
+def test_statistics_of_another_teacher_are_refused(finished: tuple[Path, str], idl: Idl) -> None:
+    run, _ = finished
+    done = idl(
+        "sim",
+        *QUICK,
+        "seed=1",
+        f"trainer.load_statistics={run / 'statistics.safetensors'}",
+        f"hydra.run.dir={run.parent / 'other'}",
+    )
+    assert done.returncode == 1
+    assert "what differs: the teacher's weights" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_an_implicit_model_can_teach_and_be_trained_on(
     finished: tuple[Path, str], idl: Idl
 ) -> None:

@@ -44,11 +44,16 @@ def test_an_elastic_net_does_not_move_lambda_max() -> None:
 
 def test_units_of_lambda() -> None:
     statistics = _statistics()
-    limit = float(statistics.cross["Z"].abs().max())
-    units: dict[LambdaScale, float] = {"absolute": 1.0, "per_sample": 40.0, "relative": limit}
+    one = torch.ones(3, dtype=torch.float64)
+    limits = statistics.cross["Z"].abs().amax(dim=1)
+    units: dict[LambdaScale, torch.Tensor] = {
+        "absolute": one,
+        "per_sample": 40.0 * one,
+        "relative": limits,
+    }
     for scale, unit in units.items():
         problem = RowRegression.from_statistics(statistics, "Z", penalty=0.25, scale=scale)
-        assert problem.l1 == pytest.approx(0.25 * unit, rel=1e-15)
+        torch.testing.assert_close(problem.penalties, 0.25 * unit, rtol=1e-15, atol=0)
 
 
 def test_each_target_has_its_own_rows() -> None:

@@ -134,3 +134,39 @@ def test_statistics_of_rescaled_states_follow_from_the_raw_ones() -> None:
     assert rescaled.count == 20
     for name, tensor in direct.tensors().items():
         torch.testing.assert_close(rescaled.tensors()[name], tensor, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("depth", range(1, 21))
+def test_a_network_of_any_depth_is_rescaled(depth: int) -> None:
+    torch.manual_seed(depth)
+    layers: list[nn.Module] = [nn.Linear(10, 32), nn.ReLU()]
+    for _ in range(depth - 1):
+        layers += [nn.Linear(32, 32), nn.ReLU()]
+    network = nn.Sequential(*layers, nn.Linear(32, 5)).double().eval().requires_grad_(False)
+    for layer in network[::2]:
+        nn.init.kaiming_normal_(layer.weight)
+    exact = from_feedforward(network)
+    model = rescale(exact, 0.95).requires_grad_(False)
+    assert model.inf_norm_A() <= 0.95
+    inputs = torch.randn(50, 10, dtype=torch.float64)
+    expected = network(inputs)
+    # Powers of the layers' norms come and go: rounding alone is left of them.
+    error = (model(inputs) - expected).abs().max() / expected.abs().max()
+    assert float(error) < 1e-12
+    scale = contraction_scale(exact.A, 0.95)
+    assert float(scale.min()) == 1
+    shuffled = torch.randperm(len(scale))
+    again = contraction_scale(exact.A[shuffled][:, shuffled], 0.95)
+    torch.testing.assert_close(again, scale[shuffled], rtol=1e-12, atol=0)
+
+
+def test_what_a_dtype_cannot_hold_is_refused() -> None:
+    A = torch.diag(torch.full((60,), 10.0), 1)
+    model = ImplicitModel.from_weights(
+        A, torch.ones(61, 2), torch.ones(1, 61), torch.zeros(1, 2), well_posedness="triangular"
+    )
+    with pytest.raises(UnsupportedModelError, match=r"torch\.float32 cannot hold.*float64"):
+        rescale(model, 0.9)
+    assert rescale(model.double(), 0.9).inf_norm_A() <= 0.9
+    with pytest.raises(UnsupportedModelError, match="beyond what float64 holds"):
+        contraction_scale(torch.diag(torch.full((400,), 10.0, dtype=torch.float64), 1), 0.9)

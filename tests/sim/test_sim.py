@@ -116,6 +116,7 @@ def test_the_report_keeps_its_contract() -> None:
     assert 0 < sim.report["agreement"] <= 1
 
 
+@pytest.mark.filterwarnings("ignore::idl_cli.errors.PoorFitWarning")
 def test_the_stored_model_obeys_kappa_where_the_budget_binds() -> None:
     network = _network()
     sim = SIM(kappa=0.3, lambda_z=1e-3, lambda_y=1e-3, rescale=False)
@@ -140,6 +141,7 @@ def test_regenerated_states_fit_the_outputs_better() -> None:
     assert errors[1] < errors[0]
 
 
+@pytest.mark.filterwarnings("ignore::idl_cli.errors.PoorFitWarning")
 @pytest.mark.parametrize(
     ("limits", "solver", "advice"),
     [
@@ -267,6 +269,7 @@ def test_states_that_cannot_be_rescaled_are_left_with_a_warning() -> None:
     assert sim.report["state_fit"] < 1e-2
 
 
+@pytest.mark.filterwarnings("ignore::idl_cli.errors.PoorFitWarning")
 def test_named_states_are_matched_approximately() -> None:
     sim = SIM(states=["1"], rescale=False, lambda_z=1e-6, lambda_y=1e-6)
     model = sim.train(model=_network(), dataloader=_loader(_data()))
@@ -358,6 +361,7 @@ def test_a_loader_that_draws_anew_is_followed() -> None:
     assert loader.passes == 4  # a look, the states, the equilibria, and these from scratch
 
 
+@pytest.mark.filterwarnings("ignore::idl_cli.errors.PoorFitWarning")
 def test_a_low_rank_answer_keeps_its_factors() -> None:
     sim = SIM(kappa=0.5, lambda_z=1e-2, lambda_y=1e-2, rescale=False)
     model = sim.train(
@@ -372,6 +376,13 @@ def test_a_low_rank_answer_keeps_its_factors() -> None:
     solved = sim._fit.ab.solution.weights[:, :13]
     # The product of factors that are stored in float32.
     torch.testing.assert_close(model.A.detach().double(), solved, rtol=0, atol=1e-6)
+    # What is stored is L and R, not their product.
+    kept = [each.detach() for each in model.parameters()]
+    share = sum(int((each != 0).sum()) for each in kept) / sum(each.numel() for each in kept)
+    assert sim.report["nonzero_fraction"] == pytest.approx(share, rel=1e-12)
+    row_norms = (model.L.detach().double() @ model.R.detach().double().T).abs().sum(dim=1)
+    assert sim.report["inf_norm_A"] == pytest.approx(float(row_norms.max()), rel=1e-12)
+    assert model.kappa == 0.5
 
 
 def test_what_least_squares_ignores_is_said_and_tested_on_the_data() -> None:
@@ -393,6 +404,24 @@ def test_penalties_have_the_unit_asked_for(scale: str) -> None:
     sim = SIM(lambda_z=1e-3, lambda_scale=scale)  # type: ignore[arg-type]
     recording = sim.record(model=network, dataloader=loader)
     found = sim.fit(recording, dataloader=loader, solver=ADMMSolver())
-    largest = float(recording.statistics.cross["Z"].abs().max())
-    unit = {"absolute": 1.0, "per_sample": 300.0, "relative": largest}[scale]
-    assert found.ab.problem.l1 == pytest.approx(1e-3 * unit, rel=1e-12)
+    limits = recording.statistics.cross["Z"].abs().amax(dim=1)
+    one = torch.ones_like(limits)
+    unit = {"absolute": one, "per_sample": 300.0 * one, "relative": limits}[scale]
+    torch.testing.assert_close(found.ab.problem.penalties, 1e-3 * unit, rtol=1e-12, atol=0)
+    assert found.ab.penalty == pytest.approx(1e-3 * float(unit.max()), rel=1e-12)
+
+
+@pytest.mark.parametrize("model_dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("teacher_dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_model_and_teacher_are_each_measured_in_their_own_dtype(
+    model_dtype: torch.dtype, teacher_dtype: torch.dtype
+) -> None:
+    teacher, inputs = _network().to(teacher_dtype), _data()
+    classes = (inputs[:, 0] > 0).long()
+    sim = SIM(dtype=model_dtype)
+    sim.train(model=teacher, dataloader=[(inputs.to(teacher_dtype), classes)])
+    for given in (inputs, inputs.double(), inputs.bfloat16(), inputs.numpy()):
+        targets = classes.numpy() if not isinstance(given, Tensor) else classes
+        assert sim.evaluate([(given, targets)])["agreement"] > 0.97
+    with pytest.raises(ArgumentError, match=r"\(inputs, targets\)"):
+        sim.evaluate([inputs])

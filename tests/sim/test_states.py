@@ -231,3 +231,72 @@ def test_batches_stop_at_the_number_of_samples() -> None:
     drawn = torch.cat(list(batches_of_inputs(loader, 6)))
     assert drawn[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
     assert len(torch.cat(list(batches_of_inputs(loader, None)))) == 8
+
+
+class _Squared(nn.Module):
+    """Not affine between its activation and its output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.relu, self.last = nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.last(self.relu(self.first(inputs)).square() * 5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_teacher_is_checked_in_any_precision(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    inputs = _inputs(40, 4).to(dtype)
+    with pytest.raises(UnsupportedModelError, match="not affine between its activations"):
+        state_recorder(_Squared().to(dtype), inputs)
+    affine = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2)).to(dtype)
+    recorder = state_recorder(affine, inputs)
+    assert recorder.layout.state_dim == 16
+    assert recorder.record(inputs).outputs.dtype == dtype
+    assert affine[0].weight.dtype == dtype
+    hooked = copy.deepcopy(affine)
+    hooked[1].register_forward_hook(lambda module, args, output: 1.05 * output)
+    with pytest.raises(UnsupportedModelError, match="does not compute relu"):
+        state_recorder(hooked, inputs)
+
+
+def test_modules_that_are_never_called_do_not_count() -> None:
+    network = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))
+    layers = list(network)
+    network.unused = nn.Module()
+    network.unused.add_module("gelu", nn.GELU())
+    network.unused.add_module("clip", nn.Hardtanh(-50.0, 50.0))
+    network.forward = lambda inputs: layers[2](layers[1](layers[0](inputs)))
+    assert state_recorder(network, _inputs(6, 5)).layout.activation.name == "relu"
+
+
+@pytest.mark.parametrize(
+    "stranger", [nn.Hardtanh(-50.0, 50.0), nn.Threshold(-50.0, -50.0), nn.ELU(0.5)], ids=str
+)
+def test_an_activation_that_is_none_of_ours_is_refused_where_no_sample_shows_it(
+    stranger: nn.Module,
+) -> None:
+    for layers in (
+        [nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 4), stranger, nn.Linear(4, 2)],
+        [nn.Linear(5, 4), stranger, nn.Linear(4, 2)],
+    ):
+        with pytest.raises(UnsupportedModelError, match="of the teacher does not compute"):
+            state_recorder(nn.Sequential(*layers), _inputs(6, 5))
+
+
+def test_batches_may_be_arrays_and_must_be_inputs() -> None:
+    inputs = _inputs(6, 5)
+    drawn = torch.cat(list(batches_of_inputs([(inputs.numpy(), [1, 2])], None)))
+    assert torch.equal(drawn, inputs)
+    for batch in ({"x": inputs}, "text", [], 3.0, [object()], inputs.numpy().astype(object)):
+        with pytest.raises(ArgumentError, match=r"the loader gives .*taken are batches of inputs"):
+            list(batches_of_inputs([batch], None))
+
+
+def test_integer_inputs_are_refused_with_what_to_do() -> None:
+    network = nn.Sequential(
+        nn.Embedding(20, 4), nn.Flatten(), nn.Linear(20, 8), nn.ReLU(), nn.Linear(8, 2)
+    )
+    with pytest.raises(ArgumentError, match=r"inputs of torch\.int64.*behind the embedding"):
+        state_recorder(network, torch.randint(0, 20, (50, 5)))

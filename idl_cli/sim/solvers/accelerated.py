@@ -32,6 +32,7 @@ class AcceleratedRows:
         self._all = torch.zeros_like(self._scaled.cross)
         self._active = torch.arange(problem.rows, device=problem.cross.device)
         self._cross = self._scaled.cross
+        self._penalties = problem.penalties[:, None]
         self._point = self._all.clone()
         self._extrapolated = self._point
         self._momentum = self._point.new_ones(problem.rows, 1)
@@ -54,6 +55,7 @@ class AcceleratedRows:
         self._all[self._active] = self._point
         self._active = self._active[keep]
         self._cross = self._cross[keep]
+        self._penalties = self._penalties[keep]
         self._point = self._point[keep]
         self._extrapolated = self._extrapolated[keep]
         self._momentum = self._momentum[keep]
@@ -64,7 +66,7 @@ class AcceleratedRows:
         descent = torch.addmm(self._cross, self._extrapolated, self._scaled.gram, alpha=-1.0)
         point = prox_rows(
             torch.add(self._extrapolated, descent, alpha=step),
-            step * self._problem.l1,
+            step * self._penalties,
             self._problem.budget,
             self._scaled.cost,
         )

@@ -82,7 +82,8 @@ class BlockPolish:
         first = True
         while self._largest(len(left)):
             correlations = self._scaled.cross[rows[left]] - self._scaled.multiply(points[left])
-            joining = violations(self._problem, self._scaled, points[left], correlations)
+            problem = self._problem.select(rows[left])
+            joining = violations(problem, self._scaled, points[left], correlations)
             sets = [
                 _working_set(point, excess, settle=first and settle_first)
                 for point, excess in zip(points[left], joining, strict=True)
@@ -136,7 +137,7 @@ class BlockPolish:
             gram,
             problem.cross[row, features][None],
             problem.target_square[row][None],
-            problem.l1,
+            float(problem.penalties[row]),
             problem.l2,
             RowBudget(count, problem.budget.radius) if problem.budget and count else None,
         )

@@ -75,7 +75,7 @@ class CVXSolver(BaseSolver):
         shape = RowShape(
             gram=scaled.gram.numpy(force=True),
             cost=scaled.cost.numpy(force=True),
-            penalised=problem.l1 > 0,
+            penalised=problem.is_penalised,
             budget=count,
             backends=backends,
             accuracy=self.accuracy,
@@ -135,7 +135,7 @@ def _tasks(problem: RowRegression, scaled: ScaledProblem) -> list[Row]:
     unit = _units(problem)
     linear = (scaled.cross / unit[:, None]).numpy(force=True)
     return [
-        (linear[row], problem.l1 / unit[row].item(), radius / unit[row].item())
+        (linear[row], problem.penalties[row].item() / unit[row].item(), radius / unit[row].item())
         for row in range(problem.rows)
     ]
 
@@ -152,7 +152,6 @@ class _Cleaner:
         self._problem = problem
         self._scaled = scaled
         self._units = _units(problem)
-        self._l1 = problem.l1
         self._step = 1 / torch.linalg.eigvalsh(scaled.gram)[-1].clamp(min=1e-300)
 
     def __call__(self, value: Vector, row: int) -> Tensor:
@@ -161,7 +160,7 @@ class _Cleaner:
         # Feasible first: only then does the step not raise the objective.
         v = self._prox(v, 0.0)
         moved = v - self._step * (scaled.gram @ v - scaled.cross[row])
-        v = self._prox(moved, float(self._l1 * self._step))
+        v = self._prox(moved, float(self._problem.penalties[row] * self._step))
         v, _ = polish_row(self._problem, scaled, row, v, max_passes=_POLISH_PASSES)
         return scaled.to_weights(v[None])[0]
 

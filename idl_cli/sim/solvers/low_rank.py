@@ -2,7 +2,7 @@
 
 What is minimised, over L (rows, rank), R (count, rank) and the other weights B:
 
-    F(L, R, B) = ½‖[L Rᵀ  B] S − Z‖²_F + λ(‖L‖₁ + ‖B‖₁)  (+ ½ l2 ‖[L Rᵀ  B]‖²_F)
+    F(L, R, B) = ½‖[L Rᵀ  B] S − Z‖²_F + Σ_i λ_i(‖L_i‖₁ + ‖B_i‖₁)  (+ ½ l2 ‖[L Rᵀ  B]‖²_F)
     subject to  ‖L_i‖₁ ≤ κ for every row i of L,  ‖R_k‖₁ ≤ 1 for every column k of R.
 
 Both constraints together give ‖A_i‖₁ ≤ Σ_k |L_ik| ‖R_k‖₁ ≤ κ. The penalty weighs a factor, as the
@@ -78,7 +78,7 @@ class LowRankRows:
         count = budget.count
         scaled = ScaledProblem.of(problem)
         self._scaled = scaled
-        self._l1 = problem.l1
+        self._penalties = problem.penalties
         self._left_budget = RowBudget(rank, budget.radius)
         self._right_budget = RowBudget(count, 1.0)
         self._offset = 0.5 * float(problem.target_square.sum())
@@ -166,7 +166,7 @@ class LowRankRows:
         # Coordinates in which the metric is the identity, so that the prox stays exact.
         unit = metric.sqrt()
         moved = point.left * unit + (pull - point.left @ curvature) / unit
-        block = prox_rows(moved, self._l1, self._left_budget, 1.0 / unit) / unit
+        block = prox_rows(moved, self._penalties[:, None], self._left_budget, 1.0 / unit) / unit
         return _Step(block, metric, pull)
 
     def _right_step(self, point: Blocks) -> _Step:
@@ -180,7 +180,9 @@ class LowRankRows:
         pull = self._rest_cross - point.left @ (point.right @ self._mixed)
         metric = self._rest_cross.new_tensor(self._rest_lipschitz)
         moved = point.rest + (pull - point.curved) / metric
-        return _Step(prox_rows(moved, self._l1 / metric, None, self._rest_cost), metric, pull)
+        return _Step(
+            prox_rows(moved, self._penalties[:, None] / metric, None, self._rest_cost), metric, pull
+        )
 
     def _objective(self, point: Blocks) -> float:
         product = point.left @ point.right
@@ -188,8 +190,8 @@ class LowRankRows:
         value = self._offset + float((gradient * product).sum())
         rest = 0.5 * point.curved - self._rest_cross
         value += float((rest * point.rest).sum())
-        norm = float(point.left.abs().sum()) + float(point.rest.abs().sum(dim=0) @ self._rest_cost)
-        return value + self._l1 * norm
+        norms = point.left.abs().sum(dim=1) + point.rest.abs() @ self._rest_cost
+        return value + float(self._penalties @ norms)
 
     def _directions(self, problem: RowRegression, rank: int) -> Tensor:
         """Rᵀ of the closest fit of this rank to what dense rows soon reach, with unit norms.

@@ -37,7 +37,7 @@ class _Task:
 
     device: str
     arrays: tuple[NDArray[np.float64], ...]
-    l1: float
+    l1: float | NDArray[np.float64]
     l2: float
     budget: RowBudget | None
     options: ADMMMultiGPUSolver
@@ -65,7 +65,7 @@ def solve_on_own_ranks(
     task = _Task(
         device=devices[0],
         arrays=tuple(tensor.numpy(force=True) for tensor in tensors),
-        l1=problem.l1,
+        l1=problem.l1 if isinstance(problem.l1, float) else problem.l1.numpy(force=True),
         l2=problem.l2,
         budget=problem.budget,
         options=options,
@@ -87,6 +87,7 @@ def _solve(task: _Task) -> tuple[NDArray[np.float64], int, dict[str, float]]:
     """The work of one process."""
     with joined(task.device) as group, torch.no_grad():
         gram, cross, square = (torch.from_numpy(each).to(group.device) for each in task.arrays)
-        problem = RowRegression(gram, cross, square, task.l1, task.l2, task.budget)
+        l1 = task.l1 if isinstance(task.l1, float) else torch.from_numpy(task.l1).to(group.device)
+        problem = RowRegression(gram, cross, square, l1, task.l2, task.budget)
         result = task.options.solve(problem, task.monitor_of(problem, group))
         return result.weights.numpy(force=True), result.iterations, dict(result.seconds)

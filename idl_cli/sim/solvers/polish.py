@@ -122,7 +122,7 @@ class Answer:
 
     def _objective(self, points: Tensor, rows: Tensor | slice) -> Tensor:
         quadratic = 0.5 * self._scaled.multiply(points) - self._scaled.cross[rows]
-        return (quadratic * points).sum(dim=1) + self._problem.l1 * (
+        return (quadratic * points).sum(dim=1) + self._problem.penalties[rows] * (
             points.abs() @ self._scaled.cost
         )
 

@@ -36,7 +36,7 @@ def pays(problem: RowRegression, points: Tensor) -> bool:
         problem: whose rows are to be solved.
         points: where they begin (rows, D), scaled coordinates.
     """
-    if problem.l1 <= 0:
+    if not problem.is_penalised:
         return False
     sizes = (points != 0).sum(dim=1).double()
     features = points.shape[1]
@@ -59,7 +59,7 @@ def rewarmed(
     does is the change of the problem, in its features (C and D) or in λ.
 
     Args:
-        problem: whose rows are to be solved, l1 > 0.
+        problem: whose rows are to be solved, λ > 0.
         scaled: the same in unit-diagonal coordinates.
         points: where to begin (rows, D) float64, scaled coordinates, not all zero.
         relaxation: over-relaxation of the iteration.
@@ -70,7 +70,7 @@ def rewarmed(
     """
     gradient = scaled.cross - scaled.multiply(points)
     first = 0 if problem.budget is None else problem.budget.count
-    limit = problem.l1 * scaled.cost[first:]
+    limit = problem.penalties[:, None] * scaled.cost[first:]
     gradient[:, first:] = torch.maximum(torch.minimum(gradient[:, first:], limit), -limit)
     rho = max(_ABOVE_BALANCE * float(gradient.norm() / points.norm()), _LEAST_RHO)
     start = SplittingState(points, points, points, gradient / rho, rho)

@@ -103,7 +103,7 @@ class _RowDescent:
         self.gram = scaled.gram
         self.cross = scaled.cross[row]
         self.cost = scaled.cost
-        self.l1 = problem.l1
+        self.l1 = float(problem.penalties[row])
         self.budget: RowBudget | None = problem.budget
         self.count = 0 if problem.budget is None else problem.budget.count
         self.point = self._feasible(start.clone(), self.cost[: self.count])

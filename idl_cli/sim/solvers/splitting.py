@@ -133,6 +133,7 @@ class Splitting:
         self._relaxation = relaxation
         self._total = total
         self._cross = scaled.cross
+        self._penalties = problem.penalties[:, None]
         self._key: tuple[float, torch.dtype] | None = None
         self._constant = scaled.cross
         self._cost = scaled.cost
@@ -146,6 +147,7 @@ class Splitting:
     def restrict(self, rows: Tensor) -> None:
         """Go on with some of all the problem's rows; states must be selected likewise."""
         self._cross = self.scaled.cross[rows]
+        self._penalties = self._problem.penalties[rows, None]
         self._key = None
 
     def run(
@@ -183,7 +185,7 @@ class Splitting:
         self._prepare(state.rho, state.sparse.dtype)
         dense = self._inverse.step(self._constant, state.sparse - state.dual)
         moved = torch.lerp(state.sparse, dense, self._relaxation) + state.dual
-        threshold = self._problem.l1 / state.rho
+        threshold = self._penalties / state.rho
         sparse = prox_rows(moved, threshold, self._problem.budget, self._cost)
         return SplittingState(dense, sparse, state.sparse, moved - sparse, state.rho)
 

@@ -24,20 +24,21 @@ def violations(
     where v_j is not zero; μ >= 0, the budget's multiplier, is the one that fits the latter best.
 
     Args:
-        problem: gives penalty and budget.
-        scaled: the same problem in unit-diagonal coordinates; gives cost.
+        problem: of these rows; gives penalties and budget.
+        scaled: a problem with the same features in unit-diagonal coordinates; gives cost.
         points: v (rows, D) in these coordinates, feasible.
         correlations: g = h − v G (rows, D).
 
     Returns:
         (|g_j| − limit) / cost_j (rows, D) where v_j = 0 and the excess is not round-off, else 0.
     """
-    limit = (problem.l1 * scaled.cost).expand_as(points)
+    penalties = problem.penalties[:, None]
+    limit = penalties * scaled.cost
     if problem.budget is not None:
         count, radius = problem.budget.count, problem.budget.radius
         cost = scaled.cost[:count]
         size = points[:, :count].abs()
-        excess = (points.sign() * correlations)[:, :count] / cost - problem.l1
+        excess = (points.sign() * correlations)[:, :count] / cost - penalties
         weight = size.sum(dim=1)
         multiplier = ((excess * size).sum(dim=1) / weight).nan_to_num(0.0).clamp(min=0)
         bound = size @ cost >= radius * (1 - _ON_BALL)

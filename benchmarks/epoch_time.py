@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from idl_cli.data.idx import read_idx
+from idl_cli.data.files.idx import read_idx
 from idl_cli.models.implicit import ImplicitModel
 
 EPOCHS = 4

@@ -21,16 +21,16 @@ import torch
 from torch import nn
 
 from idl_cli.data.dataset import Dataset, Split
+from idl_cli.data.images.mnist import fashion_mnist
 from idl_cli.data.loader import BatchLoader
-from idl_cli.data.mnist import fashion_mnist
 from idl_cli.evaluation import evaluate
 from idl_cli.models.explicit import MLP
-from idl_cli.sim.fits import Fit
-from idl_cli.sim.fitting import with_penalties
-from idl_cli.sim.recording import Recording
-from idl_cli.sim.selection import Candidate, select_penalty
+from idl_cli.sim.fit.fits import Fit
+from idl_cli.sim.fit.fitting import with_penalties
+from idl_cli.sim.fit.selection import Candidate, select_penalty
 from idl_cli.sim.sim import SIM
 from idl_cli.sim.solvers import ActiveSetSolver
+from idl_cli.sim.states.recording import Recording
 
 SEEDS = (0, 1, 2)
 FEW = 2000

@@ -22,17 +22,23 @@ from torch import nn
 
 from benchmarks.sim_accuracy import joined, loader_of, train_teacher
 from idl_cli.analysis.path_plot import path_figure
-from idl_cli.commands.compute import Compute
-from idl_cli.commands.pruning import FINE_TUNED, PRUNED, FineTuning, fine_tuned_rows, magnitude_rows
-from idl_cli.commands.teacher import Teacher
+from idl_cli.assembly.compute import Compute
+from idl_cli.assembly.teacher import Teacher
+from idl_cli.commands.sim.pruning_baseline import (
+    FINE_TUNED,
+    PRUNED,
+    FineTuning,
+    fine_tuned_rows,
+    magnitude_rows,
+)
 from idl_cli.data.dataset import Dataset, Split
-from idl_cli.data.mnist import fashion_mnist
+from idl_cli.data.images.mnist import fashion_mnist
 from idl_cli.evaluation import evaluate
 from idl_cli.models.parameter_count import parameter_count
-from idl_cli.sim.callbacks import SimCallbacks
-from idl_cli.sim.fits import Fit
-from idl_cli.sim.fitting import with_penalties
-from idl_cli.sim.path import PathGrid, fit_path, path_row
+from idl_cli.sim.fit.callbacks import SimCallbacks
+from idl_cli.sim.fit.fits import Fit
+from idl_cli.sim.fit.fitting import with_penalties
+from idl_cli.sim.fit.path import PathGrid, fit_path, path_row
 from idl_cli.sim.sim import SIM
 from idl_cli.sim.solvers import ActiveSetSolver
 

@@ -25,12 +25,12 @@ from benchmarks.sim_solvers import KAPPA, WIDTHS, train_teacher
 from idl_cli.distributed.group import Group
 from idl_cli.distributed.join import joined
 from idl_cli.distributed.launch import launch
-from idl_cli.sim.problem import RowBudget, RowRegression
-from idl_cli.sim.recorders import state_recorder
-from idl_cli.sim.recording import record_states
-from idl_cli.sim.solve import solve
+from idl_cli.sim.regression.problem import RowBudget, RowRegression
+from idl_cli.sim.regression.solve import solve
 from idl_cli.sim.solvers import ADMMMultiGPUSolver, ADMMSolver
-from idl_cli.sim.statistics import SufficientStatistics
+from idl_cli.sim.states.recorders import state_recorder
+from idl_cli.sim.states.recording import record_states
+from idl_cli.sim.statistics.dense import SufficientStatistics
 
 SAMPLES = (2000, 60000)
 PROCESSES = (1, 2)

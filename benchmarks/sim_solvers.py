@@ -26,12 +26,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from idl_cli.data.mnist import fashion_mnist
-from idl_cli.sim.certificate import certify
-from idl_cli.sim.problem import RowBudget, RowRegression
-from idl_cli.sim.solve import solve
+from idl_cli.data.images.mnist import fashion_mnist
+from idl_cli.sim.regression.certificate import certify
+from idl_cli.sim.regression.problem import RowBudget, RowRegression
+from idl_cli.sim.regression.solve import solve
 from idl_cli.sim.solvers import ActiveSetSolver, ADMMSolver, BaseSolver, CVXSolver
-from idl_cli.sim.statistics import SufficientStatistics
+from idl_cli.sim.statistics.dense import SufficientStatistics
 
 WIDTHS = (784, 64, 32, 16, 10)
 SAMPLES = 2000

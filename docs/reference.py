@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from idl_cli import registry
 from idl_cli.cli import SUB_COMMANDS
-from idl_cli.commands.help_page import FLAGS
 from idl_cli.config.check import MISSING_VALUE
 from idl_cli.config.describe import shown
 from idl_cli.config.keys import comments_in, key_facts
@@ -28,6 +27,7 @@ from idl_cli.config.options import (
     option_files,
     summary_in,
 )
+from idl_cli.requests.help_page import FLAGS
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -166,7 +166,7 @@ def _command_lines() -> Iterator[str]:
 
 
 def _groups_lines(root: Path) -> Iterator[str]:
-    from idl_cli.commands.specification import COMMANDS
+    from idl_cli.requests.specification import COMMANDS
 
     defaults = defaults_in(root)
     yield "| group | default | options |\n|---|---|---|"
@@ -184,7 +184,7 @@ def _help(module: str, name: str) -> str:
 
 
 def _root_schema(command: str) -> type:
-    from idl_cli.commands.specification import COMMANDS
+    from idl_cli.requests.specification import COMMANDS
 
     return COMMANDS[command].schema
 

@@ -6,6 +6,7 @@ does not pay for torch.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from idl_cli.run import load_model as load_model
     from idl_cli.sim.sim import SIM as SIM
     from idl_cli.sim.solvers import ADMMMultiGPUSolver as ADMMMultiGPUSolver
+
+from idl_cli.moved import MovedModules
+
+sys.meta_path.append(MovedModules())
 
 __version__ = "0.1.0"
 

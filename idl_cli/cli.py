@@ -33,7 +33,7 @@ class SubCommand(NamedTuple):
     module: str
 
 
-_HYDRA: Final = "idl_cli.commands.hydra_app"
+_HYDRA: Final = "idl_cli.hydra_app"
 
 SUB_COMMANDS: Final[Mapping[str, SubCommand]] = MappingProxyType(
     {
@@ -42,7 +42,9 @@ SUB_COMMANDS: Final[Mapping[str, SubCommand]] = MappingProxyType(
         "eval": SubCommand("evaluate a run, on its own or another data set", _HYDRA),
         "compare": SubCommand("one table over runs and sweeps", "idl_cli.commands.compare"),
         "list": SubCommand("what can be chosen in each group", "idl_cli.commands.list"),
-        "env": SubCommand("versions, devices, threads; --check: self-test", "idl_cli.commands.env"),
+        "env": SubCommand(
+            "versions, devices, threads; --check: self-test", "idl_cli.commands.env.run"
+        ),
     }
 )
 

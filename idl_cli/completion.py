@@ -16,7 +16,6 @@ from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from idl_cli import registry
-from idl_cli.commands.specification import COMMANDS, SWEEP_GROUPS, Command
 from idl_cli.config.check import key_hints
 from idl_cli.config.describe import shown
 from idl_cli.config.fields import Pattern
@@ -28,6 +27,7 @@ from idl_cli.config.options import (
     option_files,
 )
 from idl_cli.errors import RequestError
+from idl_cli.requests.specification import COMMANDS, SWEEP_GROUPS, Command
 
 _HYDRA_FLAGS: Final = (
     "--help ",

@@ -40,18 +40,18 @@ _BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         ),
         "dataset": MappingProxyType(
             {
-                "digits": "idl_cli.data.digits:digits",
-                "mnist": "idl_cli.data.mnist:mnist",
-                "fashion_mnist": "idl_cli.data.mnist:fashion_mnist",
-                "cifar10": "idl_cli.data.cifar:cifar10",
-                "cifar100": "idl_cli.data.cifar:cifar100",
-                "arrays": "idl_cli.data.arrays:arrays",
-                "csv": "idl_cli.data.csv_series:csv",
-                "spiky": "idl_cli.data.spiky:spiky",
-                "argmax": "idl_cli.data.extrapolation:argmax",
-                "identity": "idl_cli.data.extrapolation:identity",
-                "rolling_mean": "idl_cli.data.extrapolation:rolling_mean",
-                "arithmetic": "idl_cli.data.extrapolation:arithmetic",
+                "digits": "idl_cli.data.images.digits:digits",
+                "mnist": "idl_cli.data.images.mnist:mnist",
+                "fashion_mnist": "idl_cli.data.images.mnist:fashion_mnist",
+                "cifar10": "idl_cli.data.images.cifar:cifar10",
+                "cifar100": "idl_cli.data.images.cifar:cifar100",
+                "arrays": "idl_cli.data.tables.arrays:arrays",
+                "csv": "idl_cli.data.series.csv_series:csv",
+                "spiky": "idl_cli.data.series.spiky:spiky",
+                "argmax": "idl_cli.data.synthetic.extrapolation:argmax",
+                "identity": "idl_cli.data.synthetic.extrapolation:identity",
+                "rolling_mean": "idl_cli.data.synthetic.extrapolation:rolling_mean",
+                "arithmetic": "idl_cli.data.synthetic.extrapolation:arithmetic",
             }
         ),
         "trainer": MappingProxyType(
@@ -63,8 +63,8 @@ _BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         "solver": MappingProxyType(
             {
                 "active_set": "idl_cli.sim.solvers.active_set:ActiveSetSolver",
-                "admm": "idl_cli.sim.solvers.admm:ADMMSolver",
-                "admm_multigpu": "idl_cli.sim.solvers.admm_multigpu:ADMMMultiGPUSolver",
+                "admm": "idl_cli.sim.solvers.admm.solver:ADMMSolver",
+                "admm_multigpu": "idl_cli.sim.solvers.admm.multigpu:ADMMMultiGPUSolver",
                 "cvx": "idl_cli.sim.solvers.cvx:CVXSolver",
                 "least_squares": "idl_cli.sim.solvers.least_squares:LeastSquareSolver",
                 "projected_gd": "idl_cli.sim.solvers.projected_gd:ProjectedGDLowRankSolver",
@@ -74,7 +74,7 @@ _BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             {
                 "mlp": "idl_cli.models.explicit:MLP",
                 "cnn": "idl_cli.models.explicit:CNN",
-                "run": "idl_cli.commands.teacher:load_teacher",
+                "run": "idl_cli.assembly.teacher:load_teacher",
             }
         ),
         "optimizer": MappingProxyType(

@@ -263,7 +263,7 @@ def test_signals_end_a_run_in_order(number: signal.Signals, status: int, tmp_pat
 
 def test_an_unforeseen_error_leaves_its_traceback_in_the_log(tmp_path: Path) -> None:
     probe = (
-        "import sys, idl_cli.commands.train as train\n"
+        "import sys, idl_cli.commands.train.run as train\n"
         "def broken(settings, directory, console): raise ZeroDivisionError('a bug')\n"
         "train.run = broken\n"
         "from idl_cli.cli import main; sys.exit(main(['train', 'hydra.run.dir=mine']))"

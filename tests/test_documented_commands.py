@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from idl_cli import hydra_app
 from idl_cli.cli import SUB_COMMANDS, help_text
-from idl_cli.commands import compare, hydra_app
-from idl_cli.commands.continuation import continuation
-from idl_cli.commands.preflight import preflight
-from idl_cli.commands.run_dataset import with_dataset_of_run
-from idl_cli.commands.specification import COMMANDS
+from idl_cli.commands import compare
+from idl_cli.requests.preflight import preflight
+from idl_cli.requests.run_dataset import with_dataset_of_run
+from idl_cli.requests.specification import COMMANDS
+from idl_cli.sweeps.resume import continuation
 from tests.documented import command_lines, install_examples, pages
 
 _PLACEHOLDERS = ("[GROUP]", "GROUP")  # of `idl list`

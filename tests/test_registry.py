@@ -78,9 +78,9 @@ from dataclasses import dataclass
 
 import torch
 
-from idl_cli.sim.prox import prox_rows
+from idl_cli.sim.regression.prox import prox_rows
 from idl_cli.sim.solvers import BaseSolver
-from idl_cli.sim.solvers.base import SolverResult
+from idl_cli.sim.regression.solver import SolverResult
 
 
 @dataclass(frozen=True, kw_only=True)

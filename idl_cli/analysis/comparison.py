@@ -9,7 +9,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
-from typing import Final
+from typing import Any, Final
 
 from idl_cli.analysis.ranking import is_better_high, ranking_metric
 
@@ -236,3 +236,14 @@ def _spread(values: Sequence[object]) -> object:
     if len(numbers) == len(values) and all(map(math.isfinite, numbers)):
         return Spread(fmean(numbers), stdev(numbers) if len(numbers) > 1 else None)
     return values[0] if len(set(map(_hashable, values))) == 1 else None
+
+
+def numbers(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return all numbers of a nested section, their keys joined by dots."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found.update(numbers(value, f"{prefix}{key}."))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[f"{prefix}{key}"] = value
+    return found

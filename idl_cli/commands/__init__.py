@@ -1,1 +1,1 @@
-"""One small file a sub-command: checked config in, run directory out."""
+"""The sub-commands, one file or folder each."""

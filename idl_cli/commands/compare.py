@@ -25,9 +25,9 @@ from idl_cli.analysis.columns import (
 )
 from idl_cli.analysis.comparison import COMPLETED, Entry, Spread, averaged, ordered
 from idl_cli.analysis.typeset import latex, markdown
-from idl_cli.commands.entries import find_entries
 from idl_cli.config.describe import did_you_mean
 from idl_cli.errors import RequestError
+from idl_cli.reports.entries import find_entries
 
 _EPILOGUE: Final = """\
 examples:

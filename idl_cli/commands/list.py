@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from idl_cli import registry
-from idl_cli.commands.columns import line_width_or_none, two_columns
 from idl_cli.config.describe import did_you_mean
 from idl_cli.config.options import (
     OVERLAYS,
@@ -18,6 +17,7 @@ from idl_cli.config.options import (
     summary_in,
 )
 from idl_cli.errors import ConfigError, RequestError
+from idl_cli.requests.columns import line_width_or_none, two_columns
 
 _LISTED_OVERLAYS = tuple(group for group in OVERLAYS if group != "local")
 

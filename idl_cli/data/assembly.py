@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from idl_cli.data.augmentation import Augmentation
 from idl_cli.data.dataset import Dataset, Split
+from idl_cli.data.images.augmentation import Augmentation
 from idl_cli.data.preprocessing import Normalization, Preprocessing
 from idl_cli.data.randomness import Purpose
 from idl_cli.data.scaling import TargetScaling

@@ -9,11 +9,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from idl_cli.data.augmentation import Augmentation
-from idl_cli.data.differences import Differences
+from idl_cli.data.images.augmentation import Augmentation
 from idl_cli.data.preprocessing import Preprocessing
 from idl_cli.data.scaling import TargetScaling
-from idl_cli.data.shifts import Shifts
+from idl_cli.data.series.differences import Differences
+from idl_cli.data.synthetic.shifts import Shifts
 from idl_cli.data.task import Task
 from idl_cli.errors import ConfigError
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-from idl_cli.data.forecast import Forecast
 from idl_cli.data.scaling import TargetScaling
+from idl_cli.data.series.forecast import Forecast
 
 TaskKind = Literal["classification", "regression"]
 JSONValue = str | int | float | bool | None | list["JSONValue"] | dict[str, "JSONValue"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from idl_cli.equilibrium.conditions import WellPosedness
 from idl_cli.equilibrium.fixed_point import FixedPointSettings
 from idl_cli.equilibrium.problem import AdjointSettings, EquilibriumProblem
-from idl_cli.equilibrium.recurrence import (
+from idl_cli.equilibrium.recurrence.recurrence import (
     Recurrence,
     RecurrenceWeights,
     implicit_recurrence,

@@ -13,24 +13,24 @@ from idl_cli.distributed.group import Group
 from idl_cli.errors import ArgumentError, IgnoredOptionWarning
 from idl_cli.evaluation import evaluate
 from idl_cli.models.implicit import ImplicitModel
-from idl_cli.sim.agreement import agreement_with, pairs, task_of
-from idl_cli.sim.blocks import WHOLE_FEATURES
-from idl_cli.sim.callbacks import SimCallbacks
-from idl_cli.sim.fits import Fit, Starts
-from idl_cli.sim.fitting import fit
-from idl_cli.sim.options import ActivationLike, SimOptions, known_activation
-from idl_cli.sim.origin import SampleOrigin
-from idl_cli.sim.problem import LambdaScale
-from idl_cli.sim.recorders import state_recorder
-from idl_cli.sim.recording import Loader, Recording, load_recording, record_states
-from idl_cli.sim.report import report_of
-from idl_cli.sim.rescaling import why_not_rescalable
-from idl_cli.sim.row_fit import warn_of_poor_fits
-from idl_cli.sim.solve import warn_ignored
+from idl_cli.sim.fit.agreement import agreement_with, pairs, task_of
+from idl_cli.sim.fit.callbacks import SimCallbacks
+from idl_cli.sim.fit.fits import Fit, Starts
+from idl_cli.sim.fit.fitting import fit
+from idl_cli.sim.fit.options import ActivationLike, SimOptions, known_activation
+from idl_cli.sim.fit.report import report_of
+from idl_cli.sim.fit.row_fit import warn_of_poor_fits
+from idl_cli.sim.regression.problem import LambdaScale
+from idl_cli.sim.regression.solve import warn_ignored
+from idl_cli.sim.regression.solver import BaseSolver
 from idl_cli.sim.solvers import ActiveSetSolver
-from idl_cli.sim.solvers.base import BaseSolver
-from idl_cli.sim.states import batches_of_inputs
-from idl_cli.sim.statistics import SufficientStatistics
+from idl_cli.sim.states.layout import batches_of_inputs
+from idl_cli.sim.states.origin import SampleOrigin
+from idl_cli.sim.states.recorders import state_recorder
+from idl_cli.sim.states.recording import Loader, Recording, load_recording, record_states
+from idl_cli.sim.states.rescaling import why_not_rescalable
+from idl_cli.sim.statistics.block_matrix import WHOLE_FEATURES
+from idl_cli.sim.statistics.dense import SufficientStatistics
 
 
 class SIM:

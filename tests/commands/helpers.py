@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from idl_cli import registry
-from idl_cli.commands import eval as eval_command
-from idl_cli.commands import train as train_command
+from idl_cli.commands.eval import run as eval_command
+from idl_cli.commands.train import run as train_command
 from idl_cli.config import check
 from idl_cli.config.schemas.root import EvalSettings, TrainSettings
 from idl_cli.reporting import Reporter, SilentReporter

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from idl_cli.cli import main
-from idl_cli.commands.sweep_jobs import job_rows
-from idl_cli.commands.sweep_plan import planned_jobs
 from idl_cli.completion import candidates
+from idl_cli.sweeps.jobs import job_rows
+from idl_cli.sweeps.plan import planned_jobs
 
 Captured = pytest.CaptureFixture[str]
 

@@ -14,10 +14,10 @@ from omegaconf import OmegaConf
 from idl_cli import registry
 from idl_cli.cli import SUB_COMMANDS
 from idl_cli.commands.list import summaries
-from idl_cli.commands.preflight import Request, preflight
-from idl_cli.commands.specification import COMMANDS, Command
 from idl_cli.config.check import schema_defaults
 from idl_cli.config.options import OVERLAYS, component_in, config_directory, option_files
+from idl_cli.requests.preflight import Request, preflight
+from idl_cli.requests.specification import COMMANDS, Command
 
 CONFIGS = config_directory()
 OFFERED = [command for command in COMMANDS.values() if command.name in SUB_COMMANDS]

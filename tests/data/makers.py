@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from idl_cli.data.cifar import BinaryVersion
-from idl_cli.data.fetch import RemoteFile, Source
+from idl_cli.data.files.fetch import RemoteFile, Source
+from idl_cli.data.images.cifar import BinaryVersion
 
 Bytes = npt.NDArray[np.uint8]
 

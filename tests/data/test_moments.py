@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idl_cli.data.differences import Differences
 from idl_cli.data.moments import mean_and_deviation
 from idl_cli.data.preprocessing import Preprocessing
 from idl_cli.data.scaling import TargetScaling
+from idl_cli.data.series.differences import Differences
 from idl_cli.errors import DataError
 
 SCALES = [10.0**power for power in range(-12, 13, 4)]

@@ -4,8 +4,8 @@ import json
 
 import torch
 
-from idl_cli.data.forecast import Forecast
 from idl_cli.data.scaling import TargetScaling
+from idl_cli.data.series.forecast import Forecast
 from idl_cli.data.task import Task
 
 

@@ -14,16 +14,16 @@ from idl_cli.equilibrium.implicit_gradient import (
     solve_adjoint,
     solve_state,
 )
-from idl_cli.equilibrium.narrow_driver import NarrowDriver
 from idl_cli.equilibrium.operators import DenseOperator
-from idl_cli.equilibrium.residual import reachable, relative_residual
-from idl_cli.equilibrium.step_iterations import (
+from idl_cli.equilibrium.recurrence.driver import NarrowDriver
+from idl_cli.equilibrium.recurrence.iterations import (
     Modulus,
     ModulusAdjoints,
     ModulusStates,
     PlainAdjoints,
     PlainStates,
 )
+from idl_cli.equilibrium.residual import reachable, relative_residual
 
 METHODS = pytest.mark.parametrize("method", ["picard", "anderson"])
 

@@ -11,8 +11,8 @@ from sklearn.metrics import (
 )
 
 from idl_cli.data.dataset import Split
-from idl_cli.data.forecast import Forecast
 from idl_cli.data.scaling import TargetScaling
+from idl_cli.data.series.forecast import Forecast
 from idl_cli.data.task import Task
 from idl_cli.evaluation.baseline import persistence_metrics
 from idl_cli.evaluation.metrics import make_metrics

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from idl_cli.data.dataset import Dataset
-from idl_cli.data.extrapolation import argmax, arithmetic, identity
 from idl_cli.data.loader import BatchLoader
+from idl_cli.data.synthetic.extrapolation import argmax, arithmetic, identity
 from idl_cli.evaluation.shifts import evaluate_shifts
 from idl_cli.models.implicit import ImplicitModel
 

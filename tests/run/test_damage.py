@@ -21,7 +21,7 @@ from idl_cli.run.files import json_bytes
 from idl_cli.run.loading import load_run
 from idl_cli.run.model_file import write_model
 from idl_cli.run.state import pack, read_state, read_tensors, write_state
-from idl_cli.sim.statistics import SufficientStatistics
+from idl_cli.sim.statistics.dense import SufficientStatistics
 
 STATE = {"progress": {"epoch": 3, "best": 0.975}, "weights": torch.arange(6.0).reshape(2, 3)}
 

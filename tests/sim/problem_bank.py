@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from idl_cli.sim.problem import RowBudget, RowRegression
+from idl_cli.sim.regression.problem import RowBudget, RowRegression
 
 BUDGETED, OTHERS, ROWS, SAMPLES = 8, 6, 5, 60
 

@@ -20,7 +20,7 @@ from idl_cli.errors import (
     WellPosednessWarning,
 )
 from idl_cli.models.implicit import ImplicitModel
-from idl_cli.sim.diagnosis import diagnose
+from idl_cli.sim.fit.diagnosis import diagnose
 from idl_cli.sim.sim import SIM
 from idl_cli.sim.solvers import (
     ActiveSetSolver,
@@ -29,7 +29,7 @@ from idl_cli.sim.solvers import (
     LeastSquareSolver,
     ProjectedGDLowRankSolver,
 )
-from idl_cli.sim.statistics import SufficientStatistics
+from idl_cli.sim.statistics.dense import SufficientStatistics
 
 CONTRACT = {
     "solver",

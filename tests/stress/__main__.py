@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import certificates, fuzz, kills, mutations
+from tests.stress import certificates, fuzz, kills, mutations
 
 PARTS = {"fuzz": fuzz, "mutations": mutations, "kills": kills, "certificates": certificates}
 _SHARES = {"fuzz": 0.45, "mutations": 0.15, "kills": 0.25, "certificates": 0.15}

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 
 from idl_cli.sim import solvers
-from idl_cli.sim.solve import solve
+from idl_cli.sim.regression.solve import solve
 from tests.sim.problem_bank import BankProblem, optimum_of, planted
-
-from .pool import results
+from tests.stress.pool import results
 
 _SOLVERS = ("ActiveSetSolver", "ADMMSolver", "CVXSolver")
 _TOL = 1e-6

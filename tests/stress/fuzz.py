@@ -16,9 +16,8 @@ import numpy as np
 import torch
 
 from idl_cli.errors import IdlError
-
-from .pool import results
-from .readers import Reader, readers, scratch, silence, write
+from tests.stress.pool import results
+from tests.stress.readers import Reader, readers, scratch, silence, write
 
 OURS, ACCEPTED, FOREIGN = "our error", "accepted", "foreign exception"
 _SECONDS = 60.0  # for one input, which takes some milliseconds of a machine that is not busy

@@ -21,10 +21,9 @@ import torch
 from idl_cli.errors import IdlError
 from idl_cli.run import load_run
 from idl_cli.run.state import read_state
-
-from . import mutate
-from .pool import results
-from .readers import scratch, silence
+from tests.stress import mutate
+from tests.stress.pool import results
+from tests.stress.readers import scratch, silence
 
 FILES = ("model.safetensors", "checkpoints/last.safetensors", "checkpoints/best.safetensors")
 TRAINING = (

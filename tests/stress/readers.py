@@ -23,28 +23,27 @@ from PIL import Image
 from idl_cli.analysis.columns import columns_of
 from idl_cli.analysis.comparison import ordered
 from idl_cli.commands.compare import FORMATS
-from idl_cli.commands.entries import find_entries
 from idl_cli.commands.list import summaries
-from idl_cli.commands.preflight import Request, preflight
-from idl_cli.commands.run_page import run_page
-from idl_cli.commands.specification import COMMANDS
-from idl_cli.commands.sweep_jobs import job_rows
-from idl_cli.commands.sweep_plan import planned_jobs, read_plan
 from idl_cli.config.options import config_directory
-from idl_cli.data.arrays import arrays
-from idl_cli.data.cifar import CIFAR10, cifar10
-from idl_cli.data.csv_series import csv
-from idl_cli.data.mnist import mnist
+from idl_cli.data.images.cifar import CIFAR10, cifar10
+from idl_cli.data.images.mnist import mnist
 from idl_cli.data.preprocessing import Preprocessing
+from idl_cli.data.series.csv_series import csv
+from idl_cli.data.tables.arrays import arrays
 from idl_cli.data.task import Task
 from idl_cli.models.implicit import ImplicitModel
+from idl_cli.reports.entries import find_entries
+from idl_cli.reports.run_page import run_page
+from idl_cli.requests.preflight import Request, preflight
+from idl_cli.requests.specification import COMMANDS
 from idl_cli.run import RunDirectory, load_run, read_metrics
 from idl_cli.run.files import csv_bytes, json_bytes
 from idl_cli.run.state import read_state
-from idl_cli.sim.statistics import SufficientStatistics
-
-from . import mutate
-from .mutate import Mutator
+from idl_cli.sim.statistics.dense import SufficientStatistics
+from idl_cli.sweeps.jobs import job_rows
+from idl_cli.sweeps.plan import planned_jobs, read_plan
+from tests.stress import mutate
+from tests.stress.mutate import Mutator
 
 Files = Mapping[str, bytes]
 

@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from idl_cli.sim.regression.solver import BaseSolver as BaseSolver
     from idl_cli.sim.solvers.active_set import ActiveSetSolver as ActiveSetSolver
-    from idl_cli.sim.solvers.admm import ADMMSolver as ADMMSolver
-    from idl_cli.sim.solvers.admm_multigpu import ADMMMultiGPUSolver as ADMMMultiGPUSolver
-    from idl_cli.sim.solvers.base import BaseSolver as BaseSolver
+    from idl_cli.sim.solvers.admm.multigpu import ADMMMultiGPUSolver as ADMMMultiGPUSolver
+    from idl_cli.sim.solvers.admm.solver import ADMMSolver as ADMMSolver
     from idl_cli.sim.solvers.cvx import CVXSolver as CVXSolver
     from idl_cli.sim.solvers.least_squares import LeastSquareSolver as LeastSquareSolver
     from idl_cli.sim.solvers.projected_gd import (
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     )
 
 _HOMES: Final = {
-    "ADMMMultiGPUSolver": "idl_cli.sim.solvers.admm_multigpu",
-    "ADMMSolver": "idl_cli.sim.solvers.admm",
+    "ADMMMultiGPUSolver": "idl_cli.sim.solvers.admm.multigpu",
+    "ADMMSolver": "idl_cli.sim.solvers.admm.solver",
     "ActiveSetSolver": "idl_cli.sim.solvers.active_set",
-    "BaseSolver": "idl_cli.sim.solvers.base",
+    "BaseSolver": "idl_cli.sim.regression.solver",
     "CVXSolver": "idl_cli.sim.solvers.cvx",
     "LeastSquareSolver": "idl_cli.sim.solvers.least_squares",
     "ProjectedGDLowRankSolver": "idl_cli.sim.solvers.projected_gd",

@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from idl_cli.sim.problem import RowRegression
-from idl_cli.sim.prox import prox_rows
+from idl_cli.sim.regression.problem import RowRegression
+from idl_cli.sim.regression.prox import prox_rows
 from idl_cli.sim.solvers.scaling import ScaledProblem
 
 

@@ -8,12 +8,12 @@ from typing import ClassVar
 import torch
 
 from idl_cli.errors import ArgumentError
-from idl_cli.sim.problem import RowRegression
-from idl_cli.sim.solvers.base import BUDGET, L1, L2, BaseSolver, Monitor, SolverResult, Start
+from idl_cli.sim.regression.problem import RowRegression
+from idl_cli.sim.regression.solver import BUDGET, L1, L2, BaseSolver, Monitor, SolverResult, Start
+from idl_cli.sim.solvers.admm.iteration import Splitting, SplittingState
 from idl_cli.sim.solvers.polish import Answer
-from idl_cli.sim.solvers.rewarming import pays, rewarmed
 from idl_cli.sim.solvers.scaling import ScaledProblem
-from idl_cli.sim.solvers.splitting import Splitting, SplittingState
+from idl_cli.sim.solvers.warm_start import pays, rewarmed
 
 _RHO = 0.1
 _RELAXATION = 1.6

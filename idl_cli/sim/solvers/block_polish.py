@@ -15,14 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from idl_cli.sim.blocks import ColumnBlocks
-from idl_cli.sim.problem import RowBudget, RowRegression
-from idl_cli.sim.solvers.base import Monitor, Progress
+from idl_cli.sim.regression.problem import RowBudget, RowRegression
+from idl_cli.sim.regression.solver import Monitor, Progress
 from idl_cli.sim.solvers.polish import Answer, single_threaded
 from idl_cli.sim.solvers.row_descent import polish_row
 from idl_cli.sim.solvers.scaling import ScaledProblem
 from idl_cli.sim.solvers.violations import violations
-from idl_cli.sim.submatrices import submatrices
+from idl_cli.sim.statistics.block_matrix import ColumnBlocks
+from idl_cli.sim.statistics.submatrices import submatrices
 
 _ROWS = 64
 """Rows of a process between looks at the monitor: a look costs as much as an iteration."""

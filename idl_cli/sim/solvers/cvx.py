@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from idl_cli.errors import ArgumentError, MissingExtraError
-from idl_cli.sim.problem import RowRegression
-from idl_cli.sim.prox import prox_rows
-from idl_cli.sim.solvers.base import BUDGET, L1, L2, BaseSolver, Monitor, SolverResult
+from idl_cli.sim.regression.problem import RowRegression
+from idl_cli.sim.regression.prox import prox_rows
+from idl_cli.sim.regression.solver import BUDGET, L1, L2, BaseSolver, Monitor, SolverResult
 from idl_cli.sim.solvers.cvx_rows import CompiledRow, RowAnswer, RowShape, Vector
 from idl_cli.sim.solvers.row_descent import polish_row
 from idl_cli.sim.solvers.scaling import ScaledProblem

@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 
 from idl_cli.errors import ArgumentError
-from idl_cli.sim.problem import RowRegression
-from idl_cli.sim.solvers.base import L2, BaseSolver, Monitor, SolverResult
+from idl_cli.sim.regression.problem import RowRegression
+from idl_cli.sim.regression.solver import L2, BaseSolver, Monitor, SolverResult
 from idl_cli.sim.solvers.scaling import ScaledProblem
 
 

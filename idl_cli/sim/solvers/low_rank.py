@@ -23,10 +23,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from idl_cli.sim.problem import RowBudget, RowRegression
-from idl_cli.sim.prox import prox_rows
+from idl_cli.sim.regression.problem import RowBudget, RowRegression
+from idl_cli.sim.regression.prox import prox_rows
+from idl_cli.sim.regression.solver import LowRankFactors
 from idl_cli.sim.solvers.accelerated import AcceleratedRows, largest_eigenvalue
-from idl_cli.sim.solvers.base import LowRankFactors
 from idl_cli.sim.solvers.scaling import ScaledProblem
 
 _START = 100

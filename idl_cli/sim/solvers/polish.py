@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from idl_cli.sim.problem import RowRegression
-from idl_cli.sim.prox import project_rows_weighted_l1_
-from idl_cli.sim.solvers.base import Monitor, Progress
+from idl_cli.sim.regression.problem import RowRegression
+from idl_cli.sim.regression.prox import project_rows_weighted_l1_
+from idl_cli.sim.regression.solver import Monitor, Progress
 from idl_cli.sim.solvers.row_descent import polish_row
 from idl_cli.sim.solvers.scaling import ScaledProblem
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from idl_cli.errors import ArgumentError
-from idl_cli.sim.problem import RowBudget, RowRegression
+from idl_cli.sim.regression.problem import RowBudget, RowRegression
+from idl_cli.sim.regression.solver import BUDGET, L1, L2, BaseSolver, Monitor, SolverResult
 from idl_cli.sim.solvers.accelerated import AcceleratedRows
-from idl_cli.sim.solvers.base import BUDGET, L1, L2, BaseSolver, Monitor, SolverResult
 from idl_cli.sim.solvers.low_rank import LowRankRows
 
 

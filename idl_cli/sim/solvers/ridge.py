@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from idl_cli.sim.blocks import ColumnBlocks
+from idl_cli.sim.statistics.block_matrix import ColumnBlocks
 
 
 class RidgeInverse(Protocol):

@@ -23,8 +23,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from idl_cli.sim.problem import RowBudget, RowRegression
-from idl_cli.sim.prox import project_rows_weighted_l1_
+from idl_cli.sim.regression.problem import RowBudget, RowRegression
+from idl_cli.sim.regression.prox import project_rows_weighted_l1_
 from idl_cli.sim.solvers.line_search import first_crossing, line_minimum
 from idl_cli.sim.solvers.scaling import ScaledProblem
 from idl_cli.sim.solvers.support import SupportFactor

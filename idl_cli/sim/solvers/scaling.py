@@ -14,9 +14,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from idl_cli.sim.blocks import ColumnBlocks
-from idl_cli.sim.problem import BlockedRegression, RowRegression
+from idl_cli.sim.regression.problem import BlockedRegression, RowRegression
 from idl_cli.sim.solvers.ridge import BlockInverse, EigenInverse, RidgeInverse
+from idl_cli.sim.statistics.block_matrix import ColumnBlocks
 
 
 @dataclass(frozen=True, eq=False)

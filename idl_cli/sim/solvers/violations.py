@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from idl_cli.sim.problem import RowRegression
+from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.solvers.scaling import ScaledProblem
 
 _TOLERANCE = 1e-10

@@ -1,0 +1,1 @@
+"""From checked settings to models, data, trainers and figures."""

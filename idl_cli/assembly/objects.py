@@ -1,0 +1,240 @@
+"""From checked settings to the objects of a training: model, loaders, trainer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import nn
+from torch.optim import Optimizer
+
+from idl_cli import registry
+from idl_cli.assembly.compute import Compute
+from idl_cli.assembly.idle_options import refuse_idle_options
+from idl_cli.assembly.measure import evaluation_loader
+from idl_cli.config.schemas.root import SimSettings, TrainSettings
+from idl_cli.data.dataset import Dataset, Split
+from idl_cli.data.fingerprint import fingerprint
+from idl_cli.data.input_scale import preprocessing_for
+from idl_cli.data.loader import BatchLoader
+from idl_cli.data.task import Task
+from idl_cli.distributed.group import Group
+from idl_cli.errors import ConfigError, DataError
+from idl_cli.models.differenced import Differenced
+from idl_cli.run import fitted_to, load_run
+from idl_cli.training.losses import make_loss
+from idl_cli.training.schedulers import Scheduler
+from idl_cli.training.settings import TrainerSettings
+from idl_cli.training.trainer import Trainer
+
+
+def build_dataset(settings: TrainSettings | SimSettings, group: Group) -> Dataset:
+    """Build the data set; of several ranks, one a machine downloads what is not there yet.
+
+    Raises:
+        DataError: the ranks found different samples, or what the data set raises.
+    """
+    if group.local_rank > 0:
+        group.barrier()
+    dataset: Dataset = registry.build("dataset", settings.dataset, seed=settings.seed)
+    if group.local_rank == 0:
+        group.barrier()
+    if group.size > 1:
+        _refuse_other_data(dataset, group)
+    return dataset
+
+
+def _refuse_other_data(dataset: Dataset, group: Group) -> None:
+    """Compare what the ranks hold: each works on its part of what has to be the same whole."""
+    own = fingerprint(dataset)
+    for rank, other in enumerate(group.gather_objects(own)):
+        if own.is_of_same_data(other):
+            continue
+        if other.samples != own.samples:
+            raise DataError(
+                f"dataset={dataset.name}: rank {rank} finds {other.samples} training, validation "
+                f"and test samples, rank {group.rank} {own.samples}; give every machine the same "
+                "files"
+            )
+        raise DataError(
+            f"dataset={dataset.name}: rank {rank} finds other values than rank {group.rank}, in "
+            "as many samples; give every machine the same files"
+        )
+
+
+def build_model(
+    settings: TrainSettings, dataset: Dataset, compute: Compute
+) -> tuple[nn.Module, Dataset]:
+    """Make a new model, or take the one of ``model.init_run``.
+
+    A run's model keeps its architecture, its κ and the preprocessing it was trained with, which
+    replaces the data set's; how its equilibria are solved follows the settings.
+
+    Raises:
+        ConfigError: the run's model has other inputs or outputs than the data set.
+        RunError: the run holds no usable model.
+    """
+    task = dataset.task
+    init_run = settings.model.get("init_run")
+    if init_run is None:
+        made: nn.Module = registry.build(
+            "model",
+            settings.model,
+            input_dim=input_dim(settings.model, task),
+            output_dim=task.output_dim,
+        )
+        made = fitted_to(made, task)
+        return made.to(device=compute.device, dtype=compute.dtype), dataset
+    loaded = load_run(Path(init_run).expanduser())
+    if loaded.name != settings.model["name"]:
+        raise ConfigError(
+            [
+                f"model.init_run={init_run}: holds a model={loaded.name}; choose it, instead of"
+                f" model={settings.model['name']}"
+            ]
+        )
+    arguments = loaded.arguments
+    sizes = (arguments.get("input_dim"), arguments.get("output_dim"))
+    needed = (input_dim(settings.model, task), task.output_dim)
+    if sizes != needed:
+        raise ConfigError(
+            [
+                f"model.init_run={init_run}: its model maps {sizes[0]} inputs to {sizes[1]}"
+                f" outputs; dataset={dataset.name} has {needed[0]} and {needed[1]}"
+            ]
+        )
+    solving = {key: settings.model[key] for key in ("forward", "backward") if key in arguments}
+    trained_on = task if loaded.task is None else loaded.task
+    model = fitted_to(
+        registry.build("model", {"name": loaded.name, **arguments, **solving}), trained_on
+    )
+    model.to(loaded.dtype).load_state_dict(loaded.model.state_dict())
+    preprocessing = loaded.preprocessing
+    if preprocessing is not None:
+        preprocessing = preprocessing_for(dataset, preprocessing)
+    dataset = dataset.for_model_of(trained_on, preprocessing)
+    return model.to(device=compute.device, dtype=compute.dtype), dataset
+
+
+def input_dim(settings: Mapping[str, object], task: Task) -> int:
+    """Return a model's ``input_dim``: features of a step if it reads sequences, else of a sample.
+
+    Args:
+        settings: section ``model``.
+        task: what is predicted from what.
+    """
+    target = registry.load(registry.find("model", str(settings["name"])))
+    sequences = bool(getattr(target, "takes_sequences", False))
+    return task.step_features if sequences else task.input_dim
+
+
+def model_arguments(
+    model: nn.Module, settings: Mapping[str, object], dataset: Dataset
+) -> dict[str, object]:
+    """Return the arguments that make the model again: its own word, or what it was made with."""
+    if isinstance(model, Differenced):
+        return model_arguments(model.model, settings, dataset)
+    own = getattr(model, "constructor_arguments", None)
+    if own is not None:
+        return dict(own())
+    given = {key: value for key, value in settings.items() if key not in ("name", "init_run")}
+    task = dataset.task
+    sizes = {"input_dim": input_dim(settings, task), "output_dim": task.output_dim}
+    return {**given, **sizes}
+
+
+class Loaders:
+    """The loaders of a run: one to train with, one a part to measure on.
+
+    Of a group of ranks, each draws its own part of every batch.
+    """
+
+    def __init__(
+        self, dataset: Dataset, settings: TrainSettings, compute: Compute, group: Group
+    ) -> None:
+        self._dataset = dataset
+        self._batch_size = int(settings.trainer["batch_size"])
+        self._compute = compute
+        self._group = group
+        self.training = BatchLoader(
+            dataset.train,
+            self._batch_size,
+            preprocessing=dataset.preprocessing,
+            shuffle=True,
+            seed=settings.seed,
+            augmentation=dataset.augmentation,
+            device=compute.device,
+            dtype=compute.dtype,
+            rank=group.rank,
+            ranks=group.size,
+        )
+
+    @property
+    def validation(self) -> BatchLoader | None:
+        """The validation part in order, None where there is none."""
+        part = self._dataset.validation
+        return None if part is None else self._in_order(part)
+
+    def parts(self) -> dict[str, BatchLoader]:
+        """Every part in its stored order, without augmentation."""
+        parts = {"train": self._in_order(self._dataset.train)}
+        if self.validation is not None:
+            parts["validation"] = self.validation
+        return {**parts, "test": self._in_order(self._dataset.test)}
+
+    def _in_order(self, part: Split) -> BatchLoader:
+        return evaluation_loader(part, self._dataset, self._batch_size, self._compute, self._group)
+
+
+def build_trainer(
+    settings: TrainSettings,
+    dataset: Dataset,
+    model: nn.Module,
+    loaders: Loaders,
+    compute: Compute,
+    group: Group,
+) -> Trainer:
+    """Make the loss, the optimiser, its schedule and the trainer that the settings describe.
+
+    Raises:
+        ConfigError: an option of the trainer does not go with the data or the dtype.
+    """
+    refuse_idle_options(settings, dataset)
+    trainer_settings: TrainerSettings = registry.build("trainer", settings.trainer)
+    if trainer_settings.precision == "bf16" and settings.dtype != "float32":
+        raise ConfigError(
+            [
+                f"trainer.precision=bf16: mixes bfloat16 with float32, not {settings.dtype};"
+                " use trainer.precision=fp32 or dtype=float32"
+            ]
+        )
+    loss = make_loss(
+        dataset.task,
+        loss=trainer_settings.loss,
+        label_smoothing=trainer_settings.label_smoothing,
+        class_weights=trainer_settings.class_weights,
+        train_targets=dataset.train.targets,
+        device=compute.device,
+    )
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer: Optimizer = registry.build("optimizer", settings.optimizer, parameters=parameters)
+    steps_per_epoch = math.ceil(len(loaders.training) / trainer_settings.accumulate)
+    scheduler: Scheduler = registry.build(
+        "scheduler",
+        settings.scheduler,
+        optimizer=optimizer,
+        total_steps=trainer_settings.epochs * steps_per_epoch,
+        steps_per_epoch=steps_per_epoch,
+    )
+    return Trainer(
+        model,
+        task=dataset.task,
+        train_loader=loaders.training,
+        validation_loader=loaders.validation,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        loss=loss,
+        settings=trainer_settings,
+        group=group,
+    )

@@ -1,0 +1,1 @@
+"""``idl sim``: an implicit model from the states of a trained network."""

@@ -1,0 +1,111 @@
+"""What a state-driven training would cost: its passes timed on one batch, its solves counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from idl_cli.data.loader import BatchLoader
+from idl_cli.sim.sim import SIM
+from idl_cli.sim.states.recorders import state_recorder
+from idl_cli.sim.states.recording import OUTPUTS, PRE_ACTIVATIONS
+from idl_cli.sim.statistics.dense import SufficientStatistics
+
+_GIB = 2**30
+_FACTORISATION = 10  # a symmetric eigendecomposition takes about 9 D³ operations
+_STEPS = 1000  # first-order steps to a gap of 1e-6 on problems of some hundred rows, 2 n D² each
+_COPIES = 4  # the Gram matrix, its eigenvectors, and two matrices of a solver's own
+
+
+@dataclass(frozen=True)
+class SimEstimate:
+    """Expected cost of a state-driven training.
+
+    Attributes:
+        states: n.
+        features: D = n + p, the constant included.
+        outputs: q.
+        samples: m.
+        memory_bytes: of the statistics and a solver, whatever the number of samples.
+        seconds_passes: all passes over the data, as one batch took here.
+        seconds_solve: order of magnitude of both solves, from this machine's matrix products.
+    """
+
+    states: int
+    features: int
+    outputs: int
+    samples: int
+    memory_bytes: int
+    seconds_passes: float
+    seconds_solve: float
+
+    def described(self) -> dict[str, object]:
+        """The estimate as named values for people."""
+        return {
+            "problem": f"n = {self.states:,} states, D = {self.features:,} features, "
+            f"q = {self.outputs} outputs, m = {self.samples:,} samples",
+            "memory": f"{self.memory_bytes / _GIB:.3g} GiB beside the data",
+            "time of the passes": f"{self.seconds_passes:.2g} s",
+            "time of the solves": f"about {self.seconds_solve:.1g} s (order of magnitude)",
+        }
+
+
+def estimate(sim: SIM, teacher: nn.Module, loader: BatchLoader) -> SimEstimate:
+    """Look at one batch and multiply.
+
+    Args:
+        sim: what would be trained.
+        teacher: trained or not; its shapes are what counts.
+        loader: of the states.
+
+    Raises:
+        UnsupportedModelError, ShapeError, NonFiniteError: as the training would.
+    """
+    inputs, _ = next(iter(loader))
+    recorder = state_recorder(teacher, inputs, names=sim.options.states)
+    layout = recorder.layout
+    n, features, q = layout.state_dim, layout.feature_dim, layout.output_dim
+    statistics = SufficientStatistics(
+        n, features - n, {PRE_ACTIVATIONS: n, OUTPUTS: q}, device=sim.device
+    )
+
+    def one_batch() -> None:
+        batch = recorder.record(inputs)
+        statistics.update(
+            batch.states.to(sim.device),
+            batch.inputs.to(sim.device),
+            {
+                PRE_ACTIVATIONS: batch.pre_activations.to(sim.device),
+                OUTPUTS: batch.outputs.to(sim.device),
+            },
+        )
+
+    samples = loader.samples if sim.options.samples is None else sim.options.samples
+    passes = 2 if sim.options.regenerate_states else 1
+    batches = min(samples, loader.samples) / len(inputs)
+    square = torch.eye(min(features, 1024), dtype=torch.float64, device=sim.device)
+    product = 2 * len(square) ** 3 / _seconds(lambda: square @ square)
+    operations = 2 * _FACTORISATION * features**3 + _STEPS * 2 * (n + q) * features**2
+    return SimEstimate(
+        states=n,
+        features=features,
+        outputs=q,
+        samples=min(samples, loader.samples),
+        memory_bytes=8 * (_COPIES * features**2 + 6 * (n + q) * features),
+        seconds_passes=passes * batches * _seconds(one_batch),
+        seconds_solve=operations / product,
+    )
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """The shorter of two timings: the first one may pay for what is set up once."""
+    timings = []
+    for _ in range(2):
+        started = time.perf_counter()
+        work()
+        timings.append(time.perf_counter() - started)
+    return max(min(timings), 1e-9)

@@ -1,0 +1,228 @@
+"""One state-driven training, step by step: record, fit, finish."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from idl_cli.assembly.compute import Compute
+from idl_cli.assembly.teacher import Teacher
+from idl_cli.commands.sim.iterates import KeptIterates
+from idl_cli.commands.sim.path import MeasuredPath, follow, penalties_of, pruning_rows, write_path
+from idl_cli.commands.sim.progress import SimProgress
+from idl_cli.commands.sim.result import complete_report, measure, save, show_result, write_diagnosis
+from idl_cli.commands.sim.scores import SimScores, recording_loader
+from idl_cli.commands.sim.tables import candidate_row
+from idl_cli.config.schemas.root import SimSettings
+from idl_cli.errors import IgnoredOptionWarning
+from idl_cli.loggers import RunLogger
+from idl_cli.reporting import Reporter
+from idl_cli.run import RunDirectory
+from idl_cli.sim.fit.fits import Fit
+from idl_cli.sim.fit.fitting import with_penalties
+from idl_cli.sim.fit.path import fit_path
+from idl_cli.sim.fit.selection import Candidate, select_penalty
+from idl_cli.sim.regression.solver import BaseSolver
+from idl_cli.sim.sim import SIM
+from idl_cli.sim.states.origin import SampleOrigin
+from idl_cli.sim.states.recording import Recording, Statistics
+from idl_cli.sim.statistics.dense import SufficientStatistics
+
+STATISTICS: Final = "statistics.safetensors"
+
+
+class SimJob:
+    """One training: what it works on, and where it says how it is getting on."""
+
+    def __init__(
+        self,
+        settings: SimSettings,
+        sim: SIM,
+        solver: BaseSolver,
+        teacher: Teacher,
+        compute: Compute,
+        logger: RunLogger,
+        console: Reporter,
+        iterates: KeptIterates,
+    ) -> None:
+        self._settings = settings
+        self._trainer: Mapping[str, Any] = settings.trainer
+        self._sim = sim
+        self._solver = solver
+        self._teacher = teacher
+        self._compute = compute
+        self._logger = logger
+        self._console = console
+        one_penalty = self._trainer["path"] is None and self._trainer["select_lambda"] is None
+        self._progress = SimProgress(
+            logger,
+            console,
+            iterates,
+            checkpoint_seconds=self._trainer["checkpoint_seconds"],
+            one_penalty=one_penalty,
+        )
+        self._scores = SimScores(settings, teacher.dataset, compute)
+        self._states = recording_loader(settings, teacher.dataset, compute)
+        self._path: MeasuredPath | None = None
+
+    def record(self, directory: RunDirectory) -> Recording:
+        """The statistics of the teacher's states; from a file where the user names one."""
+        path = self._trainer["load_statistics"]
+        statistics = None
+        if path is not None:
+            statistics = SufficientStatistics.load(
+                Path(path).expanduser(), device=self._compute.device
+            )
+        origin = None
+        if path is not None or self._trainer["save_statistics"]:
+            origin = SampleOrigin.of(
+                self._teacher.dataset,
+                samples=self._trainer["samples"],
+                seed=self._settings.seed,
+            )
+        with self._progress.bar("recording states"):
+            recording = self._sim.record(
+                model=self._teacher.model,
+                dataloader=self._states,
+                statistics=statistics,
+                solver=self._solver,
+                callbacks=self._progress,
+                origin=origin,
+            )
+        if self._trainer["save_statistics"]:
+            _save(recording.raw, directory)
+        self._show_problem(recording)
+        return recording
+
+    def _show_problem(self, recording: Recording) -> None:
+        layout = recording.recorder.layout
+        blocks = zip(layout.names, layout.sizes, strict=True)
+        self._console.facts(
+            "problem",
+            {
+                "teacher": f"{self._settings.teacher['name']}, {self._teacher.origin}",
+                "states": ", ".join(f"{name} {size}" for name, size in blocks),
+                "sizes": f"n = {layout.state_dim} states, p = {layout.input_dim} inputs"
+                + (" and a constant" if layout.has_bias else "")
+                + f", q = {layout.output_dim} outputs",
+                "samples": recording.raw.count,
+                "rescaled": f"by 1 to {float(recording.scale.max()):.4g}"
+                if bool((recording.scale != 1).any())
+                else "no",
+                "solver": f"{self._settings.solver['name']}, tol {self._sim.options.tol:g}",
+            },
+        )
+
+    def fit(self, recording: Recording) -> tuple[Fit, tuple[Candidate, ...]]:
+        """Solve both stages, at the λ asked for or at the one the validation part chooses."""
+        if self._trainer["path"] is not None:
+            return self._follow_path(recording), ()
+        if self._trainer["select_lambda"] is None:
+            with self._progress.bar("solving"):
+                return self._fit_at(None, recording), ()
+        with self._progress.bar("choosing lambda"):
+            best, candidates = select_penalty(
+                self._trainer["lambda_grid"],
+                lambda penalty: self._fit_at(penalty, recording),
+                lambda found: self._scores.shared_validation(found.model),
+                max_nonzero_fraction=self._trainer["max_nonzero_fraction"],
+            )
+        self._progress.log_history(best.fit)
+        columns = ["lambda_z", "validation score", "non-zeros", "chosen"]
+        rows = [candidate_row(each, best) for each in candidates]
+        self._console.table("choice of lambda on the validation part", columns, rows)
+        return best.fit, candidates
+
+    def _fit_at(self, penalty: float | None, recording: Recording) -> Fit:
+        options = self._sim.options
+        if penalty is not None:
+            options = with_penalties(options, penalty)
+        return self._sim.fit(
+            recording,
+            dataloader=self._states,
+            solver=self._solver,
+            options=options,
+            callbacks=self._progress,
+        )
+
+    def _follow_path(self, recording: Recording) -> Fit:
+        """Fit and measure along the path; the files of the path are written by ``finish``."""
+        trainer, options = self._trainer, self._sim.options
+        penalties = penalties_of(trainer["path"], recording, options.lambda_scale)
+        with self._console.progress("path of lambda", total=len(penalties)) as progress:
+
+            def on_row(row: Mapping[str, Any]) -> None:
+                progress.advance()
+                progress.note(f"lambda_z {row['lambda_z']:.2g}: {row['nonzeros']:,} non-zeros")
+
+            fits = fit_path(
+                self._sim,
+                recording,
+                penalties,
+                dataloader=self._states,
+                solver=self._solver,
+                options=options,
+                callbacks=self._progress,
+            )
+            self._path = follow(
+                fits,
+                self._scores.of_path(shared=True),
+                select=trainer["select_lambda"] is not None,
+                max_nonzero_fraction=trainer["max_nonzero_fraction"],
+                on_row=on_row,
+            )
+        found = self._path.best[0]
+        self._progress.log_history(found)
+        return found
+
+    def finish(
+        self,
+        found: Fit,
+        recording: Recording,
+        candidates: tuple[Candidate, ...],
+        directory: RunDirectory,
+    ) -> dict[str, Any]:
+        """Measure the model, save it, draw it, and say how it went."""
+        teacher, console = self._teacher, self._console
+        test, metrics = measure(self._sim, found, teacher, self._scores, self._logger)
+        save(self._sim, found, teacher, directory)
+        path = None if self._path is None else self._finish_path(self._path, directory)
+        report = complete_report(self._sim.report, self._settings, teacher, candidates, path)
+        show_result(report, test, console)
+        if self._trainer["diagnose_rows"]:
+            write_diagnosis(found, recording, directory, console)
+        console.message(f"run: {directory.path}")
+        return {"metrics": metrics, "sim": report}
+
+    def _finish_path(self, path: MeasuredPath, directory: RunDirectory) -> dict[str, object]:
+        """Prune the teacher for comparison, write and show the path."""
+        measures, pruned = self._scores.of_path(shared=False), []
+        if self._trainer["prune_baseline"]:
+            total = len(self._trainer["prune_zeros"])
+            with self._console.progress("pruning the teacher", total=total) as progress:
+                pruned = pruning_rows(
+                    self._teacher,
+                    path.rows,
+                    self._trainer,
+                    self._settings.teacher,
+                    measures,
+                    self._compute,
+                    self._settings.seed,
+                    progress.advance,
+                )
+        write_path(path, pruned, self._teacher, measures, directory, self._console)
+        return {"points": len(path.rows), "seconds": path.seconds}
+
+
+def _save(statistics: Statistics, directory: RunDirectory) -> None:
+    if isinstance(statistics, SufficientStatistics):
+        statistics.save(directory.path / STATISTICS)
+    else:
+        warnings.warn(
+            "trainer.save_statistics=true: they are split over the ranks by columns and are "
+            "not saved; solver.column_blocks=never keeps them whole",
+            IgnoredOptionWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,262 @@
+"""``idl sim trainer.path=…``: every model of a path measured, the teacher pruned beside them."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from idl_cli.analysis.path_plot import path_figure
+from idl_cli.assembly.compute import Compute
+from idl_cli.assembly.teacher import Teacher
+from idl_cli.commands.sim.pruning_baseline import (
+    PRUNED,
+    FineTuning,
+    fine_tuned_rows,
+    magnitude_rows,
+)
+from idl_cli.errors import IgnoredOptionWarning
+from idl_cli.models.parameter_count import parameter_count
+from idl_cli.models.pruning import count_nonzeros
+from idl_cli.reporting import Reporter
+from idl_cli.run import RunDirectory
+from idl_cli.sim.fit.fits import Fit
+from idl_cli.sim.fit.path import PathGrid, path_row
+from idl_cli.sim.regression.problem import LambdaScale
+from idl_cli.sim.states.recording import Recording
+
+SIM_METHOD = "SIM"
+_SHOWN = 15
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Measures:
+    """How a network is scored.
+
+    Args:
+        test: figures of the test part, keys without a prefix.
+        validation: the score that a choice goes by, larger is better; None without that part.
+        score: key of the figure that curves show, ``accuracy`` or ``r2``.
+    """
+
+    test: Callable[[nn.Module], dict[str, float]]
+    validation: Callable[[nn.Module], float] | None
+    score: str
+
+    def row(self, model: nn.Module) -> Row:
+        """Figures under the names of the run's files."""
+        row: Row = {f"test_{name}": value for name, value in self.test(model).items()}
+        if self.validation is not None:
+            row["validation_score"] = self.validation(model)
+        return row
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredPath:
+    """A path that was followed.
+
+    Attributes:
+        rows: one a λ, the largest first.
+        best: the fit that the run keeps, and its row.
+        seconds: of all fits, equilibria included, measuring not.
+    """
+
+    rows: tuple[Row, ...]
+    best: tuple[Fit, Row]
+    seconds: float
+
+
+def penalties_of(
+    path: int | Mapping[str, Any] | Sequence[float], recording: Recording, scale: LambdaScale
+) -> tuple[float, ...]:
+    """The λ_z that ``trainer.path`` asks for, the largest first, in units of ``scale``.
+
+    Args:
+        path: values, a number of points, or {points, smallest}.
+        recording: whose λ_max the grid starts at.
+        scale: unit of λ.
+    """
+    if isinstance(path, int):
+        return PathGrid(points=path).values(recording, scale)
+    if isinstance(path, Mapping):
+        return PathGrid(**path).values(recording, scale)
+    return tuple(sorted((float(each) for each in path), reverse=True))
+
+
+def follow(
+    fits: Iterator[Fit],
+    measures: Measures,
+    *,
+    select: bool,
+    max_nonzero_fraction: float | None,
+    on_row: Callable[[Row], None],
+) -> MeasuredPath:
+    """Measure every fit as it comes, and hold on to the best one alone.
+
+    Args:
+        fits: the largest λ first.
+        measures: how.
+        select: keep the one that does best on the validation part, of equally good ones the
+            sparsest; False: the last, whose λ is smallest.
+        max_nonzero_fraction: with ``select``, none denser is kept while there is one that is not.
+        on_row: told of each.
+    """
+    rows: list[Row] = []
+    best: tuple[Fit, Row] | None = None
+    best_rank: tuple[float, ...] = ()
+    seconds, started = 0.0, time.perf_counter()
+    for found in fits:
+        seconds += time.perf_counter() - started
+        row = {"method": SIM_METHOD, **path_row(found), **measures.row(found.model)}
+        rows.append(row)
+        on_row(row)
+        rank = _rank(row, max_nonzero_fraction) if select else (float(len(rows)),)
+        if best is None or rank > best_rank:
+            best, best_rank = (found, row), rank
+        started = time.perf_counter()
+    assert best is not None
+    limit = 1.0 if max_nonzero_fraction is None else max_nonzero_fraction
+    if best[1]["nonzero_fraction"] > limit:
+        warnings.warn(
+            f"no point of the path has at most {limit:.1%} non-zero weights; the sparsest, "
+            f"lambda_z={best[1]['lambda_z']:g}, is kept: begin the path at a larger value",
+            IgnoredOptionWarning,
+            stacklevel=2,
+        )
+    return MeasuredPath(tuple(rows), best, seconds)
+
+
+def _rank(row: Row, limit: float | None) -> tuple[float, ...]:
+    """How much a point is wanted: sparse enough at all, then good on the validation part."""
+    if limit is not None and row["nonzero_fraction"] > limit:
+        return (0.0, -row["nonzero_fraction"])
+    return (1.0, row["validation_score"])
+
+
+def pruning_rows(
+    teacher: Teacher,
+    path: Sequence[Row],
+    settings: Mapping[str, Any],
+    teacher_settings: Mapping[str, Any],
+    measures: Measures,
+    compute: Compute,
+    seed: int,
+    on_done: Callable[[], None],
+) -> list[Row]:
+    """The teacher pruned, at the path's sizes too, and fine-tuned at the shares asked for.
+
+    Args:
+        teacher: left as it is.
+        path: rows of the path.
+        settings: section ``trainer``.
+        teacher_settings: section ``teacher``.
+        measures: how networks are scored.
+        compute: device and dtype.
+        seed: of the fine-tuning.
+        on_done: called after each fine-tuning.
+    """
+    total = parameter_count(teacher.model)
+    levels = [round((1 - zeros) * total) for zeros in settings["prune_zeros"]]
+    sizes = [int(row["nonzeros"]) for row in path]
+    rows = magnitude_rows(teacher, [*levels, *sizes], measures.row)
+    tuning = FineTuning.of(settings["prune_epochs"], dict(teacher_settings), seed)
+    if tuning.epochs:
+        rows += fine_tuned_rows(teacher, levels, measures.row, tuning, compute, on_done)
+    return rows
+
+
+def write_path(
+    path: MeasuredPath,
+    pruned: Sequence[Row],
+    teacher: Teacher,
+    measures: Measures,
+    directory: RunDirectory,
+    console: Reporter,
+) -> Row:
+    """Write path.csv, path.json and path.png, show the table.
+
+    Returns:
+        The teacher's own row.
+    """
+    total = parameter_count(teacher.model)
+    own: Row = {
+        "method": "teacher",
+        "nonzeros": count_nonzeros(teacher.model),
+        "parameters": total,
+        **measures.row(teacher.model),
+    }
+    sim = [{**row, "zeros": 1 - row["nonzeros"] / total} for row in path.rows]
+    chosen = next(row for row in sim if row["lambda_z"] == path.best[1]["lambda_z"])
+    rows = [*sim, *pruned]
+    directory.write_table("path.csv", rows)
+    directory.write_json(
+        "path.json",
+        {
+            "teacher": own,
+            "seconds": path.seconds,
+            "kept_lambda_z": chosen["lambda_z"],
+            "points": sim,
+            "pruning": list(pruned),
+        },
+    )
+    key = f"test_{measures.score}"
+    figure = path_figure(
+        rows,
+        score=key,
+        teacher=own[key],
+        teacher_nonzeros=own["nonzeros"],
+        teacher_parameters=total,
+        chosen=chosen,
+    )
+    directory.save_figure("path.png", figure)
+    _show(sim, pruned, own, chosen, key, console)
+    return own
+
+
+def _show(
+    sim: Sequence[Row],
+    pruned: Sequence[Row],
+    own: Row,
+    chosen: Row,
+    key: str,
+    console: Reporter,
+) -> None:
+    """A table of the path, then one of the pruned teacher."""
+    every = max(1, -(-len(sim) // _SHOWN))
+    listed = [row for i, row in enumerate(sim) if row is chosen or (len(sim) - 1 - i) % every == 0]
+    title = "path of lambda" + ("" if every == 1 else f", every {every}. of {len(sim)}")
+    console.table(
+        f"{title} (all in path.csv)",
+        ["lambda_z", "non-zeros", "zeros*", key.replace("_", " "), "gap [A B]", "s", ""],
+        [
+            (
+                row["lambda_z"],
+                row["nonzeros"],
+                f"{row['zeros']:.1%}",
+                row[key],
+                "-" if row["ab_relative_gap"] is None else f"{row['ab_relative_gap']:.0e}",
+                row["seconds_ab"] + row["seconds_equilibria"] + row["seconds_cd"],
+                "kept" if row is chosen else "",
+            )
+            for row in listed
+        ],
+    )
+    shares = {row["nonzeros"] for row in pruned if row["method"] != PRUNED}
+    table = [("teacher", own["nonzeros"], "0.0%", own[key])]
+    table += [
+        (row["method"], row["nonzeros"], f"{row['zeros']:.1%}", row[key])
+        for row in pruned
+        if not shares or row["nonzeros"] in shares
+    ]
+    if pruned:
+        console.table(
+            "the teacher pruned by magnitude",
+            ["", "non-zeros", "zeros*", key.replace("_", " ")],
+            table,
+        )
+    console.message("* of as many weights and biases as the teacher has")

@@ -1,0 +1,1 @@
+"""``idl train``: a model trained by gradient."""

@@ -1,0 +1,231 @@
+"""``idl train``: from checked settings to a trained model in a run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import nn
+
+from idl_cli.analysis.curves import iteration_curves, learning_curves
+from idl_cli.assembly.compute import prepare
+from idl_cli.assembly.measure import METRIC_NAMES, metrics_of, show_figures, timed_evaluation
+from idl_cli.assembly.objects import (
+    Loaders,
+    build_dataset,
+    build_model,
+    build_trainer,
+    model_arguments,
+)
+from idl_cli.assembly.optimized_metric import check_metric
+from idl_cli.assembly.run_data import record_data
+from idl_cli.assembly.sequences import SequenceReport, report_sequences
+from idl_cli.commands.train.plan import dry_run, plan
+from idl_cli.commands.train.recorder import Recorder
+from idl_cli.commands.train.resume import Resumption, find_resumption
+from idl_cli.config.schemas.root import TrainSettings
+from idl_cli.data.dataset import Dataset
+from idl_cli.distributed.group import current
+from idl_cli.loggers import RunLogger, open_logger
+from idl_cli.models.implicit import ImplicitModel
+from idl_cli.models.parameter_count import parameter_count
+from idl_cli.reporting import Reporter
+from idl_cli.run import RunDirectory, collect_environment, read_metrics
+from idl_cli.training.interruption import watch_signals
+from idl_cli.training.progress import TrainingResult
+from idl_cli.training.randomness import seed_rank
+from idl_cli.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> dict[str, object]:
+    """Train a model and leave behind what DESIGN promises of a run.
+
+    Several ranks run this together, and the first one alone reports.
+
+    The model kept is the best one by the validation metric; without a validation part it is the
+    last one, since nothing but the test part would be left to choose by. All figures in
+    ``metrics`` are of the model that is kept, measured anew on each part.
+
+    Args:
+        settings: checked.
+        directory: of this run, locked.
+        console: told what happens.
+
+    Returns:
+        ``metrics`` and the section ``training`` of ``summary.json``; on the ranks that do not
+        report, empty ``metrics``.
+
+    Raises:
+        IdlError: the work cannot be done; the message says why.
+        KeyboardInterrupt: SIGINT or SIGTERM came; the run can be resumed.
+    """
+    compute = prepare(
+        device=settings.device,
+        dtype=settings.dtype,
+        seed=settings.seed,
+        threads=settings.threads,
+        deterministic=settings.deterministic,
+    )
+    group = current(compute.device)
+    # Ranks may be on machines that do not see each other's files.
+    resumption = group.broadcast_object(
+        find_resumption(settings, directory) if group.is_main else None
+    )
+    directory.write_json("environment.json", collect_environment(compute.device, directory.command))
+    dataset = build_dataset(settings, group)
+    if group.is_main:
+        record_data(dataset, directory, None if resumption is None else resumption.path)
+    check_metric(settings.optimized_metric, dataset)
+    for assumption in dataset.assumptions:
+        console.message(f"assumed: {assumption}")
+    model, dataset = build_model(settings, dataset, compute)
+    loaders = Loaders(dataset, settings, compute, group)
+    trainer = build_trainer(settings, dataset, model, loaders, compute, group)
+    seed_rank(settings.seed, group.rank)  # the weights, which all ranks draw alike, are drawn
+    console.facts("run", plan(settings, dataset, model, trainer))
+    if settings.trainer["dry_run"]:
+        return dry_run(dataset, trainer, console)
+    resumed_step = _resume(trainer, resumption, settings, directory, console)
+    with open_logger(
+        asdict(settings), directory if group.is_main else None, resumed_step=resumed_step
+    ) as logger:
+        result = _fit(trainer, settings, directory, logger, console)
+        figures = _evaluate_kept_model(trainer, loaders, result, directory)
+        logger.log(_test_row(figures["test"], trainer, result))
+        if not group.is_main:
+            return {"metrics": {}}
+        _save(model, settings, dataset, result, directory)
+        extra = report_sequences(
+            model,
+            dataset,
+            batch_size=int(settings.trainer["batch_size"]),
+            compute=compute,
+            directory=directory,
+            console=console,
+        )
+        report = _report(figures, result, group.size, model, extra, directory, console)
+        logger.finish(report["metrics"])
+    return report
+
+
+# -- training --------------------------------------------------------------------------------------
+
+
+def _resume(
+    trainer: Trainer,
+    resumption: Resumption | None,
+    settings: TrainSettings,
+    directory: RunDirectory,
+    console: Reporter,
+) -> int | None:
+    """Bring the trainer to the checkpoint; return its step, None where the run starts anew."""
+    if resumption is None:
+        return None if settings.resume is None else 0
+    resumption.restore(trainer, directory)
+    console.message(f"resumed {resumption.path} at step {trainer.progress.step}")
+    return trainer.progress.step
+
+
+def _fit(
+    trainer: Trainer,
+    settings: TrainSettings,
+    directory: RunDirectory,
+    logger: RunLogger,
+    console: Reporter,
+) -> TrainingResult:
+    reporting = console.training(
+        epochs=trainer.settings.epochs,
+        steps_per_epoch=trainer.steps_per_epoch,
+        first_epoch=trainer.progress.epoch,
+    )
+    with reporting as reporter, watch_signals() as watch:
+        trainer.callbacks = Recorder(settings, directory, logger, reporter)
+        trainer.interrupted = lambda: watch.received
+        return trainer.fit()
+
+
+# -- after training --------------------------------------------------------------------------------
+
+
+def _evaluate_kept_model(
+    trainer: Trainer, loaders: Loaders, result: TrainingResult, directory: RunDirectory
+) -> dict[str, dict[str, float]]:
+    """Bring the model to the weights that are kept and measure it on every part."""
+    model, group = trainer.model, trainer.group
+    if result.best_epoch is not None:
+        if group.is_main:
+            best = cast(Mapping[str, Any], directory.load_checkpoint("best"))
+            model.load_state_dict(best["trainer"]["model"])
+        for tensor in model.state_dict().values():
+            group.broadcast_(tensor)
+    return {
+        part: timed_evaluation(model, loader, trainer.task, group)
+        for part, loader in loaders.parts().items()
+    }
+
+
+def _save(
+    model: nn.Module,
+    settings: TrainSettings,
+    dataset: Dataset,
+    result: TrainingResult,
+    directory: RunDirectory,
+) -> None:
+    """Write the model and the figures of its training."""
+    directory.save_model(
+        model,
+        name=str(settings.model["name"]),
+        arguments=model_arguments(model, settings.model, dataset),
+        preprocessing=dataset.preprocessing,
+        task=dataset.task,
+    )
+    rows = read_metrics(directory.path)
+    figure = learning_curves(
+        rows,
+        result.best_epoch,
+        squared_error=dataset.task.kind != "classification" or settings.trainer["loss"] == "mse",
+    )
+    directory.save_figure("learning_curves.png", figure)
+    if any("iterations_mean" in row for row in rows):
+        directory.save_figure("iterations.png", _iteration_curves(rows, model))
+
+
+def _test_row(
+    figures: Mapping[str, float], trainer: Trainer, result: TrainingResult
+) -> dict[str, object]:
+    return {**trainer.record("test", figures), "epoch": result.best_epoch or result.epochs}
+
+
+def _report(
+    figures: Mapping[str, Mapping[str, float]],
+    result: TrainingResult,
+    ranks: int,
+    model: nn.Module,
+    extra: SequenceReport,
+    directory: RunDirectory,
+    console: Reporter,
+) -> dict[str, Any]:
+    epoch = result.best_epoch or result.epochs
+    show_figures(f"epoch {epoch}", {**figures, **extra.beside}, console)
+    console.message(f"run: {directory.path}")
+    solves = {key: value for key, value in figures["test"].items() if key not in METRIC_NAMES}
+    norm = getattr(model, "inf_norm_A", lambda: None)()
+    training = {
+        **asdict(result),
+        "ranks": ranks,
+        "parameters": parameter_count(model),
+        "inf_norm_A": norm,
+        "test_solves": solves,
+    }
+    metrics = {**metrics_of(figures), **extra.metrics}
+    return {"metrics": metrics, "training": training, **extra.sections}
+
+
+def _iteration_curves(rows: Sequence[Mapping[str, object]], model: nn.Module) -> Figure:
+    if not isinstance(model, ImplicitModel):
+        return iteration_curves(rows)
+    return iteration_curves(rows, kappa=model.kappa, tol=model.forward_settings.tol)

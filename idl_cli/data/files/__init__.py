@@ -1,0 +1,1 @@
+"""Files of data: fetched, verified, unpacked, parsed."""

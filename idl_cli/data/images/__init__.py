@@ -1,0 +1,1 @@
+"""Image data sets, and the augmentation of images."""

@@ -1,0 +1,1 @@
+"""Data sets that are drawn, and the shifts of their distributions."""

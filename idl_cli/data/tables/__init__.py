@@ -1,0 +1,1 @@
+"""Samples and targets from a user's own arrays."""

@@ -1,0 +1,1 @@
+"""The equilibria of a recurrent network, step by step in time."""

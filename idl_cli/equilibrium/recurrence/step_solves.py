@@ -1,0 +1,268 @@
+"""The equilibria and the adjoints of a recurrence's steps, solved one after another and counted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from idl_cli.equilibrium.activations import Activation
+from idl_cli.equilibrium.fixed_point import FixedPointResult, FixedPointSettings, SolveStatus
+from idl_cli.equilibrium.implicit_gradient import solve_adjoint, solve_state
+from idl_cli.equilibrium.operators import DenseOperator, Operator
+from idl_cli.equilibrium.problem import AdjointSettings, EquilibriumProblem
+from idl_cli.equilibrium.recurrence.driver import NarrowDriver, NarrowResult, state_major
+from idl_cli.equilibrium.recurrence.iterations import (
+    Modulus,
+    ModulusAdjoints,
+    ModulusStates,
+    PlainAdjoints,
+    PlainStates,
+)
+from idl_cli.equilibrium.residual import reachable
+
+# Below this contraction a solve takes fewer than ten iterations, too few to save any.
+_MODULUS_RATE = 0.2
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What A alone tells of its solves, forward and backward.
+
+    Attributes:
+        rate: an estimate of the contraction of one iteration.
+        modulus: K of the modulus iteration, where that converges and saves more than it costs.
+        samples: most samples of a step.
+    """
+
+    rate: float
+    modulus: Modulus | None
+    samples: int
+
+    @classmethod
+    def of(cls, operator: Operator, activation: Activation, samples: int) -> Feedback:
+        """Look at A once for all solves of a sequence.
+
+        The rate is estimated by ‖A‖_F / √(2n). An iteration would contract by it if A were a random
+        matrix and half of the states were active (circular law); trained matrices have directions
+        that contract slower.
+
+        Args:
+            operator: A.
+            activation: φ.
+            samples: most samples of a step.
+        """
+        if len(operator.factors) == 1:
+            matrix = operator.factors[0]
+            norm, largest = torch.stack(
+                (torch.linalg.vector_norm(matrix), matrix.abs().sum(dim=1).amax())
+            ).tolist()
+        else:
+            left, right = operator.factors
+            squares = ((left.t() @ left) * (right.t() @ right)).sum()
+            norm, largest = math.sqrt(max(0.0, float(squares))), math.inf
+        rate = norm / math.sqrt(2 * operator.size)
+        modulus = None
+        halves = activation.name == "relu" and isinstance(operator, DenseOperator)
+        if halves and largest < 1 and rate >= _MODULUS_RATE:
+            modulus = Modulus(operator.factors[0], samples)
+        return cls(rate, modulus, samples)
+
+    def least_iterations(self, tol: float) -> int:
+        """Return how many iterations a solve takes at least, as far as can be told."""
+        if not 0 < self.rate < 1 or not tol < 1:
+            return 2
+        return max(2, min(int(math.log(tol) / math.log(self.rate)), 20))
+
+    def release(self) -> None:
+        """Let go of the memory to work in: between forward and backward it would only be held."""
+        if self.modulus is not None:
+            self.modulus.release()
+
+    def driver(self, settings: FixedPointSettings | AdjointSettings) -> NarrowDriver:
+        """Return what drives the solves of all steps."""
+        return NarrowDriver(
+            max_iter=settings.max_iter,
+            tol=settings.tol,
+            first_check=self.least_iterations(settings.tol),
+        )
+
+
+def feedback_of(problem: EquilibriumProblem, operator: Operator, samples: int) -> Feedback | None:
+    """Return what A tells of the solves; None where none of them iterates by it.
+
+    Arguments as of ``Feedback.of``, with the activation and the methods in ``problem``.
+    """
+    iterative = "picard" in (problem.forward.method, problem.backward.method)
+    if operator.nilpotent or not iterative:
+        return None
+    return Feedback.of(operator, problem.activation, samples)
+
+
+class _Solves:
+    """What solves of either kind share: how they iterate, and what they came to."""
+
+    def __init__(
+        self,
+        problem: EquilibriumProblem,
+        settings: FixedPointSettings | AdjointSettings,
+        operator: Operator,
+        feedback: Feedback | None,
+    ) -> None:
+        self._problem = problem
+        self._settings = settings
+        self._operator = operator
+        self._results: list[NarrowResult] = []
+        self._sizes: list[int] = []
+        self._feedback = feedback if settings.method == "picard" else None
+        self._driver = None if self._feedback is None else self._feedback.driver(settings)
+        self._buffers: tuple[Tensor, ...] = ()
+
+    def _work_space(self, feedback: Feedback, samples: int) -> tuple[Tensor, Tensor]:
+        if not self._buffers:
+            like = self._operator.factors[0]
+            size = self._operator.size
+            self._buffers = tuple(state_major(feedback.samples, size, like) for _ in range(2))
+        first, second = self._buffers
+        if samples == first.shape[0]:
+            return first, second
+        return first[:samples], second[:samples]
+
+    def _keep(self, result: NarrowResult) -> Tensor:
+        self._results.append(result)
+        self._sizes.append(result.value.shape[0])
+        return result.value
+
+    def _joined(self, value: Tensor) -> FixedPointResult:
+        """All of them as one, as if ``value`` had been solved for at once."""
+        tol = reachable(_threshold(self._operator, self._settings.tol, value), value.dtype)
+        return _joined(self._results, self._sizes, value, tol)
+
+
+class StateSolves(_Solves):
+    """Solves x = φ(Ax + b) for step after step.
+
+    Args:
+        problem: activation, settings and where solves are counted.
+        operator: A.
+        feedback: what ``feedback_of`` tells of A.
+    """
+
+    def __init__(
+        self, problem: EquilibriumProblem, operator: Operator, feedback: Feedback | None
+    ) -> None:
+        super().__init__(problem, problem.forward, operator, feedback)
+        # Mean iterations of the last solve from φ(b), and of the last from the step before.
+        self._cold_cost, self._warm_cost = math.inf, 0.0
+
+    def solve(self, offset: Tensor, before: Tensor | None) -> Tensor:
+        """Return x (m, n), valid until the next solve.
+
+        The solve starts from the state of the step before. Where inputs jump from step to step that
+        is a worse start than φ(b); a sequence whose second step took longer than its first did from
+        there goes on from φ(b).
+
+        Args:
+            offset: b (m, n), state-major.
+            before: x of the step before (m, n), state-major; None for the first step.
+        """
+        warm = before is not None and self._warm_cost <= self._cold_cost
+        result = self._solve(offset, before if warm else None)
+        cost = result.iterations
+        mean = float(cost) if isinstance(cost, int) else float(cost.sum()) / offset.shape[0]
+        if warm:
+            self._warm_cost = mean
+        else:
+            self._cold_cost = mean
+        return self._keep(result)
+
+    def record(self, value: Tensor) -> None:
+        """Count the solves; ``value`` (rows, n) holds their solutions in any order."""
+        statistics = self._problem.statistics
+        if statistics is not None:
+            statistics.record_forward(self._joined(value))
+
+    def _solve(self, offset: Tensor, start: Tensor | None) -> NarrowResult:
+        feedback, driver = self._feedback, self._driver
+        if feedback is None or driver is None:
+            return _as_narrow(solve_state(self._problem, self._operator, offset, start))
+        if feedback.modulus is not None:
+            return driver.solve(ModulusStates(feedback.modulus, offset, start))
+        activation = self._problem.activation
+        if start is None:
+            start = activation.function(offset)
+        work = self._work_space(feedback, offset.shape[0])
+        return driver.solve(PlainStates(self._operator, activation, offset, start, work))
+
+
+class AdjointSolves(_Solves):
+    """Solves v = d ⊙ (g + Aᵀv) for step after step; arguments as of ``StateSolves``."""
+
+    def __init__(
+        self, problem: EquilibriumProblem, operator: Operator, feedback: Feedback | None
+    ) -> None:
+        super().__init__(problem, problem.backward, operator, feedback)
+
+    def solve(self, slopes: Tensor, gradient: Tensor) -> Tensor:
+        """Return v (m, n), valid until the next solve.
+
+        Args:
+            slopes: d (m, n), state-major.
+            gradient: g (m, n), state-major.
+        """
+        if self._problem.backward.method == "jacobian_free" and not self._operator.nilpotent:
+            return slopes * gradient
+        return self._keep(self._solve(slopes, gradient))
+
+    def record(self, value: Tensor) -> None:
+        """Count the solves; ``value`` (rows, n) holds their solutions in any order."""
+        statistics = self._problem.statistics
+        if statistics is not None and self._results:
+            statistics.record_backward(self._joined(value))
+
+    def _solve(self, slopes: Tensor, gradient: Tensor) -> NarrowResult:
+        feedback, driver = self._feedback, self._driver
+        if feedback is None or driver is None:
+            return _as_narrow(solve_adjoint(self._problem, self._operator, slopes, gradient))
+        scale = gradient.abs().amax(dim=1).add_(torch.finfo(gradient.dtype).tiny)
+        if feedback.modulus is not None:
+            return driver.solve(ModulusAdjoints(feedback.modulus, slopes, gradient), scale)
+        work = self._work_space(feedback, gradient.shape[0])
+        return driver.solve(PlainAdjoints(self._operator, slopes, gradient, work), scale)
+
+
+def _as_narrow(result: FixedPointResult) -> NarrowResult:
+    return NarrowResult(result.value, result.residuals, result.iterations, result.status)
+
+
+def _threshold(operator: Operator, tol: float, like: Tensor) -> float:
+    """Return the largest residual of a converged sample; an exact solve's is rounding."""
+    return torch.finfo(like.dtype).max if operator.nilpotent else tol
+
+
+def _joined(
+    results: list[NarrowResult], sizes: list[int], value: Tensor, tol: float
+) -> FixedPointResult:
+    counts = [result.iterations for result in results]
+    device = value.device
+    if all(isinstance(count, int) for count in counts):
+        each = torch.tensor(counts, device=device)
+        if sizes[0] == sizes[-1]:  # sizes never grow in time: all are equal, in either order
+            iterations = each[:, None].expand(-1, sizes[0]).flatten()
+        else:
+            iterations = each.repeat_interleave(torch.tensor(sizes, device=device))
+    else:
+        iterations = torch.cat(
+            [
+                torch.full((size,), count, device=device) if isinstance(count, int) else count
+                for count, size in zip(counts, sizes, strict=True)
+            ]
+        )
+    residuals = torch.cat([result.residuals for result in results])
+    status = max((result.status for result in results), key=_SEVERITY.index)
+    return FixedPointResult(value, iterations, residuals, residuals <= tol, status)
+
+
+_SEVERITY = (SolveStatus.CONVERGED, SolveStatus.MAX_ITERATIONS, SolveStatus.NON_FINITE)

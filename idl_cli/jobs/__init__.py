@@ -1,0 +1,1 @@
+"""The life of one job's processes: ranks, torchrun, signals, failures, profiling."""

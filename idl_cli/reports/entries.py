@@ -1,0 +1,97 @@
+"""Run directories as lines of a comparison: their whole configuration, defaults included."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from idl_cli import registry
+from idl_cli.analysis.comparison import Entry, figures_in, flatten
+from idl_cli.config.check import Lookup, collect
+from idl_cli.errors import RequestError
+from idl_cli.requests.specification import COMMANDS
+from idl_cli.run import RunRecord, find_runs, read_record
+
+
+def find_entries(directories: Iterable[Path]) -> list[Entry]:
+    """The runs in some directories, each once.
+
+    Args:
+        directories: runs, sweeps, or folders of them at any depth.
+
+    Raises:
+        RequestError: one is no directory, or holds no run.
+    """
+    paths: dict[Path, Path] = {}
+    for directory in directories:
+        if not directory.is_dir():
+            raise RequestError(f"{directory}: there is no such directory")
+        found = find_runs(directory)
+        if not found:
+            raise RequestError(
+                f"{directory}: neither a run nor a folder of runs: nothing below it has a "
+                "summary.json or a .hydra/config.yaml"
+            )
+        paths.update({path.resolve(): path for path in found})
+    schema_of = remembered_schemas()
+    return [
+        entry_of(read_record(path), name, schema_of)
+        for path, name in zip(paths.values(), _names(list(paths)), strict=True)
+    ]
+
+
+def remembered_schemas() -> Lookup:
+    """Look schemas up once each: the search for plug-ins reads every installed package."""
+    return cache(registry.schema_of)
+
+
+def entry_of(record: RunRecord, name: str, schema_of: Lookup) -> Entry:
+    """One run as a line; ``name`` is what it is called."""
+    keys = whole_configuration(record.command, record.config, schema_of)
+    if "run" in keys:  # of `idl eval`: the run it measured, not what this one is called
+        keys["eval.run"] = keys.pop("run")
+    return Entry(
+        run=_writable(name),
+        path=_writable(str(record.path)),
+        status=record.status,
+        command=record.command,
+        keys=keys,
+        figures=figures_in(record.summary),
+        error=None if record.error is None else _writable(record.error),
+    )
+
+
+def _writable(text: str) -> str:
+    """Text that can be printed: bytes of file names that are not UTF-8 are written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def whole_configuration(
+    command: str | None, config: Mapping[str, Any], schema_of: Lookup
+) -> dict[str, object]:
+    """The flattened configuration with the defaults of the keys that its files left out.
+
+    Keys and values that the present schemas do not know, of an older run, stay as they are.
+
+    Args:
+        command: the sub-command that made the run, None where that is unknown.
+        config: as composed, nested.
+        schema_of: what ``remembered_schemas`` returns.
+    """
+    raw = flatten(config)
+    if command is None or command not in COMMANDS or not config:
+        return raw
+    checked, _ = collect(COMMANDS[command].schema, config, schema_of)
+    filled = flatten(checked)
+    return {**filled, **{key: value for key, value in raw.items() if key not in filled}}
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """What tells the paths apart: without the folders that all have in common."""
+    if len(paths) == 1:
+        return [paths[0].name]
+    common = os.path.commonpath([path.parent for path in paths])
+    return [path.relative_to(common).as_posix() for path in paths]

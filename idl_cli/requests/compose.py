@@ -1,0 +1,111 @@
+"""Compose a command's configuration with Hydra's own composition, without running anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from idl_cli import registry
+from idl_cli.config.check import schema_defaults
+from idl_cli.config.options import config_directory
+from idl_cli.errors import ConfigError
+from idl_cli.requests.config_files import checked_files
+
+VERSION_BASE = "1.3" if tuple(map(int, hydra.__version__.split(".")[:2])) < (1, 4) else None
+"""Hydra 1.3 needs to be told not to fall back to 1.1's behaviour; 1.4 deprecates being told."""
+
+
+@contextmanager
+def composer(command: str, directory: Path | None = None) -> Iterator[None]:
+    """Open Hydra's composition for one command and close it again, whatever was open before."""
+    GlobalHydra.instance().clear()
+    hydra_config = HydraConfig.instance()
+    before = hydra_config.cfg
+    where = str((directory or config_directory()).resolve())
+    try:
+        with (
+            checked_files(),
+            hydra.initialize_config_dir(where, job_name=command, version_base=VERSION_BASE),
+        ):
+            yield
+    finally:
+        hydra_config.cfg = before
+        GlobalHydra.instance().clear()
+
+
+def compose(
+    root: str, overrides: Sequence[str], search_path: Sequence[Path] = ()
+) -> tuple[DictConfig, DictConfig]:
+    """Compose ``root`` inside an open ``composer``.
+
+    A plug-in chosen without a YAML of its own gets one made from its signature.
+
+    Args:
+        root: the primary configuration's name.
+        overrides: as on the command line, without sweeps.
+        search_path: further directories with options, as given by ``--config-dir``.
+
+    Returns:
+        The configuration, and Hydra's own part of it.
+
+    Raises:
+        HydraException: the overrides make no configuration.
+        ConfigError: a file cannot be read.
+    """
+    added = [f"hydra.searchpath=[{','.join(f'file://{each}' for each in search_path)}]"]
+    while True:
+        try:
+            whole = hydra.compose(
+                root, [*(added if search_path else []), *overrides], return_hydra_config=True
+            )
+            break
+        except MissingConfigException as error:
+            if not _store_plug_in(error.missing_cfg_file):
+                raise
+        except (OmegaConfBaseException, ConfigError):
+            raise
+        except ValueError as error:  # a group's choice that is neither a name nor a list
+            raise ConfigCompositionException(str(error)) from error
+    HydraConfig.instance().set_config(whole)
+    own = whole.copy()
+    OmegaConf.set_struct(own, False)
+    own.pop("hydra")
+    return own, whole.hydra
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain nested dicts, interpolations resolved, missing values kept.
+
+    Raises:
+        ConfigError: an interpolation leads nowhere.
+    """
+    try:
+        values = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        message = str(error.msg or error).partition("\n")[0]
+        raise ConfigError([f"{error.full_key or 'configuration'}: {message}"]) from error
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def _store_plug_in(file: str | None) -> bool:
+    """Offer a plug-in's defaults to Hydra as ``group/name``; False when it is no plug-in's name."""
+    group, _, name = (file or "").removesuffix(".yaml").partition("/")
+    if group not in registry.groups() or name not in registry.plug_ins(group):
+        return False
+    store = ConfigStore.instance()
+    if f"{name}.yaml" in store.repo.get(group, {}):
+        return False
+    defaults = schema_defaults(registry.schema_of(group, name))
+    store.store(name=name, group=group, node=defaults, package=group)
+    return True

@@ -1,0 +1,43 @@
+"""What the user asked of one command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from idl_cli.config.options import config_directory, defaults_in
+from idl_cli.requests.specification import Command
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked of one command.
+
+    Attributes:
+        command: the command.
+        overrides: the arguments that are no flags.
+        multirun: whether lists of values make one job each.
+        root: name of the primary configuration.
+        directory: where it lies, None for the project's own.
+        search_path: further directories with options.
+        to_run: whether its jobs are to be run: then the files that they read must be there.
+    """
+
+    command: Command
+    overrides: tuple[str, ...]
+    multirun: bool = False
+    root: str = ""
+    directory: Path | None = None
+    search_path: tuple[Path, ...] = ()
+    to_run: bool = False
+
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """Where option files may lie, the first to win."""
+        return (self.directory or config_directory(), *self.search_path)
+
+    def chooses_nothing(self, group: str) -> bool:
+        """Whether the primary configuration itself says ``GROUP: null``."""
+        roots = (directory / f"{self.root}.yaml" for directory in self.directories)
+        file = next((each for each in roots if each.is_file()), None)
+        return file is not None and defaults_in(file).get(group) == "null"

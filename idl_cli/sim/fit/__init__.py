@@ -1,0 +1,1 @@
+"""From states and a solver to an implicit model."""

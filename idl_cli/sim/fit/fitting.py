@@ -1,0 +1,212 @@
+"""From recorded statistics to an implicit model: [A B], its equilibria, [C D].
+
+    [A B]:  minimise ½‖AX + BU − Z‖² + λ_z(‖A‖₁ + ‖B‖₁)  subject to ‖A‖∞ ≤ κ
+    [C D]:  minimise ½‖CX + DU − Y‖² + λ_y(‖C‖₁ + ‖D‖₁)
+
+where the X of the second stage are the equilibria of the trained (A, B), which is what the model
+will see in use, or the teacher's own states (Tsai et al., arXiv 2209.09389).
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from idl_cli.distributed.group import Group
+from idl_cli.errors import ConvergenceWarning, NonFiniteError
+from idl_cli.sim.fit.assembly import assemble
+from idl_cli.sim.fit.callbacks import SimCallbacks, Stage
+from idl_cli.sim.fit.equilibria import usable_equilibria
+from idl_cli.sim.fit.fits import Fit, StageFit, Starts
+from idl_cli.sim.fit.options import SimOptions
+from idl_cli.sim.fit.row_fit import relative_residual, residual_squares, row_r2
+from idl_cli.sim.regression.monitor import HistoryEntry, Keeping
+from idl_cli.sim.regression.problem import RowBudget, RowRegression
+from idl_cli.sim.regression.row_partition import whole_rows
+from idl_cli.sim.regression.solve import Solution, solve
+from idl_cli.sim.regression.solver import BaseSolver, Start
+from idl_cli.sim.solvers.active_set import ActiveSetSolver
+from idl_cli.sim.states.recording import OUTPUTS, PRE_ACTIVATIONS, Loader, Recording, Statistics
+
+
+def fit(
+    recording: Recording,
+    loader: Loader,
+    solver: BaseSolver,
+    options: SimOptions,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    callbacks: SimCallbacks,
+    group: Group | None = None,
+    starts: Starts | None = None,
+) -> Fit:
+    """Solve both stages and put the model together.
+
+    Args:
+        recording: of the teacher's states.
+        loader: the one they were recorded from, for the equilibria.
+        solver: for both stages.
+        options: λ, κ, tolerance.
+        dtype: of the model.
+        device: of the model.
+        callbacks: told what happens.
+        group: the processes that fit this model together, each of which calls this function and
+            gets the same; None for this one alone.
+        starts: where the solves begin, such as ``Fit.starts`` of another λ; None for nowhere.
+
+    Raises:
+        NonFiniteError: the solver's weights are NaN or infinite.
+    """
+    layout = recording.recorder.layout
+    budget = RowBudget(layout.state_dim, options.kappa)
+    ab = _solve_stage(
+        "ab",
+        recording.statistics,
+        PRE_ACTIVATIONS,
+        budget,
+        solver,
+        options,
+        dtype,
+        callbacks,
+        group,
+        None if starts is None else starts.ab,
+        layout.has_bias,
+    )
+    equilibria, seconds = None, 0.0
+    if options.regenerate_states:
+        started = time.perf_counter()
+        half_made = assemble(
+            ab.solution.stored,
+            None,
+            layout,
+            kappa=options.kappa,
+            device=device,
+            factors=ab.solution.factors,
+        )
+        equilibria = usable_equilibria(half_made, recording, loader, options, callbacks, group)
+        seconds = time.perf_counter() - started
+    statistics = recording.statistics if equilibria is None else equilibria.statistics
+    cd = _solve_stage(
+        "cd",
+        statistics,
+        OUTPUTS,
+        None,
+        solver,
+        options,
+        dtype,
+        callbacks,
+        group,
+        None if starts is None else starts.cd,
+        layout.has_bias,
+    )
+    return Fit(
+        options=options,
+        model=assemble(
+            ab.solution.stored,
+            cd.solution.stored,
+            layout,
+            kappa=options.kappa,
+            device=device,
+            factors=ab.solution.factors,
+        ),
+        ab=ab,
+        cd=cd,
+        state_fit=relative_residual(
+            ab.problem, residual_squares(ab.problem, ab.solution.weights), recording.scale
+        ),
+        equilibria=equilibria,
+        seconds_equilibria=seconds,
+    )
+
+
+def _solve_stage(
+    stage: Stage,
+    statistics: Statistics,
+    target: str,
+    budget: RowBudget | None,
+    solver: BaseSolver,
+    options: SimOptions,
+    dtype: torch.dtype,
+    callbacks: SimCallbacks,
+    group: Group | None,
+    start: Start | None,
+    has_constant: bool,
+) -> StageFit:
+    started = time.perf_counter()
+    problem = RowRegression.from_statistics(
+        statistics,
+        target,
+        penalty=options.lambda_z if stage == "ab" else options.lambda_y,
+        scale=options.lambda_scale,
+        l2=options.l2,
+        budget=budget,
+    )
+
+    def progress(entry: HistoryEntry) -> None:
+        callbacks.on_progress(stage, entry)
+
+    def keep(state: Mapping[str, Tensor]) -> None:
+        callbacks.on_iterate(stage, state)
+
+    every = callbacks.iterate_seconds
+    keeping = Keeping(
+        keep=None if every is None else keep,
+        every=0.0 if every is None else every,
+        kept=callbacks.kept_iterate(stage),
+    )
+
+    with warnings.catch_warnings():
+        # The stage is named in the warning below; what a solver ignores was said before the data.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        solution = solve(
+            problem,
+            solver,
+            tol=options.tol,
+            max_time=options.max_time,
+            dtype=dtype,
+            progress=progress,
+            warn=False,
+            group=group,
+            keeping=keeping,
+            start=start,
+        )
+    if solution.status == "failed":
+        raise NonFiniteError(
+            f"{type(solver).__name__} gave NaN or infinite weights for [{stage.upper()}]; choose "
+            "another solver, or raise lambda_z and lambda_y"
+        )
+    if solution.status == "inexact":
+        certificate = solution.certificate
+        warnings.warn(
+            f"[{stage[0].upper()} {stage[1].upper()}] is inexact: "
+            f"{len(certificate.inexact_rows)} of {len(certificate.row_status)} rows did not reach "
+            f"tol={options.tol:g} (relative gap {certificate.relative_gap:.1e}); "
+            f"{_advice(solver, solution, options.max_time)}",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    seconds = time.perf_counter() - started
+    residual = residual_squares(problem, solution.weights)
+    r2 = row_r2(problem, residual, count=statistics.count, has_constant=has_constant)
+    largest = float(whole_rows(problem, problem.penalties).max())
+    return StageFit(problem, solution, seconds, largest, r2)
+
+
+def _advice(solver: BaseSolver, solution: Solution, max_time: float | None) -> str:
+    """What to do about an inexact answer, by what ended the solve."""
+    if max_time is not None and solution.seconds >= max_time:
+        return f"the limit max_time={max_time:g} s ended it: raise that, or tol"
+    others = "" if isinstance(solver, ActiveSetSolver) else ", or use active_set"
+    return f"raise solver.max_iter or tol{others}"
+
+
+def with_penalties(options: SimOptions, lambda_z: float) -> SimOptions:
+    """The same options at another λ_z; λ_y keeps its ratio to it."""
+    ratio = options.lambda_y / options.lambda_z if options.lambda_z > 0 else 1.0
+    return replace(options, lambda_z=lambda_z, lambda_y=ratio * lambda_z)

@@ -1,0 +1,113 @@
+"""A path of λ from λ_max, where all weights are zero, down: each fit begins at the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from idl_cli.errors import ArgumentError
+from idl_cli.sim.fit.callbacks import SimCallbacks
+from idl_cli.sim.fit.fits import Fit, Starts
+from idl_cli.sim.fit.fitting import with_penalties
+from idl_cli.sim.fit.options import SimOptions
+from idl_cli.sim.regression.problem import LambdaScale, RowRegression
+from idl_cli.sim.regression.solver import BaseSolver
+from idl_cli.sim.sim import SIM
+from idl_cli.sim.states.recording import PRE_ACTIVATIONS, Loader, Recording
+
+
+@dataclass(frozen=True)
+class PathGrid:
+    """λ_max·smallest^(k/points), k = 1 … points; λ_max itself gives no weights and is left out.
+
+    Args:
+        points: how many.
+        smallest: the last, relative to λ_max, in (0, 1).
+    """
+
+    points: int = 30
+    smallest: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if self.points < 1 or not 0 < self.smallest < 1:
+            raise ArgumentError(
+                f"PathGrid: points={self.points} must be >= 1, smallest={self.smallest} in (0, 1)"
+            )
+
+    def values(self, recording: Recording, scale: LambdaScale) -> tuple[float, ...]:
+        """The grid's λ_z in units of ``scale``, descending."""
+        relative = [self.smallest ** (k / self.points) for k in range(1, self.points + 1)]
+        if scale == "relative":
+            return tuple(relative)
+        statistics = recording.statistics
+        largest = RowRegression.from_statistics(statistics, PRE_ACTIVATIONS, penalty=0.0).lambda_max
+        unit = largest / statistics.count if scale == "per_sample" else largest
+        return tuple(unit * each for each in relative)
+
+
+def fit_path(
+    sim: SIM,
+    recording: Recording,
+    penalties: Sequence[float],
+    *,
+    dataloader: Loader,
+    solver: BaseSolver,
+    options: SimOptions,
+    callbacks: SimCallbacks,
+) -> Iterator[Fit]:
+    """Fit at every λ_z, the largest first, each from the answer before; each is certified.
+
+    The answers are those of fits on their own. Only the last fit is held here, so that memory does
+    not grow with the number of λ.
+
+    Args:
+        sim: the training.
+        recording: of the states, shared by all fits.
+        penalties: λ_z in units of ``options.lambda_scale``; λ_y keeps its ratio to it.
+        dataloader: the loader that the recording was made with.
+        solver: of all problems; one without ``solve_from`` begins anew each time.
+        options: of the fits, but for λ.
+        callbacks: told what happens.
+
+    Raises:
+        ArgumentError: no penalties.
+    """
+    if not penalties:
+        raise ArgumentError("a path needs at least one penalty")
+    starts = Starts.zero(recording)
+    for penalty in sorted(penalties, reverse=True):
+        found = sim.fit(
+            recording,
+            dataloader=dataloader,
+            solver=solver,
+            options=with_penalties(options, penalty),
+            callbacks=callbacks,
+            starts=starts,
+        )
+        starts = found.starts
+        yield found
+
+
+def path_row(found: Fit) -> dict[str, object]:
+    """One fit of a path as plain values: λ, size, certificates, seconds."""
+    row: dict[str, object] = {
+        "lambda_z": found.options.lambda_z,
+        "lambda_y": found.options.lambda_y,
+        "nonzeros": found.nonzeros,
+        "nonzero_fraction": found.nonzero_fraction,
+        "state_fit": found.state_fit,
+        "inf_norm_A": found.model.inf_norm_A(),
+    }
+    for name, stage in (("ab", found.ab), ("cd", found.cd)):
+        certificate = stage.solution.certificate
+        row |= {
+            f"{name}_lambda": stage.penalty,
+            f"{name}_worst_row_r2": float(stage.row_r2.min()),
+            f"{name}_objective": certificate.objective,
+            f"{name}_relative_gap": certificate.relative_gap,
+            f"{name}_kkt_residual": certificate.kkt_residual,
+            f"{name}_status": stage.solution.status,
+            f"seconds_{name}": stage.seconds,
+        }
+    row["seconds_equilibria"] = found.seconds_equilibria
+    return row

@@ -1,0 +1,1 @@
+"""The row problem, its certificate, and the loop that solves and judges it."""

@@ -1,0 +1,1 @@
+"""A trained network's states: found, laid out, rescaled, recorded."""

@@ -1,0 +1,73 @@
+"""Options that cannot act in a run are refused or said, never ignored without a word."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from idl_cli.errors import IgnoredOptionWarning
+from tests.commands.conftest import IdlHere
+
+SMALL = (
+    "dataset.train_samples=100",
+    "dataset.test_samples=50",
+    "report=false",
+    "hydra.run.dir=run",
+)
+
+
+@pytest.mark.parametrize("asked", ["patience=1", "min_delta=0.1", "metric=loss"])
+def test_early_stopping_needs_a_validation_part(idl_here: IdlHere, asked: str) -> None:
+    done = idl_here(
+        "train", *SMALL, "dataset.validation_fraction=0", f"trainer.early_stopping.{asked}"
+    )
+    assert done.status == 2
+    assert f"trainer.early_stopping.{asked}: dataset.validation_fraction=0 leaves" in done.errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("scheduler.warmup_epochs=2", "scheduler.warmup_epochs=2: longer than the training"),
+        ("scheduler=step scheduler.every_epochs=2", "scheduler.every_epochs=2: the training ends"),
+        ("trainer.early_stopping.min_delta=0.1", "early_stopping.min_delta=0.1: without"),
+        ("trainer.keep_sparsity=true", "trainer.keep_sparsity=true: the weights of a new"),
+    ],
+)
+def test_what_lies_beyond_the_run_is_said(idl_here: IdlHere, arguments: str, said: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", IgnoredOptionWarning)
+        done = idl_here(
+            "train", *SMALL, "trainer.epochs=1", "trainer.dry_run=true", *arguments.split()
+        )
+    assert done.status == 0, done.errors
+    assert said in " ".join((done.output + done.errors).split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("trainer.lambda_grid=[1e-3]", "trainer.lambda_grid: has no effect without trainer.select"),
+        ("trainer.prune_epochs=1", "trainer.prune_epochs: has no effect without trainer.path"),
+    ],
+)
+def test_what_belongs_to_another_way_of_fitting_is_said(
+    idl_here: IdlHere, arguments: str, said: str
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", IgnoredOptionWarning)
+        done = idl_here("sim", *SMALL, "trainer.dry_run=true", arguments)
+    assert done.status == 0, done.errors
+    assert said in " ".join((done.output + done.errors).split())
+
+
+def test_advice_names_keys_that_the_command_has(idl_here: IdlHere) -> None:
+    done = idl_here("sim", *SMALL, "teacher.lr=1e30")
+    assert done.status == 1
+    assert "lower teacher.lr" in done.errors
+    for key in ("optimizer.", "trainer.clip_norm", "trainer.on_nonfinite"):
+        assert key not in done.errors
+    wrong = idl_here("sim", "optimizer.lr=1e-3")
+    assert wrong.status == 2
+    assert "teacher.lr; give that, or use `idl train`" in wrong.errors

@@ -1,0 +1,79 @@
+"""The figure that sweeps are ranked by: known before the work, nothing to compare if it is NaN."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from idl_cli import registry
+from idl_cli.assembly.optimized_metric import check_metric, optimized_value
+from idl_cli.config.metrics import is_higher_better, metric_names
+from idl_cli.errors import ConfigError
+from idl_cli.requests.preflight import Request, preflight
+from idl_cli.requests.specification import COMMANDS
+from idl_cli.sweeps.jobs import Row, ranked, short_names
+
+
+def _refuse(command: str, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        preflight(Request(COMMANDS[command], overrides, root=command))
+    (problem,) = caught.value.problems
+    return problem
+
+
+def test_a_misspelt_metric_is_refused_before_the_work() -> None:
+    assert "did you mean test_accuracy?" in _refuse("train", "optimized_metric=test_acuracy")
+    assert "measures no such thing" in _refuse("train", "optimized_metric=sim.agreement")
+    sentence = _refuse(
+        "sim", "optimized_metric=validation_accuracy", "dataset.validation_fraction=0"
+    )
+    assert "leaves no validation part" in sentence
+
+
+def test_metrics_of_another_task_are_refused_once_the_data_are_known() -> None:
+    dataset = registry.build(
+        "dataset", {"name": "digits", "train_samples": 20, "validation_fraction": 0.0}, seed=0
+    )
+    check_metric("test_accuracy", dataset)
+    check_metric(None, dataset)
+    with pytest.raises(ConfigError, match="classification task, which has test_loss"):
+        check_metric("test_r2", dataset)
+    with pytest.raises(ConfigError, match="no validation part"):
+        check_metric("validation_loss", dataset)
+    with pytest.raises(ConfigError, match="no train part"):
+        check_metric("train_loss", dataset, ["test"])
+
+
+def test_what_cannot_be_compared_is_none() -> None:
+    result = {"metrics": {"test_loss": math.nan, "validation_r2": 0.5}, "sim": {"agreement": 1}}
+    assert optimized_value("test_loss", result) is None
+    assert optimized_value("test_accuracy", result) is None
+    assert optimized_value("sim.agreement", result) == 1.0
+    assert optimized_value(None, result) == 0.5
+    assert optimized_value(None, {"metrics": {"test_loss": 1.0}}) is None
+
+
+def test_every_metric_has_a_direction() -> None:
+    higher = {name for name in metric_names("sim") if is_higher_better(name)}
+    parts = ("train", "validation", "test")
+    expected = {f"{part}_{name}" for part in parts for name in ("accuracy", "top5_accuracy", "r2")}
+    assert higher == {*expected, "sim.agreement"}
+
+
+def test_the_best_come_first_and_the_failed_last() -> None:
+    rows: list[Row] = [
+        {"job": 0, "status": "failed", "test_loss": 0.0},
+        {"job": 1, "status": "completed", "test_loss": 2.0},
+        {"job": 2, "status": "completed", "test_loss": None},
+        {"job": 3, "status": "completed", "test_loss": 1.0},
+    ]
+    assert [row["job"] for row in ranked(rows, "test_loss")] == [3, 1, 2, 0]
+    higher: list[Row] = [{**row, "test_accuracy": row["test_loss"]} for row in rows]
+    assert [row["job"] for row in ranked(higher, "test_accuracy")] == [1, 3, 2, 0]
+
+
+def test_keys_are_shortened_while_they_are_told_apart() -> None:
+    assert short_names(["optimizer.lr", "seed"]) == ["lr", "seed"]
+    keys = ["model.forward.tol", "model.backward.tol", "model"]
+    assert short_names(keys) == ["forward.tol", "backward.tol", "model"]

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import torch
+
+from idl_cli.data.images.augmentation import CropFlip
+
+
+def shifted(image: torch.Tensor, rows: int, columns: int, flip: bool, padding: int) -> torch.Tensor:
+    """One image cropped at (rows, columns) of its padded copy, element by element."""
+    channels, height, width = image.shape
+    result = torch.zeros_like(image)
+    for channel in range(channels):
+        for row in range(height):
+            for column in range(width):
+                source_row = row + rows - padding
+                source_column = (width - 1 - column if flip else column) + columns - padding
+                if 0 <= source_row < height and 0 <= source_column < width:
+                    result[channel, row, column] = image[channel, source_row, source_column]
+    return result
+
+
+def test_each_image_is_a_crop_of_its_padded_self() -> None:
+    images = torch.arange(1, 1 + 6 * 2 * 3 * 5).reshape(6, 2, 3, 5).to(torch.uint8)
+    changed = CropFlip(padding=2)(images, (0, 0, 0))
+    assert changed.shape == images.shape
+    assert changed.dtype == torch.uint8
+    for image, result in zip(images, changed, strict=True):
+        matches = [
+            (rows, columns, flip)
+            for rows in range(5)
+            for columns in range(5)
+            for flip in (False, True)
+            if torch.equal(shifted(image, rows, columns, flip, 2), result)
+        ]
+        assert len(matches) == 1
+
+
+def test_offsets_and_mirrors_are_uniform() -> None:
+    # One bright pixel in the middle of 9 x 9 shows the shift; a second beside it the mirror.
+    image = torch.zeros(1, 9, 9, dtype=torch.uint8)
+    image[0, 4, 4], image[0, 4, 5] = 255, 100
+    changed = CropFlip(padding=4)(image.expand(20000, -1, -1, -1), (1, 2, 3))
+    places = (changed == 255).flatten(1).double().argmax(dim=1).bincount(minlength=81)
+    # 20,000 draws of 81 places: 247 each, standard deviation 15.6; five of them either way.
+    assert (places - 20000 / 81).abs().max() < 5 * 15.6
+    wide = changed[(changed == 100).flatten(1).any(dim=1)]
+    bright = (wide == 255).flatten(1).double().argmax(dim=1)
+    second = (wide == 100).flatten(1).double().argmax(dim=1)
+    mirrored = (second < bright).double().mean().item()
+    assert abs(mirrored - 0.5) < 0.02  # five standard deviations of 17,800 fair coins
+
+
+def test_nothing_happens_without_padding_and_flip() -> None:
+    images = torch.randint(0, 256, (4, 3, 6, 5)).to(torch.uint8)
+    assert torch.equal(CropFlip(padding=0, flip=False)(images, (0, 0, 0)), images)
+
+
+def test_changes_are_a_function_of_the_key() -> None:
+    images = torch.randint(0, 256, (4, 3, 8, 8)).to(torch.uint8)
+    augmentation = CropFlip()
+    first = augmentation(images, (0, 1, 2))
+    assert torch.equal(augmentation(images, (0, 1, 2)), first)
+    for other in ((1, 1, 2), (0, 2, 2), (0, 1, 3)):
+        assert not torch.equal(augmentation(images, other), first)
+
+
+def test_the_samples_are_left_as_they_were() -> None:
+    images = torch.randint(0, 256, (4, 3, 8, 8)).to(torch.uint8)
+    kept = images.clone()
+    CropFlip()(images, (0, 0, 0))
+    assert torch.equal(images, kept)

@@ -1,0 +1,119 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from idl_cli.equilibrium.fixed_point import SolveStatus
+from idl_cli.equilibrium.recurrence.driver import NarrowDriver
+from idl_cli.equilibrium.recurrence.iterations import StepIterations, select
+
+
+class Decay(StepIterations):
+    """x ← rate x + 1 for every sample with a rate of its own: the fixed point is 1 / (1 − rate)."""
+
+    def __init__(self, rates: Tensor, states: int) -> None:
+        self.rates = rates[:, None].double()
+        self.x = torch.zeros(len(rates), states, dtype=torch.float64)
+        self.evaluations = 0
+
+    def advance(self, count: int) -> None:
+        for _ in range(count):
+            self.x = self.rates * self.x + 1
+            self.evaluations += len(self.x)
+
+    def check(self) -> tuple[Tensor, Tensor]:
+        x = self.x
+        self.advance(1)
+        return x, self.x
+
+    def restrict(self, samples: Tensor) -> None:
+        self.rates, self.x = select(self.rates, samples), select(self.x, samples)
+
+
+def iterations_of(result_iterations: int | Tensor, samples: int) -> Tensor:
+    if isinstance(result_iterations, int):
+        return torch.full((samples,), result_iterations)
+    return result_iterations
+
+
+@pytest.mark.parametrize("states", [2, 400])  # small: all go on together; large: they part
+def test_every_sample_meets_the_tolerance_and_its_evaluations_are_counted(states: int) -> None:
+    rates = torch.cat([torch.full((60,), 0.1), torch.full((30,), 0.7), torch.full((10,), 0.95)])
+    work = Decay(rates, states)
+    result = NarrowDriver(max_iter=2000, tol=1e-10, first_check=3).solve(work)
+    assert result.status is SolveStatus.CONVERGED
+    assert bool((result.residuals <= 1e-10).all())
+    # A residual r leaves an error of up to r / (1 − rate) times 1 + ‖x‖.
+    expected = (1 / (1 - rates.double()))[:, None].expand_as(result.value)
+    torch.testing.assert_close(result.value, expected, rtol=1e-8, atol=0)
+    counts = iterations_of(result.iterations, len(rates))
+    assert int(counts.sum()) == work.evaluations
+    if states == 400:
+        assert counts[:60].max() < counts[60:90].max() < counts[90:].max()
+
+
+def test_neighbouring_solves_are_looked_at_when_the_last_had_converged() -> None:
+    driver = NarrowDriver(max_iter=500, tol=1e-10, first_check=2)
+    looks = []
+
+    class Counting(Decay):
+        def check(self) -> tuple[Tensor, Tensor]:
+            looks[-1] += 1
+            return super().check()
+
+    for _ in range(4):
+        looks.append(0)
+        driver.solve(Counting(torch.full((5,), 0.8), 3))
+    assert looks[0] > 3
+    assert max(looks[2:]) <= 2
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.3])
+def test_few_values_are_iterated_on_rather_than_looked_at_too_early(rate: float) -> None:
+    # One step divides the residual by 1 / rate: where it is then somewhat below the tolerance,
+    # looking a step earlier would fail in every other solve.
+    looks = []
+
+    class Counting(Decay):
+        def check(self) -> tuple[Tensor, Tensor]:
+            looks.append(1)
+            return super().check()
+
+    driver = NarrowDriver(max_iter=500, tol=1e-10, first_check=2)
+    driver.solve(Counting(torch.full((5,), rate), 3))
+    looks.clear()
+    for _ in range(10):
+        result = driver.solve(Counting(torch.full((5,), rate), 3))
+        assert bool((result.residuals <= 1e-10).all())
+    assert len(looks) == 10
+
+
+def test_the_limit_is_kept_and_said() -> None:
+    work = Decay(torch.tensor([0.1, 0.99]), 3)
+    result = NarrowDriver(max_iter=20, tol=1e-10, first_check=2).solve(work)
+    assert result.status is SolveStatus.MAX_ITERATIONS
+    assert (result.residuals <= 1e-10).tolist() == [True, False]
+    assert work.evaluations == 2 * 20
+
+
+def test_a_diverging_sample_does_not_stop_the_others() -> None:
+    # 1e3 ** k overflows after about a hundred steps: infinite, then not a number.
+    work = Decay(torch.tensor([0.1, 1e3, 0.9]), 3)
+    result = NarrowDriver(max_iter=2000, tol=1e-10, first_check=2).solve(work)
+    assert result.status is SolveStatus.NON_FINITE
+    assert (result.residuals <= 1e-10).tolist() == [True, False, True]
+    assert math.isnan(float(result.residuals[1]))
+
+
+def test_residuals_are_relative_to_the_scale_given() -> None:
+    loose = NarrowDriver(max_iter=500, tol=1e-6, first_check=1).solve(
+        Decay(torch.full((2,), 0.5), 3), torch.tensor([1e3, 1e3], dtype=torch.float64)
+    )
+    tight = NarrowDriver(max_iter=500, tol=1e-6, first_check=1).solve(
+        Decay(torch.full((2,), 0.5), 3), torch.tensor([1.0, 1.0], dtype=torch.float64)
+    )
+    # Half a digit of binary a step: 1000 is ten steps.
+    assert isinstance(loose.iterations, int)
+    assert isinstance(tight.iterations, int)
+    assert 6 <= tight.iterations - loose.iterations <= 14

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from idl_cli.errors import ConfigError
+from idl_cli.distributed.devices import resolve_device
 from idl_cli.training.randomness import seed_everything
 
 
@@ -56,22 +56,3 @@ def prepare(
     torch.backends.cudnn.benchmark = False
     seed_everything(seed)
     return Compute(resolve_device(device), getattr(torch, dtype))
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device that a name means on this machine.
-
-    Args:
-        name: auto (the first GPU where there is one), cpu, cuda or cuda:N.
-
-    Raises:
-        ConfigError: there is no such device.
-    """
-    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
-        return torch.device("cuda:0" if available else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= available:
-        found = f"cuda:0 to cuda:{available - 1}" if available else "no CUDA device"
-        raise ConfigError([f"device={name}: torch sees {found} here; use device=auto or cpu"])
-    return torch.device("cuda:0") if name == "cuda" else device

@@ -13,7 +13,7 @@ from idl_cli import registry
 from idl_cli.assembly.compute import Compute
 from idl_cli.assembly.idle_options import refuse_idle_options
 from idl_cli.assembly.measure import evaluation_loader
-from idl_cli.config.schemas.root import SimSettings, TrainSettings
+from idl_cli.assembly.requested import DataRequest, GradientRequest
 from idl_cli.data.dataset import Dataset, Split
 from idl_cli.data.fingerprint import fingerprint
 from idl_cli.data.input_scale import preprocessing_for
@@ -29,7 +29,7 @@ from idl_cli.training.settings import TrainerSettings
 from idl_cli.training.trainer import Trainer
 
 
-def build_dataset(settings: TrainSettings | SimSettings, group: Group) -> Dataset:
+def build_dataset(settings: DataRequest, group: Group) -> Dataset:
     """Build the data set; of several ranks, one a machine downloads what is not there yet.
 
     Raises:
@@ -64,7 +64,7 @@ def _refuse_other_data(dataset: Dataset, group: Group) -> None:
 
 
 def build_model(
-    settings: TrainSettings, dataset: Dataset, compute: Compute
+    settings: GradientRequest, dataset: Dataset, compute: Compute
 ) -> tuple[nn.Module, Dataset]:
     """Make a new model, or take the one of ``model.init_run``.
 
@@ -151,7 +151,7 @@ class Loaders:
     """
 
     def __init__(
-        self, dataset: Dataset, settings: TrainSettings, compute: Compute, group: Group
+        self, dataset: Dataset, settings: GradientRequest, compute: Compute, group: Group
     ) -> None:
         self._dataset = dataset
         self._batch_size = int(settings.trainer["batch_size"])
@@ -188,7 +188,7 @@ class Loaders:
 
 
 def build_trainer(
-    settings: TrainSettings,
+    settings: GradientRequest,
     dataset: Dataset,
     model: nn.Module,
     loaders: Loaders,

@@ -12,8 +12,8 @@ from torch import nn
 
 from idl_cli import registry
 from idl_cli.assembly.compute import Compute
+from idl_cli.assembly.requested import TeacherRequest
 from idl_cli.assembly.teacher_training import train_teacher
-from idl_cli.config.schemas.root import SimSettings
 from idl_cli.data.dataset import Dataset
 from idl_cli.data.input_scale import preprocessing_for
 from idl_cli.data.loader import BatchLoader
@@ -48,7 +48,7 @@ class Teacher:
 
 
 def prepare_teacher(
-    settings: SimSettings,
+    settings: TeacherRequest,
     dataset: Dataset,
     compute: Compute,
     directory: RunDirectory,
@@ -100,7 +100,7 @@ def prepare_teacher(
 
 
 def shared_teacher(
-    settings: SimSettings,
+    settings: TeacherRequest,
     dataset: Dataset,
     compute: Compute,
     group: Group,
@@ -136,7 +136,7 @@ def shared_teacher(
     return Teacher(model.to(device=compute.device, dtype=compute.dtype), dataset, origin, 0.0)
 
 
-def find_teacher(settings: SimSettings, directory: RunDirectory) -> Path | None:
+def find_teacher(settings: TeacherRequest, directory: RunDirectory) -> Path | None:
     """The run to take the teacher from; None where one has to be trained.
 
     ``teacher=run`` means the model of the run itself. The other teachers first look for the one
@@ -188,7 +188,7 @@ def taken_from(loaded: LoadedRun, dataset: Dataset, compute: Compute) -> Teacher
     return Teacher(model, dataset, str(loaded.path), 0.0)
 
 
-def new_teacher(settings: SimSettings, dataset: Dataset, compute: Compute) -> nn.Module:
+def new_teacher(settings: TeacherRequest, dataset: Dataset, compute: Compute) -> nn.Module:
     """An untrained network as the settings describe it."""
     made: nn.Module = registry.build(
         "teacher",
@@ -199,7 +199,7 @@ def new_teacher(settings: SimSettings, dataset: Dataset, compute: Compute) -> nn
     return made.to(device=compute.device, dtype=compute.dtype)
 
 
-def check_states(settings: SimSettings, dataset: Dataset, compute: Compute) -> None:
+def check_states(settings: TeacherRequest, dataset: Dataset, compute: Compute) -> None:
     """Find out before the training whether the states asked for can be recorded.
 
     Raises:

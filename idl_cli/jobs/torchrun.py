@@ -19,7 +19,8 @@ from warnings import warn
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from idl_cli import __version__
+from idl_cli import __version__, registry
+from idl_cli.config.check import schema_defaults
 from idl_cli.distributed.environment import Launched
 from idl_cli.errors import (
     ConfigError,
@@ -45,15 +46,13 @@ _SILENT = (
 )
 """What keeps Hydra from writing into the run directory, on the ranks that do not."""
 
-JoinedTask = Callable[[DictConfig, "MeetingPlace", Path], "float | None"]
-
 
 def run_joined(
     command: Command,
     place: Launched,
     accept: Callable[[], Accepted],
     hydra: Callable[[Sequence[str], Callable[[DictConfig], float | None]], int],
-    task: JoinedTask,
+    task: Callable[[Path, DictConfig, MeetingPlace], float | None],
 ) -> int:
     """Run one rank's part of a command and return the exit status.
 
@@ -62,7 +61,7 @@ def run_joined(
         place: of this process in its group.
         accept: checks the request; raises what is wrong with it.
         hydra: runs a task with overrides, as ``idl`` always does.
-        task: the command's, told where the ranks meet and the run directory.
+        task: the job, told the run directory and where the ranks meet.
 
     Raises:
         IdlError: the request is wrong or the work failed; ``RankExit`` on the ranks that leave it
@@ -75,7 +74,7 @@ def run_joined(
 
     accepted, problems = _accepted(accept)
     settings = None if accepted is None else accepted.settings
-    timeout = JOIN_TIMEOUT if settings is None else settings["join_timeout"]
+    timeout = JOIN_TIMEOUT if settings is None else settings.get("join_timeout", JOIN_TIMEOUT)
     meeting = meet(place, timeout)
     request = RankRequest(command.name, __version__, settings, problems)
     _refuse_together(meeting.exchange("request", asdict(request), timeout), place.rank)
@@ -88,26 +87,32 @@ def run_joined(
         if not accepted.hydra.job.chdir:
             overrides.append("hydra.run.dir=.")  # Hydra makes this directory, on every machine
     with failing_aloud(meeting):
-        return hydra(overrides, lambda config: task(config, meeting, directory))
+        return hydra(overrides, lambda config: task(directory, config, meeting))
 
 
-def refuse_alone(command: Command, accepted: Accepted, size: int) -> None:
+def refuse_alone(accepted: Accepted, size: int) -> None:
     """Refuse what cannot run as several processes of one group.
 
     Raises:
         RequestError: a sweep, a command or a solver that works in one process.
     """
+    command = accepted.request.command
     if accepted.hydra.mode == RunMode.MULTIRUN:
         raise sweep_refusal(command.name)
     if size == 1:
         return
-    if command.name == "eval":
-        raise RequestError("`idl eval` works in one process: start it without torchrun")
-    solver = accepted.settings.get("solver")
-    if solver is not None and "devices" not in solver:
+    if command.ranks is None:
+        raise RequestError(f"`idl {command.name}` works in one process: start it without torchrun")
+    section = accepted.settings[command.ranks]
+    if "devices" not in section:
+        able = [
+            f"{command.ranks}={name}"
+            for name, schema in registry.built_in_schemas(command.ranks).items()
+            if "devices" in schema_defaults(schema)
+        ]
         raise RequestError(
-            f"solver={solver['name']}: works in one process, and torchrun has started {size}; use "
-            "solver=admm_multigpu, or start it without torchrun"
+            f"{command.ranks}={section['name']}: works in one process, and torchrun has started "
+            f"{size}; use {' or '.join(able)}, or start it without torchrun"
         )
 
 
@@ -132,11 +137,13 @@ def perform_joined(
         IdlError: it cannot be done.
     """
     from idl_cli.distributed.join import joined
+    from idl_cli.distributed.store import JOIN_TIMEOUT
     from idl_cli.jobs.ranks import perform
 
-    for ignored in _ignored(settings, meeting.place.size):
+    for ignored in _ignored(command, settings, meeting.place.size):
         warn(ignored, IgnoredOptionWarning, stacklevel=2)
-    with joined(settings.device, settings.join_timeout, meeting=meeting) as group:
+    timeout = getattr(settings, "join_timeout", JOIN_TIMEOUT)
+    with joined(settings.device, timeout, meeting=meeting) as group:
         return perform(command, replace(settings, device=str(group.device)), directory, console)
 
 
@@ -205,15 +212,15 @@ def _speak_up() -> None:
     ignore_sigterm()
 
 
-def _ignored(settings: Any, size: int) -> Iterator[str]:
+def _ignored(command: Command, settings: Any, size: int) -> Iterator[str]:
     from idl_cli.jobs.ranks import ranked_section
 
-    key, section = ranked_section(settings) or ("", {})
+    section = ranked_section(command, settings) or {}
     for name in ("devices", "processes"):
         if section.get(name) is not None:
             yield (
-                f"{key}.{name}={section[name]}: ignored, since torchrun has started the processes "
-                f"({size})"
+                f"{command.ranks}.{name}={section[name]}: ignored, since torchrun has started the "
+                f"processes ({size})"
             )
 
 

@@ -15,13 +15,13 @@ from idl_cli.assembly.measure import (
 )
 from idl_cli.assembly.optimized_metric import check_metric
 from idl_cli.assembly.sequences import report_sequences
+from idl_cli.commands import configured
 from idl_cli.commands.eval.data import evaluation_dataset, overrides_of
-from idl_cli.config.schemas.root import EvalSettings
+from idl_cli.commands.eval.settings import EvalSettings
 from idl_cli.errors import RunError
 from idl_cli.reporting import Reporter
 from idl_cli.requests.config_files import load_config
 from idl_cli.requests.preflight import checked_settings
-from idl_cli.requests.specification import COMMANDS
 from idl_cli.run import (
     CHECKPOINTS,
     LoadedRun,
@@ -116,9 +116,10 @@ def _settings_of(path: Path) -> Mapping[str, Any] | None:
     command = read_record(path).command
     if command is None:
         raise RunError(f"{path}: neither summary.json nor .hydra/ says which command made it")
-    if command not in COMMANDS:
+    commands = configured()
+    if command not in commands:
         raise RunError(f"{path}: made by `idl {command}`, which trains no model")
-    return checked_settings(COMMANDS[command], cast(Any, load_config(file)))
+    return checked_settings(cast(Any, load_config(file)), commands[command], commands)
 
 
 def _choose_weights(loaded: LoadedRun, checkpoint: str) -> None:

@@ -14,8 +14,8 @@ from idl_cli.commands.sim.path import MeasuredPath, follow, penalties_of, prunin
 from idl_cli.commands.sim.progress import SimProgress
 from idl_cli.commands.sim.result import complete_report, measure, save, show_result, write_diagnosis
 from idl_cli.commands.sim.scores import SimScores, recording_loader
+from idl_cli.commands.sim.settings import SimSettings
 from idl_cli.commands.sim.tables import candidate_row
-from idl_cli.config.schemas.root import SimSettings
 from idl_cli.errors import IgnoredOptionWarning
 from idl_cli.loggers import RunLogger
 from idl_cli.reporting import Reporter

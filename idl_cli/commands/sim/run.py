@@ -18,7 +18,7 @@ from idl_cli.commands.sim.estimate import estimate
 from idl_cli.commands.sim.iterates import KeptIterates
 from idl_cli.commands.sim.job import SimJob
 from idl_cli.commands.sim.scores import recording_loader
-from idl_cli.config.schemas.root import SimSettings
+from idl_cli.commands.sim.settings import SimSettings
 from idl_cli.data.dataset import Dataset
 from idl_cli.distributed.group import current
 from idl_cli.errors import ConfigError

@@ -24,7 +24,7 @@ from idl_cli.assembly.sequences import SequenceReport, report_sequences
 from idl_cli.commands.train.plan import dry_run, plan
 from idl_cli.commands.train.recorder import Recorder
 from idl_cli.commands.train.resume import Resumption, find_resumption
-from idl_cli.config.schemas.root import TrainSettings
+from idl_cli.commands.train.settings import TrainSettings
 from idl_cli.data.dataset import Dataset
 from idl_cli.distributed.group import current
 from idl_cli.loggers import RunLogger, open_logger

@@ -73,9 +73,9 @@ def entry() -> NoReturn:
     """The program: :func:`main`, and the end of its process."""
     status = main()
     if {"RANK", "WORLD_SIZE"} <= os.environ.keys():
-        from idl_cli.distributed.leaving import leave
+        from idl_cli.distributed.process import exit_without_destructors
 
-        leave(status)
+        exit_without_destructors(status)
     raise SystemExit(status)
 
 

@@ -25,8 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from idl_cli import registry
 from idl_cli.config.options import config_directory
-from idl_cli.distributed.environment import Launched, launched
-from idl_cli.distributed.variables import environment_variables
+from idl_cli.distributed.environment import Launched, environment_variables, launched
 from idl_cli.errors import ConfigError, IdlError
 from idl_cli.jobs.job import Job
 from idl_cli.jobs.ranks import refuse_missing_devices

@@ -11,10 +11,10 @@ from idl_cli import registry
 from idl_cli.assembly.compute import Compute
 from idl_cli.data.dataset import Dataset
 from idl_cli.data.loader import BatchLoader
+from idl_cli.distributed.process import watch_signals
 from idl_cli.reporting import Reporter, TrainingReporter
 from idl_cli.run import RunDirectory
 from idl_cli.training.callbacks import Callbacks, EpochRecord, StepReport
-from idl_cli.training.interruption import watch_signals
 from idl_cli.training.losses import make_loss
 from idl_cli.training.settings import TrainerSettings
 from idl_cli.training.trainer import Trainer

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from idl_cli.distributed.process import interruptible
 from idl_cli.errors import ConfigError, IdlError, RunError, unforeseen
-from idl_cli.jobs.interruption import interruptible
 
 if TYPE_CHECKING:
     from idl_cli.reporting import Reporter

@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 from idl_cli import __version__, registry
 from idl_cli.config.check import schema_defaults
 from idl_cli.distributed.environment import Launched
+from idl_cli.distributed.process import ignore_sigterm
 from idl_cli.errors import (
     ConfigError,
     IdlError,
@@ -69,7 +70,7 @@ def run_joined(
     """
     # torch's own lines about lost ranks, with stack traces, would bury the one sentence.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
-    from idl_cli.distributed.ending import failing_aloud
+    from idl_cli.distributed.joint_failure import telling_other_ranks
     from idl_cli.distributed.store import JOIN_TIMEOUT, meet
 
     accepted, problems = _accepted(accept)
@@ -86,7 +87,7 @@ def run_joined(
         overrides += _SILENT
         if not accepted.hydra.job.chdir:
             overrides.append("hydra.run.dir=.")  # Hydra makes this directory, on every machine
-    with failing_aloud(meeting):
+    with telling_other_ranks(meeting):
         return hydra(overrides, lambda config: task(directory, config, meeting))
 
 
@@ -155,13 +156,13 @@ def together(meeting: MeetingPlace, directory: RunDirectory) -> Iterator[None]:
         meeting: of the ranks.
         directory: of the run, on this rank.
     """
-    from idl_cli.distributed.ending import ending_together
-    from idl_cli.distributed.lookout import lookout
+    from idl_cli.distributed.joint_failure import failing_together
+    from idl_cli.distributed.watchdog import watchdog
 
     rank = meeting.place.rank
     with (
-        ending_together(meeting, partial(_note_cause, directory, rank)),
-        lookout(meeting, partial(_end_for_all, directory, rank)),
+        failing_together(meeting, partial(_note_cause, directory, rank)),
+        watchdog(meeting, partial(_end_for_all, directory, rank)),
     ):
         yield
 
@@ -180,7 +181,7 @@ def _refuse_together(words: Sequence[Mapping[str, Any]], rank: int) -> None:
         return
     if rank:
         raise RankExit(RequestError.exit_status)
-    _speak_up()
+    ignore_sigterm()  # it is to say why, also where torchrun sees another rank end first
     raise ConfigError(problems)
 
 
@@ -198,18 +199,11 @@ def _claimed(meeting: MeetingPlace, accepted: Accepted, timeout: float) -> Path:
             word = {"exit_status": refusal.exit_status}
     heard = meeting.exchange("directory", word, timeout)[0]
     if refusal is not None:
-        _speak_up()
+        ignore_sigterm()  # it is to say why, also where torchrun sees another rank end first
         raise refusal
     if "path" not in heard:
         raise RankExit(heard["exit_status"])
     return Path(heard["path"])
-
-
-def _speak_up() -> None:
-    """Have rank 0 end by saying why, also where torchrun sees another rank's end first."""
-    from idl_cli.distributed.ending import ignore_sigterm
-
-    ignore_sigterm()
 
 
 def _ignored(command: Command, settings: Any, size: int) -> Iterator[str]:

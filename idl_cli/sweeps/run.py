@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from idl_cli.console import Console
+from idl_cli.distributed.process import interruptible
 from idl_cli.errors import IdlError
-from idl_cli.jobs.interruption import interruptible
 from idl_cli.reporting import Reporter
 from idl_cli.requests.output_directory import claim
 from idl_cli.requests.preflight import Accepted

@@ -27,12 +27,12 @@ from idl_cli.commands.train.resume import Resumption, find_resumption
 from idl_cli.commands.train.settings import TrainSettings
 from idl_cli.data.dataset import Dataset
 from idl_cli.distributed.group import current
+from idl_cli.distributed.process import watch_signals
 from idl_cli.loggers import RunLogger, open_logger
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.parameter_count import parameter_count
 from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory, collect_environment, read_metrics
-from idl_cli.training.interruption import watch_signals
 from idl_cli.training.progress import TrainingResult
 from idl_cli.training.randomness import seed_rank
 from idl_cli.training.trainer import Trainer

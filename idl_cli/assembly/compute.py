@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 
 from idl_cli.distributed.devices import resolve_device
+from idl_cli.distributed.group import Group
+from idl_cli.reporting import Reporter
+from idl_cli.run import RunDirectory
 from idl_cli.training.randomness import seed_everything
+
+SettingsT = TypeVar("SettingsT", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,25 @@ class Compute:
 
     device: torch.device
     dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class RunContext(Generic[SettingsT]):
+    """What a command works with from beginning to end.
+
+    Attributes:
+        settings: checked.
+        compute: device and dtype.
+        group: the ranks that work together; of a process alone, a group of one.
+        directory: of the run, locked.
+        console: told what happens.
+    """
+
+    settings: SettingsT
+    compute: Compute
+    group: Group
+    directory: RunDirectory
+    console: Reporter
 
 
 def prepare(

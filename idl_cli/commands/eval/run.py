@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from idl_cli.assembly.compute import prepare
+from idl_cli.assembly.compute import RunContext, prepare
 from idl_cli.assembly.measure import (
     evaluation_loader,
     metrics_of,
@@ -18,6 +18,7 @@ from idl_cli.assembly.sequences import report_sequences
 from idl_cli.commands import configured
 from idl_cli.commands.eval.data import evaluation_dataset, overrides_of
 from idl_cli.commands.eval.settings import EvalSettings
+from idl_cli.distributed.group import current
 from idl_cli.errors import RunError
 from idl_cli.reporting import Reporter
 from idl_cli.requests.config_files import load_config
@@ -82,14 +83,8 @@ def run(settings: EvalSettings, directory: RunDirectory, console: Reporter) -> d
         for name, part in parts.items()
         if part is not None
     }
-    extra = report_sequences(
-        loaded.model,
-        dataset,
-        batch_size=batch_size,
-        compute=compute,
-        directory=directory,
-        console=console,
-    )
+    context = RunContext(settings, compute, current(compute.device), directory, console)
+    extra = report_sequences(loaded.model, dataset, batch_size, context)
     samples = {name: len(part) for name, part in parts.items() if part is not None}
     show_figures(f"{path} on {dataset.name}", {**figures, **extra.beside}, console, samples)
     console.message(f"run: {directory.path}")

@@ -10,12 +10,11 @@ import io
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout, suppress
 from dataclasses import fields
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from idl_cli import registry
-from idl_cli.cli import SUB_COMMANDS
+from idl_cli.commands import SUB_COMMANDS, configured, module_of
 from idl_cli.config.check import MISSING_VALUE
 from idl_cli.config.describe import shown
 from idl_cli.config.keys import comments_in, key_facts
@@ -28,6 +27,7 @@ from idl_cli.config.options import (
     summary_in,
 )
 from idl_cli.requests.help_page import FLAGS
+from idl_cli.requests.specification import Command
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -153,40 +153,37 @@ def _command_lines() -> Iterator[str]:
         "`idl --help` lists them; `idl COMMAND OPTIONS --help` shows the options, keys and flags of"
         " one, with the values they have for the options given.\n"
     )
-    for name, command in SUB_COMMANDS.items():
-        yield f"## `idl {name}`\n\n{command.summary[0].upper()}{command.summary[1:]}.\n"
-        root = config_directory() / f"{name}.yaml"
-        if root.exists() and command.module.endswith("hydra_app"):
-            yield from _groups_lines(root)
+    commands = configured()
+    for name, summary in SUB_COMMANDS.items():
+        yield f"## `idl {name}`\n\n{summary[0].upper()}{summary[1:]}.\n"
+        if name in commands:
+            yield from _groups_lines(commands[name])
         else:
-            yield f"```text\n{_help(command.module, name)}\n```\n"
-    yield "## Flags\n\nOf the commands that take options (train, sim, eval):\n"
+            yield f"```text\n{_help(name)}\n```\n"
+    yield f"## Flags\n\nOf the commands that take options ({', '.join(commands)}):\n"
     yield "| flag | what |\n|---|---|"
     yield from (f"| `{flag}` | {_cell(what)} |" for flag, what in FLAGS.items())
 
 
-def _groups_lines(root: Path) -> Iterator[str]:
-    from idl_cli.requests.specification import COMMANDS
-
-    defaults = defaults_in(root)
+def _groups_lines(command: Command) -> Iterator[str]:
+    root = config_directory() / f"{command.name}.yaml"
+    defaults = defaults_in(root) if root.exists() else {}
     yield "| group | default | options |\n|---|---|---|"
-    for group in COMMANDS[root.stem].sections:
+    for group in command.sections:
         options = ", ".join(f"`{each}`" for each in option_files(group, [config_directory()]))
         yield f"| `{group}` | `{defaults.get(group, 'null')}` | {options} |"
     yield "\nIts root keys and those of the options: [every key](keys.md).\n"
 
 
-def _help(module: str, name: str) -> str:
+def _help(name: str) -> str:
     shown_help = io.StringIO()
     with redirect_stdout(shown_help), suppress(SystemExit):  # as argparse ends its help
-        import_module(module).main(name, ["--help"])
+        module_of(name).main(["--help"])
     return shown_help.getvalue().strip()
 
 
 def _root_schema(command: str) -> type:
-    from idl_cli.requests.specification import COMMANDS
-
-    return COMMANDS[command].schema
+    return configured()[command].schema
 
 
 # -- the tutorial --------------------------------------------------------------------------------

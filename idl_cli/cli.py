@@ -10,43 +10,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from importlib import import_module
-from types import MappingProxyType
-from typing import Final, NamedTuple, NoReturn
+from collections.abc import Sequence
+from typing import Final, NoReturn
 
+from idl_cli.commands import SUB_COMMANDS, configured, module_of
 from idl_cli.errors import IdlError, RankExit, RequestError, system_refusal
 from idl_cli.masking import masked_text
 
 SIGINT: Final = 2  # an interrupted command exits with 128 plus the signal's number, as shells do
 
-
-class SubCommand(NamedTuple):
-    """A sub-command.
-
-    Attributes:
-        summary: what it does, one line.
-        module: holds ``main(name, arguments) -> exit status``.
-    """
-
-    summary: str
-    module: str
-
-
-_HYDRA: Final = "idl_cli.hydra_app"
-
-SUB_COMMANDS: Final[Mapping[str, SubCommand]] = MappingProxyType(
-    {
-        "train": SubCommand("train a model by gradient", _HYDRA),
-        "sim": SubCommand("train from a network's states by convex optimisation", _HYDRA),
-        "eval": SubCommand("evaluate a run, on its own or another data set", _HYDRA),
-        "compare": SubCommand("one table over runs and sweeps", "idl_cli.commands.compare"),
-        "list": SubCommand("what can be chosen in each group", "idl_cli.commands.list"),
-        "env": SubCommand(
-            "versions, devices, threads; --check: self-test", "idl_cli.commands.env.run"
-        ),
-    }
-)
 
 _HELP: Final = """\
 idl: implicit deep learning from the command line
@@ -101,9 +73,9 @@ def entry() -> NoReturn:
     """The program: :func:`main`, and the end of its process."""
     status = main()
     if {"RANK", "WORLD_SIZE"} <= os.environ.keys():
-        from idl_cli.distributed.leaving import leave
+        from idl_cli.distributed.process import exit_without_destructors
 
-        leave(status)
+        exit_without_destructors(status)
     raise SystemExit(status)
 
 
@@ -120,17 +92,24 @@ def _dispatch(words: list[str]) -> int:
     if {"-sc", "--shell-completion"} & set(words):
         from idl_cli import completion
 
-        return completion.main(words, tuple(SUB_COMMANDS))
+        return completion.main(words, SUB_COMMANDS, module_of)
     if first not in SUB_COMMANDS:
         raise RequestError(_unknown(first))
-    status: int = import_module(SUB_COMMANDS[first].module).main(first, words[1:])
-    return status
+    module = module_of(first)
+    command = getattr(module, "COMMAND", None)
+    if command is None:
+        status: int = module.main(words[1:])
+        return status
+    from idl_cli import hydra_app
+    from idl_cli.jobs.job import Job
+
+    return hydra_app.main(Job(command, configured()), words[1:])
 
 
 def help_text() -> str:
     """What ``idl --help`` prints."""
     width = max(map(len, SUB_COMMANDS))
-    lines = (f"  {name:{width}}  {command.summary}" for name, command in SUB_COMMANDS.items())
+    lines = (f"  {name:{width}}  {summary}" for name, summary in SUB_COMMANDS.items())
     return _HELP.format(commands="\n".join(lines))
 
 

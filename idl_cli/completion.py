@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from types import MappingProxyType, NoneType, UnionType
@@ -20,14 +20,13 @@ from idl_cli.config.check import key_hints
 from idl_cli.config.describe import shown
 from idl_cli.config.fields import Pattern
 from idl_cli.config.options import (
-    OVERLAYS,
     component_in,
     config_directory,
     defaults_in,
     option_files,
 )
 from idl_cli.errors import RequestError
-from idl_cli.requests.specification import COMMANDS, SWEEP_GROUPS, Command
+from idl_cli.requests.specification import SWEEP_GROUPS, Command
 
 _HYDRA_FLAGS: Final = (
     "--help ",
@@ -41,17 +40,6 @@ _HYDRA_FLAGS: Final = (
     "--hydra-help ",
 )
 _OWN_FLAGS: Final = ("--help ", "--version ")
-_COMPARE_FLAGS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {
-        "--sort": (),
-        "--columns": (),
-        "--over": ("seed ",),
-        "--format": ("csv ", "json ", "latex ", "markdown ", "table "),
-        "--output": (),
-        "--plots": (),
-    }
-)
-"""Flags of ``idl compare`` that take a value, and what is offered for it."""
 _HYDRA_KEYS: Final = ("hydra.run.dir", "hydra.sweep.dir")
 _PATH_KEYS: Final = ("run", "resume", "root", "file", "target", "init_run", "dir")
 """Last parts of keys whose value is a path."""
@@ -77,12 +65,15 @@ _INSTALL: Final[Mapping[str, str]] = MappingProxyType(
 _UNINSTALL: Final = "complete -r idl; unset -f _idl_complete\n"
 
 
-def main(words: Sequence[str], sub_commands: Sequence[str]) -> int:
+def main(
+    words: Sequence[str], sub_commands: Collection[str], module_of: Callable[[str], Any]
+) -> int:
     """Answer ``idl [COMMAND] -sc install=SHELL | uninstall=SHELL | query=SHELL``.
 
     Args:
         words: what follows ``idl``.
         sub_commands: names of the sub-commands.
+        module_of: imports one of them.
     """
     request = next((word for word in words if "=" in word), "")
     action, _, shell = request.partition("=")
@@ -98,11 +89,13 @@ def main(words: Sequence[str], sub_commands: Sequence[str]) -> int:
         line = os.environ.get("COMP_LINE", "")
         point = os.environ.get("COMP_POINT", "")
         typed = line[: int(point)] if point.isdigit() else line
-        sys.stdout.writelines(f"{each}\n" for each in candidates(typed, sub_commands))
+        sys.stdout.writelines(f"{each}\n" for each in candidates(typed, sub_commands, module_of))
     return 0
 
 
-def candidates(line: str, sub_commands: Sequence[str]) -> list[str]:
+def candidates(
+    line: str, sub_commands: Collection[str], module_of: Callable[[str], Any]
+) -> list[str]:
     """What the last word of ``line`` can become, whole words.
 
     A candidate that is complete ends with a space; one that goes on (``model=``, ``trainer.``)
@@ -110,33 +103,19 @@ def candidates(line: str, sub_commands: Sequence[str]) -> list[str]:
     """
     words = line.split()[1:]
     current = "" if not words or line[-1].isspace() else words.pop()
-    if words:
-        offers = _offers(words[0], words[1:], current)
-    else:
-        offers = iter([*(f"{name} " for name in sub_commands), *_OWN_FLAGS])
+    offers: Iterable[str] = ()
+    if not words:
+        offers = [*(f"{name} " for name in sub_commands), *_OWN_FLAGS]
+    elif words[0] in sub_commands:
+        offers = _offers(module_of(words[0]), words[1:], current)
     return sorted({each for each in offers if each.startswith(current)})
 
 
-def _offers(first: str, rest: Sequence[str], current: str) -> Iterator[str]:
-    if first == "list":
-        yield from (f"{name} " for name in (*registry.groups(), *OVERLAYS))
-        yield "--config-dir "
-    elif first == "env":
-        yield "--check "
-    elif first == "compare":
-        yield from _compare_offers(rest, current)
-    elif first in COMMANDS:
-        yield from _hydra_offers(COMMANDS[first], rest, current)
-
-
-def _compare_offers(words: Sequence[str], current: str) -> Iterator[str]:
-    before = words[-1] if words else ""
-    if current.startswith("-"):
-        yield from (f"{flag} " for flag in (*_COMPARE_FLAGS, "--ascending", "--descending"))
-    elif _COMPARE_FLAGS.get(before):
-        yield from _COMPARE_FLAGS[before]
-    elif before not in ("--sort", "--columns", "--over"):
-        yield from _paths(current)
+def _offers(module: Any, rest: Sequence[str], current: str) -> Iterable[str]:
+    if hasattr(module, "COMMAND"):
+        return _hydra_offers(module.COMMAND, rest, current)
+    completions = getattr(module, "completions", None)
+    return () if completions is None else completions(rest, current)
 
 
 def _hydra_offers(command: Command, words: Sequence[str], current: str) -> Iterator[str]:
@@ -146,7 +125,7 @@ def _hydra_offers(command: Command, words: Sequence[str], current: str) -> Itera
     elif before in ("--info", "-i"):
         yield from ("all ", "config ", "defaults ", "defaults-tree ", "plugins ", "searchpath ")
     elif before in ("--config-dir", "-cd"):
-        yield from _paths(current)
+        yield from paths(current)
     elif current.startswith("-"):
         yield from _HYDRA_FLAGS
     elif "=" in current:
@@ -210,7 +189,7 @@ def _values(command: Command, words: Sequence[str], current: str) -> Iterator[st
     elif key in SWEEP_GROUPS:
         yield from (f"{name}={option} " for option in SWEEP_GROUPS[key])
     elif key.rpartition(".")[2] in _PATH_KEYS:
-        yield from (f"{name}={each}" for each in _paths(typed))
+        yield from (f"{name}={each}" for each in paths(typed))
     else:
         choices = _choices(_hints(command, words, directories).get(key))
         yield from (f"{prefix}{choice} " for choice in choices)
@@ -218,7 +197,8 @@ def _values(command: Command, words: Sequence[str], current: str) -> Iterator[st
 
 def _hints(command: Command, words: Sequence[str], directories: Sequence[Path]) -> dict[str, Any]:
     """The keys of the command, given the options that the line has chosen so far."""
-    chosen = defaults_in(config_directory() / f"{command.name}.yaml")
+    root = config_directory() / f"{command.name}.yaml"
+    chosen = defaults_in(root) if root.exists() else {}
     for word in words:
         key, equals, value = word.lstrip("+").partition("=")
         if equals:
@@ -250,7 +230,7 @@ def _choices(hint: Any) -> Iterator[str]:
             yield from _choices(part)
 
 
-def _paths(typed: str) -> Iterator[str]:
+def paths(typed: str) -> Iterator[str]:
     """Files and directories; a directory's name ends with a slash and goes on."""
     folder, slash, _ = typed.rpartition("/")
     try:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -25,67 +25,70 @@ from omegaconf.errors import OmegaConfBaseException
 
 from idl_cli import registry
 from idl_cli.config.options import config_directory
-from idl_cli.distributed.environment import Launched, launched
-from idl_cli.distributed.variables import environment_variables
+from idl_cli.distributed.environment import Launched, environment_variables, launched
 from idl_cli.errors import ConfigError, IdlError
-from idl_cli.jobs import job
-from idl_cli.jobs.device_check import refuse_missing_devices
-from idl_cli.requests.compose import VERSION_BASE
+from idl_cli.jobs.job import Job
+from idl_cli.jobs.ranks import refuse_missing_devices
+from idl_cli.requests.compose import VERSION_BASE, store_root
 from idl_cli.requests.help_page import help_page
 from idl_cli.requests.output_directory import claim
 from idl_cli.requests.overrides import with_home
 from idl_cli.requests.preflight import Accepted, Request, preflight
-from idl_cli.requests.run_dataset import with_dataset_of_run
-from idl_cli.requests.specification import COMMANDS
+from idl_cli.requests.specification import Command
 from idl_cli.sweeps.resume import Continuation, continuation
+
+Task: TypeAlias = Callable[[DictConfig], "float | None"]
 
 _FLAGS = ("hydra_help", "help", "cfg", "resolve", "package", "run", "multirun", "shell_completion")
 _RAW_ERRORS: Final = MappingProxyType({"HYDRA_FULL_ERROR": "1"})
 """Has Hydra raise what a job raised, instead of printing it and exiting with 1."""
 
 
-def main(name: str, arguments: Sequence[str]) -> int:
-    """Run ``idl NAME ARGUMENTS`` and return the exit status."""
-    flags = _parse(name, arguments)
-    task = job.TASKS[name]
+def main(job: Job, arguments: Sequence[str]) -> int:
+    """Run ``idl COMMAND ARGUMENTS`` and return the exit status.
+
+    Args:
+        job: the command, and all that there are.
+        arguments: what follows the command's name.
+    """
+    command = job.command
+    flags = _parse(command.name, arguments)
     place = launched()
     if place is not None and place.rank and (_asks_only(flags) or flags.cfg is not None):
         return 0  # rank 0 answers
     if flags.help:
-        sys.stdout.write(help_page(_request(name, flags)))
+        sys.stdout.write(help_page(_request(job, flags)))
         return 0
     if _asks_only(flags):
-        return _hydra(name, flags, flags.overrides, task)
-    if name == "eval":
-        flags.overrides = with_dataset_of_run(flags.overrides)
+        return _hydra(command, flags, flags.overrides, job)
+    flags.overrides = command.complete_overrides(flags.overrides)
     if place is not None and flags.cfg is None:
-        return _joined(name, flags, place)
-    continued = continuation(name, flags.overrides)
+        return _joined(job, flags, place)
+    continued = continuation(command.name, flags.overrides)
     if continued is not None:
         flags.overrides, flags.multirun = list(continued.overrides), True
-    accepted = _accepted(name, flags, continued)
+    accepted = _accepted(job, flags, continued)
     if flags.cfg is not None:
-        return _hydra(name, flags, accepted.overrides, task)
+        return _hydra(command, flags, accepted.overrides, job)
     registry.require_installed(accepted.settings)
     sweep = flags.multirun or accepted.hydra.mode == RunMode.MULTIRUN
     if sweep:
         from idl_cli.sweeps.run import run_sweep
 
         return run_sweep(
-            name,
             accepted,
-            lambda overrides: _hydra(name, flags, overrides, task),
+            lambda overrides: _hydra(command, flags, overrides, job),
             request=tuple(flags.overrides),
             continued=continued,
         )
-    refuse_missing_devices(COMMANDS[name], accepted)
+    refuse_missing_devices(accepted)
     _, telling_hydra = claim(accepted, sweep=False)
-    return _single(name, flags, (*accepted.overrides, *telling_hydra), task)
+    return _single(command, flags, (*accepted.overrides, *telling_hydra), job)
 
 
-def _accepted(name: str, flags: argparse.Namespace, continued: Continuation | None) -> Accepted:
+def _accepted(job: Job, flags: argparse.Namespace, continued: Continuation | None) -> Accepted:
     """The request checked; a mistake may be in what the sweep that goes on was asked for."""
-    request = replace(_request(name, flags), to_run=flags.cfg is None)
+    request = replace(_request(job, flags), to_run=flags.cfg is None)
     if continued is not None and continued.plan.finish:
         for added in continued.plan.added:
             preflight(replace(request, overrides=added))
@@ -97,28 +100,32 @@ def _accepted(name: str, flags: argparse.Namespace, continued: Continuation | No
         raise ConfigError([*error.problems, continued.kept]) from error
 
 
-def _joined(name: str, flags: argparse.Namespace, place: Launched) -> int:
-    """Run one job as a rank of the group that torchrun has started."""
+def _joined(job: Job, flags: argparse.Namespace, place: Launched) -> int:
+    """Run the job as a rank of the group that torchrun has started."""
     from idl_cli.jobs.torchrun import refuse_alone, run_joined, sweep_refusal
 
+    command = job.command
+
     def accept() -> Accepted:
-        if flags.multirun or continuation(name, flags.overrides) is not None:
-            raise sweep_refusal(name)
+        if flags.multirun or continuation(command.name, flags.overrides) is not None:
+            raise sweep_refusal(command.name)
         # The other ranks may be on machines that do not see each other's files.
-        accepted = preflight(replace(_request(name, flags), to_run=not place.rank))
-        refuse_alone(COMMANDS[name], accepted, place.size)
+        accepted = preflight(replace(_request(job, flags), to_run=not place.rank))
+        refuse_alone(accepted, place.size)
         return accepted
 
     return run_joined(
-        COMMANDS[name],
+        command,
         place,
         accept,
-        lambda overrides, task: _single(name, flags, overrides, task),
-        functools.partial(job.run_joined, name),
+        lambda overrides, task: _single(command, flags, overrides, task),
+        job.run_in,
     )
 
 
-def _single(name: str, flags: argparse.Namespace, overrides: Sequence[str], task: job.Task) -> int:
+def _single(
+    command: Command, flags: argparse.Namespace, overrides: Sequence[str], task: Task
+) -> int:
     """Run one job; its error goes past Hydra, which would announce it in its own words."""
     errors: list[IdlError] = []
 
@@ -130,7 +137,7 @@ def _single(name: str, flags: argparse.Namespace, overrides: Sequence[str], task
             errors.append(error)
             return None
 
-    status = _hydra(name, flags, overrides, keeping_error)
+    status = _hydra(command, flags, overrides, keeping_error)
     if errors:
         raise errors[0]
     return status
@@ -155,21 +162,27 @@ def _asks_only(flags: argparse.Namespace) -> bool:
     return bool(flags.help or flags.hydra_help or flags.shell_completion or flags.info)
 
 
-def _request(name: str, flags: argparse.Namespace) -> Request:
+def _request(job: Job, flags: argparse.Namespace) -> Request:
     search_path = [] if flags.config_dir is None else [Path(flags.config_dir).resolve()]
     return Request(
-        command=COMMANDS[name],
+        command=job.command,
+        commands=job.commands,
         overrides=tuple(flags.overrides),
         multirun=flags.multirun,
-        root=flags.config_name or name,
+        root=flags.config_name or job.command.name,
         directory=None if flags.config_path is None else Path(flags.config_path).resolve(),
         search_path=tuple(search_path),
     )
 
 
-def _hydra(name: str, flags: argparse.Namespace, overrides: Sequence[str], task: job.Task) -> int:
+def _hydra(
+    command: Command, flags: argparse.Namespace, overrides: Sequence[str], task: Task
+) -> int:
+    store_root(command)
     version = {} if VERSION_BASE is None else {"version_base": VERSION_BASE}
-    launch = hydra.main(config_path=str(config_directory()), config_name=name, **version)(task)
+    launch = hydra.main(config_path=str(config_directory()), config_name=command.name, **version)(
+        task
+    )
     with _as_arguments(_flag_words(flags), overrides), environment_variables(_RAW_ERRORS):
         return _status(launch)
 

@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from idl_cli import __version__
-from idl_cli.cli import SUB_COMMANDS, main
+from idl_cli.cli import main
+from idl_cli.commands import SUB_COMMANDS
 
 Idl = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -30,8 +31,8 @@ QUICK = ("trainer.epochs=1", "dataset.train_samples=64", "dataset.test_samples=3
 def test_help_lists_the_commands(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 0
     shown = capsys.readouterr().out
-    for name, command in SUB_COMMANDS.items():
-        assert re.search(rf"^  {name} +{re.escape(command.summary)}$", shown, re.MULTILINE)
+    for name, summary in SUB_COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(summary)}$", shown, re.MULTILINE)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from idl_cli.cli import SUB_COMMANDS, main
+from idl_cli.cli import main
+from idl_cli.commands import SUB_COMMANDS, module_of
 from idl_cli.completion import candidates
 
 
 def offered(line: str) -> list[str]:
-    return candidates(line, tuple(SUB_COMMANDS))
+    return candidates(line, SUB_COMMANDS, module_of)
 
 
 def test_first_word_is_a_command() -> None:

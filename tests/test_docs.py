@@ -19,11 +19,11 @@ import pytest
 
 from docs import reference
 from idl_cli import registry
-from idl_cli.cli import SUB_COMMANDS
+from idl_cli.commands import SUB_COMMANDS
 from idl_cli.config.keys import section_of
-from idl_cli.requests.specification import COMMANDS
 from tests.conftest import Idl
 from tests.documented import install_examples
+from tests.sub_commands import COMMANDS
 
 DOCS = Path(reference.__file__).parent
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from idl_cli import hydra_app
-from idl_cli.cli import SUB_COMMANDS, help_text
-from idl_cli.commands import compare
+from idl_cli.cli import help_text
+from idl_cli.commands import SUB_COMMANDS, compare
+from idl_cli.jobs.job import Job
 from idl_cli.requests.preflight import preflight
-from idl_cli.requests.run_dataset import with_dataset_of_run
-from idl_cli.requests.specification import COMMANDS
 from idl_cli.sweeps.resume import continuation
 from tests.documented import command_lines, install_examples, pages
+from tests.sub_commands import COMMANDS
 
 _PLACEHOLDERS = ("[GROUP]", "GROUP")  # of `idl list`
 _REFUSED = "train model.kappa=1.2 model.hiden_dim=4"  # shown with the sentences it gets
@@ -34,7 +34,7 @@ def _every_line() -> list[tuple[str, list[str]]]:
             if words[0] == "idl" or "idl_cli" in words:
                 behind = words[words.index("idl" if words[0] == "idl" else "idl_cli") + 1 :]
                 found.setdefault(tuple(map(_stood_in_for, behind)), page.name)
-    examples = (("idl --help", help_text()), ("idl compare --help", compare.parser("x").epilog))
+    examples = (("idl --help", help_text()), ("idl compare --help", compare.parser().epilog))
     for origin, text in examples:
         for line in re.findall(r"^  idl (.*?)(?:  .*)?$", text or "", re.MULTILINE):
             found.setdefault(tuple(map(_stood_in_for, line.split())), origin)
@@ -75,7 +75,7 @@ def _look_at(words: Sequence[str]) -> None:
         return
     assert name in SUB_COMMANDS, f"no command {name}"
     if name == "compare":
-        compare.parser(name).parse_intermixed_args(arguments)
+        compare.parser().parse_intermixed_args(arguments)
         return
     if name not in COMMANDS:
         arguments = [each for each in arguments if each not in _PLACEHOLDERS]
@@ -84,12 +84,11 @@ def _look_at(words: Sequence[str]) -> None:
     flags = hydra_app._parse(name, arguments)
     if hydra_app._asks_only(flags):
         return
-    if name == "eval":
-        flags.overrides = with_dataset_of_run(flags.overrides)
+    flags.overrides = COMMANDS[name].complete_overrides(flags.overrides)
     continued = continuation(name, flags.overrides)
     if continued is not None:
         flags.overrides, flags.multirun = list(continued.overrides), True
-    preflight(hydra_app._request(name, flags))
+    preflight(hydra_app._request(Job(COMMANDS[name], COMMANDS), flags))
 
 
 @pytest.mark.slow

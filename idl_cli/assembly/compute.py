@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 
-from idl_cli.errors import ConfigError
+from idl_cli.distributed.devices import resolve_device
+from idl_cli.distributed.group import Group
+from idl_cli.reporting import Reporter
+from idl_cli.run import RunDirectory
 from idl_cli.training.randomness import seed_everything
+
+SettingsT = TypeVar("SettingsT", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,25 @@ class Compute:
 
     device: torch.device
     dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class RunContext(Generic[SettingsT]):
+    """What a command works with from beginning to end.
+
+    Attributes:
+        settings: checked.
+        compute: device and dtype.
+        group: the ranks that work together; of a process alone, a group of one.
+        directory: of the run, locked.
+        console: told what happens.
+    """
+
+    settings: SettingsT
+    compute: Compute
+    group: Group
+    directory: RunDirectory
+    console: Reporter
 
 
 def prepare(
@@ -56,22 +81,3 @@ def prepare(
     torch.backends.cudnn.benchmark = False
     seed_everything(seed)
     return Compute(resolve_device(device), getattr(torch, dtype))
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device that a name means on this machine.
-
-    Args:
-        name: auto (the first GPU where there is one), cpu, cuda or cuda:N.
-
-    Raises:
-        ConfigError: there is no such device.
-    """
-    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
-        return torch.device("cuda:0" if available else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= available:
-        found = f"cuda:0 to cuda:{available - 1}" if available else "no CUDA device"
-        raise ConfigError([f"device={name}: torch sees {found} here; use device=auto or cpu"])
-    return torch.device("cuda:0") if name == "cuda" else device

@@ -6,8 +6,8 @@ import warnings
 from types import MappingProxyType
 from typing import Final
 
+from idl_cli.assembly.requested import GradientRequest, TeacherRequest
 from idl_cli.config.check import schema_defaults
-from idl_cli.config.schemas.root import SimSettings, TrainSettings
 from idl_cli.config.schemas.trainer import Sim
 from idl_cli.data.dataset import Dataset
 from idl_cli.errors import ConfigError, IgnoredOptionWarning
@@ -21,7 +21,7 @@ _ONLY_WITH: Final = MappingProxyType(
 )
 
 
-def refuse_idle_options(settings: TrainSettings, dataset: Dataset) -> None:
+def refuse_idle_options(settings: GradientRequest, dataset: Dataset) -> None:
     """Refuse to watch a validation part that is not there; warn of what lies beyond the run.
 
     Raises:
@@ -68,7 +68,7 @@ def refuse_idle_options(settings: TrainSettings, dataset: Dataset) -> None:
         )
 
 
-def warn_of_idle_sim_options(settings: SimSettings) -> None:
+def warn_of_idle_sim_options(settings: TeacherRequest) -> None:
     """Warn of options of a path, or of the choice of λ, where neither was asked for."""
     defaults = schema_defaults(Sim)
     for needed, keys in _ONLY_WITH.items():

@@ -10,10 +10,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from idl_cli import registry
-from idl_cli.assembly.compute import Compute
+from idl_cli.assembly.compute import Compute, RunContext
 from idl_cli.assembly.idle_options import refuse_idle_options
 from idl_cli.assembly.measure import evaluation_loader
-from idl_cli.config.schemas.root import SimSettings, TrainSettings
+from idl_cli.assembly.requested import DataRequest, GradientRequest
 from idl_cli.data.dataset import Dataset, Split
 from idl_cli.data.fingerprint import fingerprint
 from idl_cli.data.input_scale import preprocessing_for
@@ -29,7 +29,7 @@ from idl_cli.training.settings import TrainerSettings
 from idl_cli.training.trainer import Trainer
 
 
-def build_dataset(settings: TrainSettings | SimSettings, group: Group) -> Dataset:
+def build_dataset(settings: DataRequest, group: Group) -> Dataset:
     """Build the data set; of several ranks, one a machine downloads what is not there yet.
 
     Raises:
@@ -64,7 +64,7 @@ def _refuse_other_data(dataset: Dataset, group: Group) -> None:
 
 
 def build_model(
-    settings: TrainSettings, dataset: Dataset, compute: Compute
+    settings: GradientRequest, dataset: Dataset, compute: Compute
 ) -> tuple[nn.Module, Dataset]:
     """Make a new model, or take the one of ``model.init_run``.
 
@@ -150,9 +150,8 @@ class Loaders:
     Of a group of ranks, each draws its own part of every batch.
     """
 
-    def __init__(
-        self, dataset: Dataset, settings: TrainSettings, compute: Compute, group: Group
-    ) -> None:
+    def __init__(self, dataset: Dataset, context: RunContext[GradientRequest]) -> None:
+        settings, compute, group = context.settings, context.compute, context.group
         self._dataset = dataset
         self._batch_size = int(settings.trainer["batch_size"])
         self._compute = compute
@@ -188,18 +187,14 @@ class Loaders:
 
 
 def build_trainer(
-    settings: TrainSettings,
-    dataset: Dataset,
-    model: nn.Module,
-    loaders: Loaders,
-    compute: Compute,
-    group: Group,
+    context: RunContext[GradientRequest], dataset: Dataset, model: nn.Module, loaders: Loaders
 ) -> Trainer:
     """Make the loss, the optimiser, its schedule and the trainer that the settings describe.
 
     Raises:
         ConfigError: an option of the trainer does not go with the data or the dtype.
     """
+    settings = context.settings
     refuse_idle_options(settings, dataset)
     trainer_settings: TrainerSettings = registry.build("trainer", settings.trainer)
     if trainer_settings.precision == "bf16" and settings.dtype != "float32":
@@ -215,7 +210,7 @@ def build_trainer(
         label_smoothing=trainer_settings.label_smoothing,
         class_weights=trainer_settings.class_weights,
         train_targets=dataset.train.targets,
-        device=compute.device,
+        device=context.compute.device,
     )
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer: Optimizer = registry.build("optimizer", settings.optimizer, parameters=parameters)
@@ -236,5 +231,5 @@ def build_trainer(
         scheduler=scheduler,
         loss=loss,
         settings=trainer_settings,
-        group=group,
+        group=context.group,
     )

@@ -11,7 +11,7 @@ from torch import nn
 
 from idl_cli.analysis.extrapolation import curve_of_rows, error_curves
 from idl_cli.analysis.forecast import forecast_curves
-from idl_cli.assembly.compute import Compute
+from idl_cli.assembly.compute import Compute, RunContext
 from idl_cli.assembly.measure import METRIC_NAMES, Figures, evaluation_loader
 from idl_cli.data.dataset import Dataset
 from idl_cli.evaluation import predict
@@ -42,13 +42,7 @@ class SequenceReport:
 
 
 def report_sequences(
-    model: nn.Module,
-    dataset: Dataset,
-    *,
-    batch_size: int,
-    compute: Compute,
-    directory: RunDirectory,
-    console: Reporter,
+    model: nn.Module, dataset: Dataset, batch_size: int, context: RunContext[object]
 ) -> SequenceReport:
     """Measure and draw what the data set asks for beyond its parts.
 
@@ -59,10 +53,9 @@ def report_sequences(
         model: trained.
         dataset: the data set.
         batch_size: samples a batch.
-        compute: where.
-        directory: of the run.
-        console: told the figures.
+        context: of the run.
     """
+    compute, directory = context.compute, context.directory
     metrics: dict[str, float] = {}
     sections: dict[str, object] = {}
     beside: Figures = {}
@@ -81,7 +74,7 @@ def report_sequences(
             lambda part: evaluation_loader(part, dataset, batch_size, compute),
         )
         _write_shifts(rows, dataset, directory)
-        _show_shifts(rows, dataset, console)
+        _show_shifts(rows, dataset, context.console)
         sections[SHIFT] = rows
     return SequenceReport(metrics, sections, beside)
 

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import time
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from idl_cli import registry
-from idl_cli.assembly.compute import Compute
+from idl_cli.assembly.compute import Compute, RunContext
+from idl_cli.assembly.requested import TeacherRequest
 from idl_cli.assembly.teacher_training import train_teacher
-from idl_cli.config.schemas.root import SimSettings
 from idl_cli.data.dataset import Dataset
 from idl_cli.data.input_scale import preprocessing_for
 from idl_cli.data.loader import BatchLoader
-from idl_cli.distributed.group import Group
 from idl_cli.errors import ConfigError
 from idl_cli.evaluation import evaluate
 from idl_cli.models.differenced import Differenced
-from idl_cli.reporting import Reporter
 from idl_cli.run import LoadedRun, RunDirectory, load_run
 from idl_cli.run.model_file import MODEL
 from idl_cli.sim.states.recorders import state_recorder
@@ -47,26 +45,18 @@ class Teacher:
     seconds: float
 
 
-def prepare_teacher(
-    settings: SimSettings,
-    dataset: Dataset,
-    compute: Compute,
-    directory: RunDirectory,
-    console: Reporter,
-) -> Teacher:
+def prepare_teacher(dataset: Dataset, context: RunContext[TeacherRequest]) -> Teacher:
     """Take the teacher from a run, or train it and keep it in this one.
 
     Args:
-        settings: checked.
         dataset: to train on.
-        compute: device and dtype.
-        directory: of this run; a teacher trained here goes to its folder ``teacher``.
-        console: told what happens.
+        context: of this run; a teacher trained here goes to its directory's folder ``teacher``.
 
     Raises:
         ConfigError: the run's model does not fit the data set.
         RunError: the run holds no usable model.
     """
+    settings, compute, directory = context.settings, context.compute, context.directory
     found = find_teacher(settings, directory)
     if found is not None:
         return taken_from(load_run(found), dataset, compute)
@@ -77,7 +67,7 @@ def prepare_teacher(
         directory.path / FOLDER, command="train", seed=settings.seed, resume=True
     ) as kept:
         kept.truncate_metrics(0)
-        train_teacher(model, settings.teacher, settings.seed, dataset, compute, kept, console)
+        train_teacher(model, dataset, replace(context, directory=kept))
         kept.save_model(
             model,
             preprocessing=dataset.preprocessing,
@@ -99,30 +89,19 @@ def prepare_teacher(
     return Teacher(model, dataset, "trained here", time.perf_counter() - started)
 
 
-def shared_teacher(
-    settings: SimSettings,
-    dataset: Dataset,
-    compute: Compute,
-    group: Group,
-    directory: RunDirectory,
-    console: Reporter,
-) -> Teacher:
+def shared_teacher(dataset: Dataset, context: RunContext[TeacherRequest]) -> Teacher:
     """The same teacher on every rank: rank 0 takes or trains it, and sends it to the others.
 
     Args:
-        settings: as for ``prepare_teacher``.
-        dataset: as for ``prepare_teacher``.
-        compute: as for ``prepare_teacher``.
-        group: of the ranks, all of which call this.
-        directory: as for ``prepare_teacher``.
-        console: as for ``prepare_teacher``.
+        dataset: to train on.
+        context: of this run, on all ranks.
 
     Raises:
         ConfigError, RunError: as for ``prepare_teacher``, on rank 0.
     """
-    teacher = None
+    teacher, compute, group = None, context.compute, context.group
     if group.is_main:
-        teacher = prepare_teacher(settings, dataset, compute, directory, console)
+        teacher = prepare_teacher(dataset, context)
         if group.size == 1:
             return teacher
         task, preprocessing = teacher.dataset.task, teacher.dataset.preprocessing
@@ -136,7 +115,7 @@ def shared_teacher(
     return Teacher(model.to(device=compute.device, dtype=compute.dtype), dataset, origin, 0.0)
 
 
-def find_teacher(settings: SimSettings, directory: RunDirectory) -> Path | None:
+def find_teacher(settings: TeacherRequest, directory: RunDirectory) -> Path | None:
     """The run to take the teacher from; None where one has to be trained.
 
     ``teacher=run`` means the model of the run itself. The other teachers first look for the one
@@ -188,7 +167,7 @@ def taken_from(loaded: LoadedRun, dataset: Dataset, compute: Compute) -> Teacher
     return Teacher(model, dataset, str(loaded.path), 0.0)
 
 
-def new_teacher(settings: SimSettings, dataset: Dataset, compute: Compute) -> nn.Module:
+def new_teacher(settings: TeacherRequest, dataset: Dataset, compute: Compute) -> nn.Module:
     """An untrained network as the settings describe it."""
     made: nn.Module = registry.build(
         "teacher",
@@ -199,7 +178,7 @@ def new_teacher(settings: SimSettings, dataset: Dataset, compute: Compute) -> nn
     return made.to(device=compute.device, dtype=compute.dtype)
 
 
-def check_states(settings: SimSettings, dataset: Dataset, compute: Compute) -> None:
+def check_states(settings: TeacherRequest, dataset: Dataset, compute: Compute) -> None:
     """Find out before the training whether the states asked for can be recorded.
 
     Raises:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from torch import nn
 
 from idl_cli import registry
-from idl_cli.assembly.compute import Compute
+from idl_cli.assembly.compute import Compute, RunContext
+from idl_cli.assembly.requested import TeacherRequest
 from idl_cli.data.dataset import Dataset
 from idl_cli.data.loader import BatchLoader
-from idl_cli.reporting import Reporter, TrainingReporter
+from idl_cli.distributed.process import watch_signals
+from idl_cli.reporting import TrainingReporter
 from idl_cli.run import RunDirectory
 from idl_cli.training.callbacks import Callbacks, EpochRecord, StepReport
-from idl_cli.training.interruption import watch_signals
 from idl_cli.training.losses import make_loss
 from idl_cli.training.settings import TrainerSettings
 from idl_cli.training.trainer import Trainer
@@ -68,40 +68,29 @@ def teacher_trainer(
     )
 
 
-def train_teacher(
-    model: nn.Module,
-    teacher: Mapping[str, Any],
-    seed: int,
-    dataset: Dataset,
-    compute: Compute,
-    kept: RunDirectory,
-    console: Reporter,
-) -> None:
+def train_teacher(model: nn.Module, dataset: Dataset, context: RunContext[TeacherRequest]) -> None:
     """Train a teacher to its end.
 
     Args:
         model: trained in place.
-        teacher: its settings.
-        seed: of the order of the batches.
         dataset: to train on.
-        compute: device and dtype.
-        kept: where its epochs are written down.
-        console: shown the training.
+        context: with the directory in which its epochs are written down.
     """
+    teacher = context.settings.teacher
     trainer = teacher_trainer(
         model,
         dataset,
-        compute,
-        seed=seed,
+        context.compute,
+        seed=context.settings.seed,
         epochs=int(teacher["epochs"]),
         batch_size=int(teacher["batch_size"]),
         lr=float(teacher["lr"]),
     )
-    reporting = console.training(
+    reporting = context.console.training(
         epochs=trainer.settings.epochs, steps_per_epoch=trainer.steps_per_epoch
     )
     with reporting as reporter, watch_signals() as watch:
-        trainer.callbacks = _Recorder(kept, reporter)
+        trainer.callbacks = _Recorder(context.directory, reporter)
         trainer.interrupted = lambda: watch.received
         trainer.fit()
 

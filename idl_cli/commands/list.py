@@ -17,15 +17,15 @@ from idl_cli.config.options import (
     summary_in,
 )
 from idl_cli.errors import ConfigError, RequestError
-from idl_cli.requests.columns import line_width_or_none, two_columns
+from idl_cli.requests.two_columns import line_width_or_none, two_columns
 
 _LISTED_OVERLAYS = tuple(group for group in OVERLAYS if group != "local")
 
 
-def main(name: str, arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Print the options of one group, or of all."""
     parser = argparse.ArgumentParser(
-        prog=f"idl {name}", description="What can be chosen in each config group."
+        prog="idl list", description="What can be chosen in each config group."
     )
     parser.add_argument("group", nargs="?", metavar="GROUP", help="one group; all when left out")
     parser.add_argument(
@@ -47,6 +47,12 @@ def main(name: str, arguments: Sequence[str]) -> int:
         )
     sys.stdout.write("\n".join(_lines(chosen, directories)) + "\n")
     return 0
+
+
+def completions(words: Sequence[str], current: str) -> list[str]:
+    """What the last word can become: a group, the flag."""
+    del words, current
+    return [*(f"{name} " for name in (*registry.groups(), *OVERLAYS)), "--config-dir "]
 
 
 def summaries(group: str, directories: Sequence[Path]) -> dict[str, str]:

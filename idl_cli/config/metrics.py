@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -34,11 +34,10 @@ SIM: Final[Mapping[str, bool]] = MappingProxyType(
 _HIGHER: Final = ("accuracy", "r2", "agreement")
 
 
-def metric_names(command: str) -> tuple[str, ...]:
-    """Every figure that a run of ``command`` may have, whatever its task."""
+def metric_names(own: Iterable[str] = ()) -> tuple[str, ...]:
+    """Every figure that a run may have, whatever its task; ``own``: of its command alone."""
     kinds = dict.fromkeys((*CLASSIFICATION, *REGRESSION))
-    names = [f"{part}_{name}" for part in PARTS for name in kinds]
-    return (*names, *SIM) if command == "sim" else tuple(names)
+    return (*(f"{part}_{name}" for part in PARTS for name in kinds), *own)
 
 
 def is_higher_better(name: str) -> bool:
@@ -47,7 +46,10 @@ def is_higher_better(name: str) -> bool:
 
 
 def metric_problems(
-    command: str, name: str | None, dataset: Mapping[str, object] | None
+    command: str,
+    name: str | None,
+    dataset: Mapping[str, object] | None,
+    own: Iterable[str] = (),
 ) -> Iterator[str]:
     """Why ``optimized_metric`` can be no figure of such a run, whatever its data turn out to be.
 
@@ -55,10 +57,11 @@ def metric_problems(
         command: the sub-command.
         name: the key's value.
         dataset: the checked keys of the data set, None where they are a run's own.
+        own: figures of this command alone, beside those of every model.
     """
     if name is None:
         return
-    known = metric_names(command)
+    known = metric_names(own)
     if name not in known:
         hint = did_you_mean(name, known) or f"; choose from {', '.join(known)}"
         yield f"optimized_metric={name}: `idl {command}` measures no such thing{hint}"

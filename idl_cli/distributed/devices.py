@@ -1,10 +1,39 @@
-"""Which device each rank computes on: decided before any process is started."""
+"""Which device a process, or each of several ranks, computes on, and whether it is there."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from idl_cli.errors import ConfigError
+
+
+def visible_gpus() -> int:
+    """Number of GPUs that torch sees here."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def resolve_device(name: str, local_rank: int = 0) -> torch.device:
+    """The device that a name means to a process of this machine.
+
+    Args:
+        name: the key ``device``: auto (a GPU where there is one), cpu, cuda or cuda:N.
+        local_rank: of the process on its machine, which chooses the GPU where the name does not.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    visible = visible_gpus()
+    if name == "cpu" or (name == "auto" and not visible):
+        return torch.device("cpu")
+    _, named, number = name.partition(":")
+    # A launcher may show each rank its own GPU alone, which then is number 0 for all of them.
+    index = int(number) if named else local_rank % max(visible, 1)
+    if index >= visible:
+        found = f"cuda:0 to cuda:{visible - 1}" if visible else "no CUDA device"
+        raise ConfigError([f"device={name}: torch sees {found} here; use device=auto or cpu"])
+    return torch.device("cuda", index)
 
 
 def rank_devices(

@@ -1,12 +1,13 @@
-"""What a launcher tells a process about its place, in environment variables.
+"""Environment variables: what a launcher tells a process about its place, and setting them.
 
-torchrun sets them, and so do we: a process that either started joins in the same way.
+torchrun sets those of the place, and so do we: a process that either started joins alike.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from idl_cli.errors import RequestError
@@ -109,3 +110,22 @@ def _number(
             "torchrun sets it"
         )
     return int(text)
+
+
+@contextmanager
+def environment_variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables, and put back what there was before.
+
+    Args:
+        values: by name.
+    """
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -13,10 +13,11 @@ import torch
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 
-from idl_cli.distributed.environment import Launched, launched
+from idl_cli.distributed.devices import resolve_device
+from idl_cli.distributed.environment import launched
 from idl_cli.distributed.group import Backend, Group
 from idl_cli.distributed.store import JOIN_TIMEOUT, MeetingPlace, meet
-from idl_cli.errors import ConfigError, RankError
+from idl_cli.errors import RankError
 
 _MESSAGE_TIMEOUT: Final = 86400.0
 """Seconds a rank waits in a collective. Long, since one rank may work alone for hours: that the
@@ -47,7 +48,7 @@ def joined(
         ConfigError: there is no such device.
     """
     place = launched()
-    device = own_device(policy, place)
+    device = resolve_device(policy, 0 if place is None else place.local_rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if place is None or place.size == 1:
@@ -102,30 +103,6 @@ def abandon(group: object, patience: float = _ABANDONING) -> None:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(patience)
-
-
-def own_device(policy: str, place: Launched | None) -> torch.device:
-    """The device of this rank.
-
-    Args:
-        policy: the key ``device``.
-        place: of this process; None if it was started alone.
-
-    Raises:
-        ConfigError: there is no such device.
-    """
-    visible = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if policy == "cpu" or (policy == "auto" and not visible):
-        return torch.device("cpu")
-    local_rank = 0 if place is None else place.local_rank
-    # A launcher may show each rank its own GPU alone, which then is number 0 for all of them.
-    device = torch.device(policy) if ":" in policy else torch.device("cuda", local_rank)
-    if ":" not in policy and visible:
-        device = torch.device("cuda", local_rank % visible)
-    if (device.index or 0) >= visible:
-        found = f"cuda:0 to cuda:{visible - 1}" if visible else "no CUDA device"
-        raise ConfigError([f"device={policy}: torch sees {found} here; use device=auto or cpu"])
-    return device
 
 
 def backend_for(gpus: Sequence[str | None]) -> Backend:

@@ -28,10 +28,9 @@ from typing import Any, Final, NoReturn
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.multiprocessing.spawn import start_processes
 
-from idl_cli.distributed.environment import Launched
+from idl_cli.distributed.environment import Launched, environment_variables
 from idl_cli.distributed.failure import RankReport, killed, report_of, root_cause
-from idl_cli.distributed.leaving import leave
-from idl_cli.distributed.variables import environment_variables
+from idl_cli.distributed.process import Interrupted, exit_without_destructors
 
 _SETTLING: Final = 3.0  # seconds the others get to fail by themselves after the first failure
 _FAILURE_GRACE: Final = 5.0  # seconds from SIGTERM to SIGKILL after a failure
@@ -40,16 +39,6 @@ _LOCAL: Final = "127.0.0.1"
 
 Work = Callable[[Any], Any]
 """What a rank does: a function of an importable module, of one picklable argument."""
-
-
-class Stopped(KeyboardInterrupt):
-    """A rank was told to stop.
-
-    Attributes:
-        signal: the signal's number.
-    """
-
-    signal = int(signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -253,11 +242,11 @@ def _enter(rank: int, start: _Start) -> None:
     if report.kind != "completed":
         # Libraries that wait for lost ranks when the interpreter ends would keep the process.
         os._exit(report.exit_status)
-    leave(0)
+    exit_without_destructors(0)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    raise Stopped
+    raise Interrupted(number)
 
 
 def _end_with_parent() -> None:

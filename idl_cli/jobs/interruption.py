@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM in a job and in a sweep: they unwind it once, so that it can be recorded."""
+"""Jobs of a sweep in other processes: told to stop, waited for, and ended with the sweep's own."""
 
 from __future__ import annotations
 
@@ -11,64 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Final, TypeAlias
+from typing import Final
 
+from idl_cli.distributed.process import INTERRUPTING, handling
 from idl_cli.run.lock import holder_of, is_locked
 
-Handler: TypeAlias = Callable[[int, "FrameType | None"], None]
-
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-_ECHO: Final = 1.0  # s in which further signals are the first one again
 _PATIENCE: Final = 30.0  # s that jobs get to save where they are
 _POLL: Final = 0.05  # s
 _LOOK: Final = 0.5  # s between two looks at who a process works for
 _WATCH: Final = "idl-sweep-watch"
 _POOL: Final = "Loky"  # how names of joblib's workers begin
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM came: what Ctrl-C does, with its own exit status.
-
-    Attributes:
-        signal: the signal's number.
-    """
-
-    signal = int(signal.SIGTERM)
-
-
-class Unwinding:
-    """Raises at a signal, but not again while what it has raised is still being recorded.
-
-    Attributes:
-        raised: what it has raised last; None before a signal. Native code that it passes through
-            may make another error of it, such as one of a damaged file.
-    """
-
-    def __init__(self) -> None:
-        self._since: float | None = None
-        self.raised: KeyboardInterrupt | None = None
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal."""
-        del frame
-        now = time.monotonic()
-        if self._since is not None and now - self._since < _ECHO:
-            return
-        self._since = now
-        self.raised = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
-        raise self.raised
-
-
-@contextmanager
-def interruptible() -> Iterator[Unwinding]:
-    """Let SIGINT and SIGTERM unwind what is inside.
-
-    One Ctrl-C may come twice: from the terminal and from whoever started the process. Neither that
-    nor an impatient second one within a second stops the record of the first from being written.
-    """
-    unwinding = Unwinding()
-    with _handled(unwinding):
-        yield unwinding
 
 
 @contextmanager
@@ -89,14 +41,14 @@ def jobs_stopped_first(
 
     def stop(number: int, frame: FrameType | None) -> None:
         del frame
-        for each in _SIGNALS:
+        for each in INTERRUPTING:
             signal.signal(each, before[each])
         tell("stopping the jobs that run, which save where they are (again: kill them)")
         _stop(jobs, ended)
         signal.raise_signal(number)
 
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    with _handled(stop):
+    before = {number: signal.getsignal(number) for number in INTERRUPTING}
+    with handling(stop):
         yield
 
 
@@ -111,7 +63,7 @@ def wait_for_the_end_of_the_pool(sweep: Path) -> None:
     owner = holder_of(sweep)
     if owner is None or owner != os.getppid():
         return
-    for number in _SIGNALS:
+    for number in INTERRUPTING:
         signal.signal(number, signal.SIG_IGN)
     # A worker that was told to stop alone is not waited for by anyone who stops the others.
     deadline = time.monotonic() + 2 * _PATIENCE
@@ -119,7 +71,7 @@ def wait_for_the_end_of_the_pool(sweep: Path) -> None:
         time.sleep(_POLL)
 
 
-def end_with(sweep: Path) -> None:
+def end_with_sweep(sweep: Path) -> None:
     """In a process that runs jobs for a sweep's, die with that process, however it dies.
 
     A worker would run to the end what nobody waits for, and then wait for more.
@@ -140,20 +92,6 @@ def _die_with(sweep: Path, owner: int) -> None:
     while is_locked(sweep) or os.getppid() == owner:
         time.sleep(_LOOK)
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-@contextmanager
-def deaf_to_the_terminal() -> Iterator[None]:
-    """Have processes started meanwhile ignore Ctrl-C: whoever started them tells them to stop."""
-    try:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:  # not in the main thread, where signals cannot be set
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def kill_jobs(jobs: Sequence[Path]) -> None:
@@ -187,21 +125,3 @@ def _send(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         return
-
-
-@contextmanager
-def _handled(handler: Handler) -> Iterator[None]:
-    """Handle signals meanwhile; those that are ignored stay so, as under ``nohup``."""
-    before = {}
-    try:
-        for number in _SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, handler)
-    except ValueError:  # a launcher runs jobs in threads, where no handler can be set
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)

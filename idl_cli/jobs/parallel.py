@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from idl_cli.distributed.variables import environment_variables
+from idl_cli.distributed.environment import environment_variables
 
 _LIMITS: Final = (
     "OMP_NUM_THREADS",

@@ -13,22 +13,21 @@ import logging
 import logging.config
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from idl_cli.config.schemas.root import SimSettings, TrainSettings
-from idl_cli.distributed.devices import rank_devices
-from idl_cli.distributed.launch import launch
+from idl_cli.config.check import instantiate
 from idl_cli.errors import ConfigError, RankError
 from idl_cli.jobs.parallel import cores, threads_each
 from idl_cli.reporting import Reporter, SilentReporter
-from idl_cli.requests.specification import COMMANDS, Command
-from idl_cli.run import RunDirectory
-from idl_cli.run.shared import LentRunDirectory, ObservedRunDirectory
+from idl_cli.requests.preflight import Accepted
+from idl_cli.requests.specification import Command
+
+if TYPE_CHECKING:
+    from idl_cli.run import RunDirectory
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,61 +37,86 @@ class RankTask:
     """What one rank is told to do; plain values, since it travels to another process.
 
     Attributes:
-        command: name of the command.
+        command: what is run.
         settings: checked, with the rank's own device and threads.
         path: the run directory.
         rank: this rank.
         log: the configuration of logging that rank 0 takes over, for ``dictConfig``.
     """
 
-    command: str
+    command: Command
     settings: Any
     path: Path
     rank: int
     log: Mapping[str, Any] | None
 
 
-def ranked_section(settings: object) -> tuple[str, Mapping[str, Any]] | None:
+def ranked_section(command: Command, settings: object) -> Mapping[str, Any] | None:
     """The section of the settings that says on how many ranks the command works.
 
-    ``idl sim`` with a solver that has the settings ``devices`` and ``processes``, and
-    ``idl train``, can work on several; of any other command, None.
+    None where that is one, as with a solver that has no key ``devices``.
     """
-    if isinstance(settings, SimSettings) and "devices" in settings.solver:
-        return "solver", settings.solver
-    if isinstance(settings, TrainSettings):
-        return "trainer", settings.trainer
-    return None
+    section = None if command.ranks is None else getattr(settings, command.ranks)
+    return section if section is not None and "devices" in section else None
 
 
-def planned_devices(settings: Any, assigned: str) -> tuple[str, ...]:
+def planned_devices(command: Command, settings: Any, assigned: str) -> tuple[str, ...]:
     """The device of each rank that the settings ask for on this machine.
 
     Args:
+        command: that is asked for.
         settings: checked.
         assigned: the device of this job, where the choice was left to idl.
 
     Raises:
         ConfigError: they cannot be had here.
     """
-    found = ranked_section(settings)
-    if found is None:
+    section = ranked_section(command, settings)
+    if section is None:
         return (assigned,)
-    key, section = found
     devices, processes = section.get("devices"), section.get("processes")
-    if key == "trainer" and devices is None:
+    if devices is None and not command.every_device:
         return (assigned,)
-    import torch
+    from idl_cli.distributed.devices import rank_devices, visible_gpus
 
-    visible = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    visible = visible_gpus()
     policy = assigned if devices is None and processes is None else settings.device
-    if key == "trainer" and isinstance(devices, int) and policy == "auto" and not visible:
+    if not command.every_device and isinstance(devices, int) and policy == "auto" and not visible:
         policy = "cpu"  # how many is all that was asked for
-    return rank_devices(devices, processes, policy=policy, visible=visible, key=key)
+    return rank_devices(devices, processes, policy=policy, visible=visible, key=str(command.ranks))
+
+
+def refuse_missing_devices(accepted: Accepted) -> None:
+    """Look at the devices of a run on this machine, where the user names or counts some.
+
+    Else nothing is looked at: torch would be imported, for nothing, before the job sets the
+    environment that it reads (``hydra.job.env_set``).
+
+    Args:
+        accepted: the request, of one run.
+
+    Raises:
+        ConfigError: they cannot be had here.
+    """
+    if accepted.hydra.job.env_set or not _asks_for_devices(accepted):
+        return
+    from idl_cli.distributed.devices import resolve_device
+
+    command = accepted.request.command
+    settings = instantiate(command.schema, accepted.settings)
+    for device in planned_devices(command, settings, assigned=settings.device):
+        resolve_device(device)
+
+
+def _asks_for_devices(accepted: Accepted) -> bool:
+    section = accepted.settings.get(accepted.request.command.ranks or "") or {}
+    counts = (section.get(key) for key in ("devices", "processes"))
+    named = str(accepted.settings.get("device")).startswith("cuda")
+    return named or any(count is not None for count in counts)
 
 
 def run_on_ranks(
-    command: str,
+    command: Command,
     settings: Any,
     directory: RunDirectory,
     console: Reporter,
@@ -103,7 +127,7 @@ def run_on_ranks(
     """Run a command's work on one process a device and return rank 0's result.
 
     Args:
-        command: name of the command, such as ``sim``.
+        command: what is run.
         settings: checked; the same for all ranks but for ``device`` and ``threads``.
         directory: of this run, locked by this process.
         console: told what happens.
@@ -115,6 +139,8 @@ def run_on_ranks(
         ConfigError: the ranks refused the request.
         KeyboardInterrupt: SIGINT or SIGTERM came; all ranks have ended.
     """
+    from idl_cli.distributed.launch import launch
+
     threads = threads_each(len(devices), _threads_here(), settings.threads)
     each = "1 thread" if threads == 1 else f"{threads} threads"
     console.message(f"ranks: {', '.join(devices)}; {each} each")
@@ -143,9 +169,9 @@ def run_on_ranks(
 def work(task: RankTask) -> dict[str, object]:
     """Do one rank's part, in the process started for it."""
     from idl_cli.distributed.join import joined
+    from idl_cli.run.shared import LentRunDirectory, ObservedRunDirectory
 
-    command = COMMANDS[task.command]
-    settings = task.settings
+    command, settings = task.command, task.settings
     kind = LentRunDirectory if task.rank == 0 else ObservedRunDirectory
     directory = kind(task.path, command=command.name, seed=settings.seed)
     with (
@@ -158,15 +184,13 @@ def work(task: RankTask) -> dict[str, object]:
 def perform(
     command: Command, settings: Any, directory: RunDirectory, console: Reporter
 ) -> dict[str, object]:
-    """Call the command's function: its work in this process."""
-    module, _, function = command.target.partition(":")
-    work: Callable[..., dict[str, object]] = getattr(import_module(module), function)
+    """Do the command's work in this process."""
     if not getattr(settings, "profile", False):
-        return work(settings, directory, console)
+        return command.work(settings, directory, console)
     from idl_cli.jobs.profiling import profiled
 
     with profiled(directory, console):
-        return work(settings, directory, console)
+        return command.work(settings, directory, console)
 
 
 @contextmanager

@@ -19,8 +19,10 @@ from warnings import warn
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from idl_cli import __version__
+from idl_cli import __version__, registry
+from idl_cli.config.check import schema_defaults
 from idl_cli.distributed.environment import Launched
+from idl_cli.distributed.process import ignore_sigterm
 from idl_cli.errors import (
     ConfigError,
     IdlError,
@@ -45,15 +47,13 @@ _SILENT = (
 )
 """What keeps Hydra from writing into the run directory, on the ranks that do not."""
 
-JoinedTask = Callable[[DictConfig, "MeetingPlace", Path], "float | None"]
-
 
 def run_joined(
     command: Command,
     place: Launched,
     accept: Callable[[], Accepted],
     hydra: Callable[[Sequence[str], Callable[[DictConfig], float | None]], int],
-    task: JoinedTask,
+    task: Callable[[Path, DictConfig, MeetingPlace], float | None],
 ) -> int:
     """Run one rank's part of a command and return the exit status.
 
@@ -62,7 +62,7 @@ def run_joined(
         place: of this process in its group.
         accept: checks the request; raises what is wrong with it.
         hydra: runs a task with overrides, as ``idl`` always does.
-        task: the command's, told where the ranks meet and the run directory.
+        task: the job, told the run directory and where the ranks meet.
 
     Raises:
         IdlError: the request is wrong or the work failed; ``RankExit`` on the ranks that leave it
@@ -70,12 +70,12 @@ def run_joined(
     """
     # torch's own lines about lost ranks, with stack traces, would bury the one sentence.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
-    from idl_cli.distributed.ending import failing_aloud
+    from idl_cli.distributed.joint_failure import telling_other_ranks
     from idl_cli.distributed.store import JOIN_TIMEOUT, meet
 
     accepted, problems = _accepted(accept)
     settings = None if accepted is None else accepted.settings
-    timeout = JOIN_TIMEOUT if settings is None else settings["join_timeout"]
+    timeout = JOIN_TIMEOUT if settings is None else settings.get("join_timeout", JOIN_TIMEOUT)
     meeting = meet(place, timeout)
     request = RankRequest(command.name, __version__, settings, problems)
     _refuse_together(meeting.exchange("request", asdict(request), timeout), place.rank)
@@ -87,27 +87,33 @@ def run_joined(
         overrides += _SILENT
         if not accepted.hydra.job.chdir:
             overrides.append("hydra.run.dir=.")  # Hydra makes this directory, on every machine
-    with failing_aloud(meeting):
-        return hydra(overrides, lambda config: task(config, meeting, directory))
+    with telling_other_ranks(meeting):
+        return hydra(overrides, lambda config: task(directory, config, meeting))
 
 
-def refuse_alone(command: Command, accepted: Accepted, size: int) -> None:
+def refuse_alone(accepted: Accepted, size: int) -> None:
     """Refuse what cannot run as several processes of one group.
 
     Raises:
         RequestError: a sweep, a command or a solver that works in one process.
     """
+    command = accepted.request.command
     if accepted.hydra.mode == RunMode.MULTIRUN:
         raise sweep_refusal(command.name)
     if size == 1:
         return
-    if command.name == "eval":
-        raise RequestError("`idl eval` works in one process: start it without torchrun")
-    solver = accepted.settings.get("solver")
-    if solver is not None and "devices" not in solver:
+    if command.ranks is None:
+        raise RequestError(f"`idl {command.name}` works in one process: start it without torchrun")
+    section = accepted.settings[command.ranks]
+    if "devices" not in section:
+        able = [
+            f"{command.ranks}={name}"
+            for name, schema in registry.built_in_schemas(command.ranks).items()
+            if "devices" in schema_defaults(schema)
+        ]
         raise RequestError(
-            f"solver={solver['name']}: works in one process, and torchrun has started {size}; use "
-            "solver=admm_multigpu, or start it without torchrun"
+            f"{command.ranks}={section['name']}: works in one process, and torchrun has started "
+            f"{size}; use {' or '.join(able)}, or start it without torchrun"
         )
 
 
@@ -132,11 +138,13 @@ def perform_joined(
         IdlError: it cannot be done.
     """
     from idl_cli.distributed.join import joined
+    from idl_cli.distributed.store import JOIN_TIMEOUT
     from idl_cli.jobs.ranks import perform
 
-    for ignored in _ignored(settings, meeting.place.size):
+    for ignored in _ignored(command, settings, meeting.place.size):
         warn(ignored, IgnoredOptionWarning, stacklevel=2)
-    with joined(settings.device, settings.join_timeout, meeting=meeting) as group:
+    timeout = getattr(settings, "join_timeout", JOIN_TIMEOUT)
+    with joined(settings.device, timeout, meeting=meeting) as group:
         return perform(command, replace(settings, device=str(group.device)), directory, console)
 
 
@@ -148,13 +156,13 @@ def together(meeting: MeetingPlace, directory: RunDirectory) -> Iterator[None]:
         meeting: of the ranks.
         directory: of the run, on this rank.
     """
-    from idl_cli.distributed.ending import ending_together
-    from idl_cli.distributed.lookout import lookout
+    from idl_cli.distributed.joint_failure import failing_together
+    from idl_cli.distributed.watchdog import watchdog
 
     rank = meeting.place.rank
     with (
-        ending_together(meeting, partial(_note_cause, directory, rank)),
-        lookout(meeting, partial(_end_for_all, directory, rank)),
+        failing_together(meeting, partial(_note_cause, directory, rank)),
+        watchdog(meeting, partial(_end_for_all, directory, rank)),
     ):
         yield
 
@@ -173,7 +181,7 @@ def _refuse_together(words: Sequence[Mapping[str, Any]], rank: int) -> None:
         return
     if rank:
         raise RankExit(RequestError.exit_status)
-    _speak_up()
+    ignore_sigterm()  # it is to say why, also where torchrun sees another rank end first
     raise ConfigError(problems)
 
 
@@ -191,29 +199,22 @@ def _claimed(meeting: MeetingPlace, accepted: Accepted, timeout: float) -> Path:
             word = {"exit_status": refusal.exit_status}
     heard = meeting.exchange("directory", word, timeout)[0]
     if refusal is not None:
-        _speak_up()
+        ignore_sigterm()  # it is to say why, also where torchrun sees another rank end first
         raise refusal
     if "path" not in heard:
         raise RankExit(heard["exit_status"])
     return Path(heard["path"])
 
 
-def _speak_up() -> None:
-    """Have rank 0 end by saying why, also where torchrun sees another rank's end first."""
-    from idl_cli.distributed.ending import ignore_sigterm
-
-    ignore_sigterm()
-
-
-def _ignored(settings: Any, size: int) -> Iterator[str]:
+def _ignored(command: Command, settings: Any, size: int) -> Iterator[str]:
     from idl_cli.jobs.ranks import ranked_section
 
-    key, section = ranked_section(settings) or ("", {})
+    section = ranked_section(command, settings) or {}
     for name in ("devices", "processes"):
         if section.get(name) is not None:
             yield (
-                f"{key}.{name}={section[name]}: ignored, since torchrun has started the processes "
-                f"({size})"
+                f"{command.ranks}.{name}={section[name]}: ignored, since torchrun has started the "
+                f"processes ({size})"
             )
 
 

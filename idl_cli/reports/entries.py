@@ -12,15 +12,16 @@ from idl_cli import registry
 from idl_cli.analysis.comparison import Entry, figures_in, flatten
 from idl_cli.config.check import Lookup, collect
 from idl_cli.errors import RequestError
-from idl_cli.requests.specification import COMMANDS
+from idl_cli.requests.specification import Command, Commands
 from idl_cli.run import RunRecord, find_runs, read_record
 
 
-def find_entries(directories: Iterable[Path]) -> list[Entry]:
+def find_entries(directories: Iterable[Path], commands: Commands) -> list[Entry]:
     """The runs in some directories, each once.
 
     Args:
         directories: runs, sweeps, or folders of them at any depth.
+        commands: that there are; the keys of their runs are known.
 
     Raises:
         RequestError: one is no directory, or holds no run.
@@ -36,21 +37,36 @@ def find_entries(directories: Iterable[Path]) -> list[Entry]:
                 "summary.json or a .hydra/config.yaml"
             )
         paths.update({path.resolve(): path for path in found})
-    schema_of = remembered_schemas()
+    schemas = Schemas(commands)
     return [
-        entry_of(read_record(path), name, schema_of)
+        entry_of(read_record(path), name, schemas)
         for path, name in zip(paths.values(), _names(list(paths)), strict=True)
     ]
 
 
-def remembered_schemas() -> Lookup:
-    """Look schemas up once each: the search for plug-ins reads every installed package."""
-    return cache(registry.schema_of)
+class Schemas:
+    """The schemas that configurations are read with.
+
+    Args:
+        commands: that there are.
+
+    Attributes:
+        of_component: looks one up by group and name, once each: the search for plug-ins reads
+            every installed package.
+    """
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
+        self.of_component: Lookup = cache(registry.schema_of)
+
+    def command(self, name: str | None) -> Command | None:
+        """The command of a name that a run has recorded; None where it is unknown."""
+        return None if name is None else self._commands.get(name)
 
 
-def entry_of(record: RunRecord, name: str, schema_of: Lookup) -> Entry:
+def entry_of(record: RunRecord, name: str, schemas: Schemas) -> Entry:
     """One run as a line; ``name`` is what it is called."""
-    keys = whole_configuration(record.command, record.config, schema_of)
+    keys = whole_configuration(record.command, record.config, schemas)
     if "run" in keys:  # of `idl eval`: the run it measured, not what this one is called
         keys["eval.run"] = keys.pop("run")
     return Entry(
@@ -70,7 +86,7 @@ def _writable(text: str) -> str:
 
 
 def whole_configuration(
-    command: str | None, config: Mapping[str, Any], schema_of: Lookup
+    command: str | None, config: Mapping[str, Any], schemas: Schemas
 ) -> dict[str, object]:
     """The flattened configuration with the defaults of the keys that its files left out.
 
@@ -79,12 +95,13 @@ def whole_configuration(
     Args:
         command: the sub-command that made the run, None where that is unknown.
         config: as composed, nested.
-        schema_of: what ``remembered_schemas`` returns.
+        schemas: of commands and components.
     """
     raw = flatten(config)
-    if command is None or command not in COMMANDS or not config:
+    specification = schemas.command(command)
+    if specification is None or not config:
         return raw
-    checked, _ = collect(COMMANDS[command].schema, config, schema_of)
+    checked, _ = collect(specification.schema, config, schemas.of_component)
     filled = flatten(checked)
     return {**filled, **{key: value for key, value in raw.items() if key not in filled}}
 

@@ -10,7 +10,7 @@ from typing import Final
 from idl_cli import __version__
 from idl_cli.analysis.pages import Page, Picture, render
 from idl_cli.errors import file_refusal
-from idl_cli.reports.entries import remembered_schemas, whole_configuration
+from idl_cli.reports.entries import Schemas, whole_configuration
 from idl_cli.reports.run_figures import details, headline, path_tables, section_of, tables
 from idl_cli.reports.sections import (
     changed_facts,
@@ -21,6 +21,7 @@ from idl_cli.reports.sections import (
     now,
     shown_path,
 )
+from idl_cli.requests.specification import Commands
 from idl_cli.run import RunRecord, read_record
 
 REPORT: Final = "report.html"
@@ -37,15 +38,16 @@ _CAPTIONS: Final = {
 _WARNING: Final = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ (\w+) \S+: (.*)$")
 
 
-def run_page(path: Path) -> str:
+def run_page(path: Path, commands: Commands) -> str:
     """The report of the run in a directory, as HTML.
 
     Args:
         path: of the run, ended or not.
+        commands: that there are; the keys of their runs are known.
     """
     record = read_record(path)
-    schema_of = remembered_schemas()
-    keys = whole_configuration(record.command, record.config, schema_of)
+    schemas = Schemas(commands)
+    keys = whole_configuration(record.command, record.config, schemas)
     log = _log(path)
     title = _title(record, keys)
     seconds = duration(record.summary.get("seconds"))
@@ -63,7 +65,7 @@ def run_page(path: Path) -> str:
             details=list(details(record)),
             pictures=pictures(path, _CAPTIONS),
             long_tables=list(path_tables(path)),
-            changed=changed_facts(record.command, keys, schema_of),
+            changed=changed_facts(record.command, keys, schemas),
             configuration=configuration_facts(keys),
             environment=environment_facts(path),
             log=_end_of(log),

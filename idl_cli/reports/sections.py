@@ -11,10 +11,10 @@ from typing import Any
 from idl_cli.analysis.columns import text
 from idl_cli.analysis.comparison import flatten
 from idl_cli.analysis.pages import Fact
-from idl_cli.config.check import Lookup, collect
+from idl_cli.config.check import collect
 from idl_cli.config.options import config_directory, defaults_in
 from idl_cli.errors import RunError
-from idl_cli.requests.specification import COMMANDS
+from idl_cli.reports.entries import Schemas
 from idl_cli.run.files import read_json
 
 
@@ -23,13 +23,13 @@ def configuration_facts(keys: Mapping[str, object]) -> list[Fact]:
     return [Fact(key, _value(keys[key])) for key in sorted(keys, key=lambda key: key.split("."))]
 
 
-def changed_facts(command: str | None, keys: Mapping[str, object], schema_of: Lookup) -> list[Fact]:
+def changed_facts(command: str | None, keys: Mapping[str, object], schemas: Schemas) -> list[Fact]:
     """The keys whose value is not the default, with the default as the note.
 
     A component's keys are compared with that component's own defaults; the note is empty where a
     key has no default, or the present schemas do not know it.
     """
-    defaults = _defaults(command, keys, schema_of)
+    defaults = _defaults(command, keys, schemas)
     if not defaults:
         return []
     noted = [
@@ -40,14 +40,15 @@ def changed_facts(command: str | None, keys: Mapping[str, object], schema_of: Lo
 
 
 def _defaults(
-    command: str | None, keys: Mapping[str, object], schema_of: Lookup
+    command: str | None, keys: Mapping[str, object], schemas: Schemas
 ) -> dict[str, object]:
-    if command is None or command not in COMMANDS:
+    specification = schemas.command(command)
+    if specification is None:
         return {}
-    specification = COMMANDS[command]
     named = {group: {"name": keys[group]} for group in specification.sections if keys.get(group)}
-    values, _ = collect(specification.schema, named, schema_of)
-    chosen = defaults_in(config_directory() / f"{command}.yaml")
+    values, _ = collect(specification.schema, named, schemas.of_component)
+    root = config_directory() / f"{command}.yaml"
+    chosen = defaults_in(root) if root.exists() else {}
     options = {group: chosen[group] for group in named if group in chosen}
     return {**flatten(values), **options}
 

@@ -16,26 +16,28 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from idl_cli import registry
-from idl_cli.config.check import schema_defaults
-from idl_cli.config.options import config_directory
+from idl_cli.config.check import MISSING_VALUE, schema_defaults
+from idl_cli.config.options import OVERLAYS, config_directory
 from idl_cli.errors import ConfigError
 from idl_cli.requests.config_files import checked_files
+from idl_cli.requests.specification import Command
 
 VERSION_BASE = "1.3" if tuple(map(int, hydra.__version__.split(".")[:2])) < (1, 4) else None
 """Hydra 1.3 needs to be told not to fall back to 1.1's behaviour; 1.4 deprecates being told."""
 
 
 @contextmanager
-def composer(command: str, directory: Path | None = None) -> Iterator[None]:
+def composer(command: Command, directory: Path | None = None) -> Iterator[None]:
     """Open Hydra's composition for one command and close it again, whatever was open before."""
     GlobalHydra.instance().clear()
+    store_root(command)
     hydra_config = HydraConfig.instance()
     before = hydra_config.cfg
     where = str((directory or config_directory()).resolve())
     try:
         with (
             checked_files(),
-            hydra.initialize_config_dir(where, job_name=command, version_base=VERSION_BASE),
+            hydra.initialize_config_dir(where, job_name=command.name, version_base=VERSION_BASE),
         ):
             yield
     finally:
@@ -109,3 +111,30 @@ def _store_plug_in(file: str | None) -> bool:
     defaults = schema_defaults(registry.schema_of(group, name))
     store.store(name=name, group=group, node=defaults, package=group)
     return True
+
+
+def store_root(command: Command) -> None:
+    """Offer Hydra a root configuration made from the schema, to a command that has no YAML.
+
+    Its groups choose nothing where they may, and have to be chosen else.
+    """
+    if (config_directory() / f"{command.name}.yaml").is_file():
+        return
+    chosen = {
+        group: None if group in command.optional_groups else MISSING_VALUE
+        for group in command.sections
+    }
+    if command.trainer is not None:
+        chosen["trainer"] = command.trainer
+    presets = [{group: None} for group in OVERLAYS if group in command.groups and group != "local"]
+    defaults = [
+        "_self_",
+        *({group: option} for group, option in chosen.items()),
+        {"hydra": "default"},
+        *presets,
+        {"optional local": "default" if command.trainer else None},
+    ]
+    keys = schema_defaults(command.schema)
+    own = {key: value for key, value in keys.items() if key not in command.sections}
+    node = {"defaults": defaults, **own, "hydra": {"job": {"name": command.name}}}
+    ConfigStore.instance().store(name=command.name, node=node)

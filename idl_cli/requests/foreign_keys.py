@@ -13,16 +13,17 @@ from idl_cli.config.check import key_hints
 from idl_cli.config.unknown_keys import nearest_path
 from idl_cli.requests.compose import compose
 from idl_cli.requests.request import Request
-from idl_cli.requests.specification import COMMANDS, Command
+from idl_cli.requests.specification import Command, Commands
 
 _MOST_OPTIONS = 4
 
 
-def key_elsewhere(command: Command, path: str) -> str | None:
+def owner_of_key(command: Command, commands: Commands, path: str) -> str | None:
     """Say which other option, or which other command, has a key; None where none does.
 
     Args:
         command: that was asked.
+        commands: all that there are.
         path: the key, with the section it was typed in, which need not be its own.
     """
     parent, _, leaf = path.rpartition(".")
@@ -34,7 +35,7 @@ def key_elsewhere(command: Command, path: str) -> str | None:
             key = next(iter(found.values()))
             options = ", ".join(list(found)[:_MOST_OPTIONS])
             return f"{key} is a key of {group}={options}"
-    for other in COMMANDS.values():
+    for other in commands.values():
         if other.trainer is None or other.trainer == command.trainer:
             continue
         found = _options_with("trainer", leaf, only=other.trainer)

@@ -17,11 +17,11 @@ from idl_cli.config.check import MISSING_VALUE
 from idl_cli.config.describe import shown
 from idl_cli.config.keys import KeyFacts, comments_in, key_facts
 from idl_cli.config.options import config_directory, option_files
-from idl_cli.requests.columns import line_width, two_columns
+from idl_cli.requests.mistakes import preset_of_others
 from idl_cli.requests.preflight import composed
-from idl_cli.requests.presets import wrong_command
 from idl_cli.requests.request import Request
 from idl_cli.requests.specification import SWEEP_GROUPS, Command
+from idl_cli.requests.two_columns import line_width, two_columns
 
 FLAGS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -117,9 +117,7 @@ def _options(request: Request, group: str) -> list[str]:
     if group == "local":
         return []
     if group == "experiment":
-        return [
-            name for name, file in files.items() if not wrong_command(name, file, request.command)
-        ]
+        return [name for name, file in files.items() if not preset_of_others(name, file, request)]
     plug_ins = registry.plug_ins(group) if group in registry.groups() else {}
     return list(dict.fromkeys((*files, *plug_ins)))
 
@@ -130,8 +128,12 @@ def _options(request: Request, group: str) -> list[str]:
 def _root_keys(request: Request, present: _Shown) -> list[tuple[str, str]]:
     command = request.command
     own = {item.name for item in fields(command.schema)} - set(command.sections)
-    comments = comments_in(config_directory() / f"{command.name}.yaml")
-    facts = key_facts(command.schema, comments)
+    file = config_directory() / f"{command.name}.yaml"
+    comments = comments_in(file) if file.exists() else {}
+    places = {key: place for place, key in enumerate(comments)}
+    facts = sorted(
+        key_facts(command.schema, comments), key=lambda each: places.get(each.key, len(places))
+    )
     return [_entry(each, present.values, "") for each in facts if each.key.split(".")[0] in own]
 
 
@@ -172,7 +174,7 @@ def _plain(config: DictConfig) -> Mapping[str, Any]:
 
 
 def _examples(command: Command) -> Iterator[tuple[str, str]]:
-    start = f"idl {command.name}" + (" run=DIR" if command.name == "eval" else "")
+    start = " ".join(filter(None, ("idl", command.name, command.example)))
     yield f"{start} --cfg job", "show the configuration, run nothing"
     yield f"{start} hydra.run.dir=OTHER", "leave what comes of it there"
     if command.trainer:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
@@ -11,11 +15,26 @@ from hydra.errors import HydraException
 
 from idl_cli import registry
 from idl_cli.config.describe import did_you_mean, shown
-from idl_cli.config.options import option_files
-from idl_cli.requests.plug_ins import missing_extra
-from idl_cli.requests.presets import wrong_command
+from idl_cli.config.options import option_files, overridden_groups
 from idl_cli.requests.request import Request
-from idl_cli.requests.specification import Command, command_for_trainer
+from idl_cli.requests.specification import (
+    Command,
+    command_for_trainer,
+    commands_with,
+)
+
+_EXTRAS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "hydra/launcher=joblib": ("joblib", "hydra_joblib_launcher"),
+        "hydra/launcher=submitit_local": ("submitit", "hydra_submitit_launcher"),
+        "hydra/launcher=submitit_slurm": ("submitit", "hydra_submitit_launcher"),
+        "hydra/sweeper=optuna": ("optuna", "hydra_optuna_sweeper"),
+    }
+)
+"""Choice → the extra that brings it, the package in ``hydra_plugins`` that holds it."""
+
+# What the Optuna plug-in (2.10) can use: its SQLite storage breaks with the next major versions.
+_STUDY_STORAGE: Final = MappingProxyType({"sqlalchemy": (2, 0), "alembic": (1, 16)})
 
 
 def mistakes(override: Override, request: Request) -> Iterator[str]:
@@ -130,13 +149,17 @@ def _wrong_choice(
             f"{group}={choice}: a group takes the name of one option; "
             f"values are given key by key, {group}.KEY=VALUE"
         )
-    elif group == "trainer" and choice != command.trainer and command_for_trainer(choice):
-        yield wrong_trainer(command, choice)
+    elif (
+        group == "trainer"
+        and choice != command.trainer
+        and (owner := command_for_trainer(choice, request.commands))
+    ):
+        yield wrong_trainer(command, choice, owner)
     elif choice.removesuffix(".yaml") not in options:
         yield _no_such_option(group, choice, options)
     elif group == "experiment":
         file = options[choice.removesuffix(".yaml")]
-        sentence = None if file is None else wrong_command(choice, file, command)
+        sentence = None if file is None else preset_of_others(choice, file, request)
         if sentence is not None:
             yield sentence
 
@@ -162,9 +185,45 @@ def _choices(override: Override) -> list[object]:
     return [override.value()]
 
 
-def wrong_trainer(command: Command, name: str) -> str:
-    """The sentence for a trainer that another command fixes."""
+def wrong_trainer(command: Command, name: str, owner: str) -> str:
+    """The sentence for a trainer that another command, its owner, fixes."""
     return (
         f"trainer={name}: `idl {command.name}` always trains with trainer={command.trainer}; "
-        f"use `idl {command_for_trainer(name)}`"
+        f"use `idl {owner}`"
     )
+
+
+def preset_of_others(preset: str, file: Path, request: Request) -> str | None:
+    """Say which commands a preset is for; None where it is for this one, or for none at all.
+
+    Args:
+        preset: its name.
+        file: its YAML, whose choices of options tell.
+        request: that it is part of.
+    """
+    command, needed = request.command, overridden_groups(file)
+    missing = [group for group in needed if group not in command.sections]
+    owners = commands_with(needed, request.commands) if missing else []
+    if not owners:
+        return None
+    use = " or ".join(f"`idl {owner} experiment={preset}`" for owner in owners)
+    chosen = " and ".join(filter(None, (", ".join(missing[:-1]), missing[-1])))
+    refused = f"chooses {chosen}, which `idl {command.name}` does not take"
+    return f"experiment={preset}: {refused}; use {use}"
+
+
+def missing_extra(choice: str) -> str | None:
+    """Say what to install for ``GROUP=OPTION``; None where nothing is missing."""
+    if choice not in _EXTRAS:
+        return None
+    extra, package = _EXTRAS[choice]
+    install = f"pip install 'idl-cli[{extra}]'"
+    if find_spec("hydra_plugins") is None or find_spec(f"hydra_plugins.{package}") is None:
+        return f"{choice}: an extra is not installed; {install}"
+    if extra == "optuna":
+        for name, limit in _STUDY_STORAGE.items():
+            version = metadata.version(name)
+            if tuple(map(int, version.split(".")[:2])) >= limit:
+                below = ".".join(map(str, limit))
+                return f"{choice}: needs {name} < {below}, {version} is installed; {install}"
+    return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -85,7 +85,8 @@ def claim(accepted: Accepted, *, sweep: bool) -> tuple[Path, Sequence[str]]:
             "another directory (hydra.sweep.dir=DIR)"
         )
     if directory.exists():
-        _refuse_files_of_others(directory, _OF_SWEEPS if sweep else OF_RUNS, f"hydra.{kind}.dir")
+        names = _OF_SWEEPS if sweep else OF_RUNS
+        _refuse_files_of_others(directory, names, f"hydra.{kind}.dir", accepted.request.commands)
     if not sweep and directory.exists():
         _refuse_taken(directory, resuming=accepted.settings.get("resume") == "auto")
     return directory, []
@@ -111,11 +112,12 @@ def _make_unique(directory: Path) -> Path:
     raise AssertionError("count() ends only by returning")
 
 
-def _refuse_files_of_others(directory: Path, names: Sequence[str], key: str) -> None:
-    from idl_cli.requests.specification import COMMANDS
+def _refuse_files_of_others(
+    directory: Path, names: Sequence[str], key: str, commands: Collection[str]
+) -> None:
     from idl_cli.run import CHECKPOINTS, read_record
 
-    if read_record(directory).command in COMMANDS:
+    if read_record(directory).command in commands:
         return  # a run of ours
     if (directory / CHECKPOINTS / "last.safetensors").is_file():
         return  # one whose records are damaged; what is no checkpoint is refused when it is read

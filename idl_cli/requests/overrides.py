@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from idl_cli import registry
 from idl_cli.config.options import OVERLAYS
-from idl_cli.requests.specification import COMMANDS
 
 
 def value_texts(override: Override) -> Iterator[str]:
@@ -40,18 +40,13 @@ def written(override: Override, *, force: bool = False, value: str | None = None
         return override.input_line
     text = override.get_value_string() if value is None else value
     prefix = override.get_key_element()
-    is_group = override.key_or_group in _every_group()
+    is_group = override.key_or_group in (*registry.groups(), *OVERLAYS)
     if is_group and text == "null":  # which Hydra takes for no group
         return f"~{override.key_or_group}"
     is_value = "/" not in prefix and not override.is_hydra_override()
     if force and is_value and not is_group:
         prefix = "++" + prefix.lstrip("+")
     return f"{prefix}={text}"
-
-
-def _every_group() -> frozenset[str]:
-    named = (group for command in COMMANDS.values() for group in command.sections)
-    return frozenset((*named, *OVERLAYS))
 
 
 def with_home(text: str) -> str:

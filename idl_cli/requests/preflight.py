@@ -24,8 +24,9 @@ from idl_cli.config.check import check
 from idl_cli.config.existing import paths_that_lead_nowhere
 from idl_cli.errors import ConfigError
 from idl_cli.requests.compose import compose, composer, plain
-from idl_cli.requests.foreign_keys import close_hydra_key, key_elsewhere
+from idl_cli.requests.foreign_keys import close_hydra_key, owner_of_key
 from idl_cli.requests.mistakes import (
+    missing_extra,
     missing_option,
     mistakes,
     unreadable,
@@ -33,9 +34,8 @@ from idl_cli.requests.mistakes import (
 )
 from idl_cli.requests.override_keys import key_of
 from idl_cli.requests.overrides import pinned, value_texts, written
-from idl_cli.requests.plug_ins import missing_extra
 from idl_cli.requests.request import Request as Request
-from idl_cli.requests.specification import Command, command_for_trainer
+from idl_cli.requests.specification import Command, Commands, command_for_trainer
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,13 @@ class Accepted:
         overrides: what to hand to Hydra: the user's own, written so that Hydra takes them.
         hydra: Hydra's part of the (first job's) configuration.
         settings: the checked settings of the (first) job.
+        request: that was accepted.
     """
 
     overrides: tuple[str, ...]
     hydra: DictConfig
     settings: dict[str, Any]
+    request: Request
 
 
 def preflight(request: Request) -> Accepted:
@@ -60,7 +62,7 @@ def preflight(request: Request) -> Accepted:
         ConfigError: with every mistake found.
     """
     directory = request.directory
-    with composer(request.command.name, directory):
+    with composer(request.command, directory):
         overrides, problems = _sort_out(request)
         accepted, found = _first_job(request, overrides)
         problems += found
@@ -87,8 +89,13 @@ def _without_false(problems: Sequence[str], request: Request) -> list[str]:
     return [problem for problem in dict.fromkeys(problems) if not problem.startswith(false)]
 
 
-def checked_settings(command: Command, config: DictConfig) -> dict[str, Any]:
+def checked_settings(config: DictConfig, command: Command, commands: Commands) -> dict[str, Any]:
     """The plain, complete settings of a composed configuration.
+
+    Args:
+        config: composed.
+        command: that it is of.
+        commands: all that there are, which a key or trainer may belong to.
 
     Raises:
         ConfigError: with every mistake found.
@@ -97,16 +104,17 @@ def checked_settings(command: Command, config: DictConfig) -> dict[str, Any]:
     chosen = values.get("trainer")
     if command.trainer and isinstance(chosen, Mapping):
         name = chosen.get("name")
-        if isinstance(name, str) and name != command.trainer and command_for_trainer(name):
-            raise ConfigError([wrong_trainer(command, name)])
-    elsewhere = partial(key_elsewhere, command)
+        owner = command_for_trainer(name, commands) if isinstance(name, str) else None
+        if isinstance(name, str) and name != command.trainer and owner:
+            raise ConfigError([wrong_trainer(command, name, owner)])
+    elsewhere = partial(owner_of_key, command, commands)
     return check(command.schema, values, registry.schema_of, elsewhere)
 
 
 def _requested(request: Request, config: DictConfig) -> dict[str, Any]:
     """The checked settings of a job; where it is to run, what it reads must be there."""
     schema = request.command.schema
-    settings = checked_settings(request.command, config)
+    settings = checked_settings(config, request.command, request.commands)
     if request.to_run:
         problems = list(paths_that_lead_nowhere(schema, settings, registry.schema_of))
         if problems:
@@ -123,7 +131,7 @@ def composed(request: Request) -> tuple[DictConfig, DictConfig]:
     Raises:
         ConfigError: the overrides make no configuration.
     """
-    with composer(request.command.name, request.directory):
+    with composer(request.command, request.directory):
         overrides, problems = _sort_out(replace(request, multirun=True))
         lines = [pinned(override, force=True) for override in overrides]
         try:
@@ -210,7 +218,7 @@ def _first_job(
     except ConfigError as error:
         return None, list(error.problems)
     handed_on = tuple(written(override, force=forced) for override in overrides)
-    return Accepted(handed_on, hydra, settings), []
+    return Accepted(handed_on, hydra, settings, request), []
 
 
 def _culprits(request: Request, lines: Sequence[str], error: Exception) -> list[str]:

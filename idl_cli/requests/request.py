@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from idl_cli.config.options import config_directory, defaults_in
-from idl_cli.requests.specification import Command
+from idl_cli.requests.specification import Command, Commands
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,7 @@ class Request:
 
     Attributes:
         command: the command.
+        commands: all that there are, for mistakes that belong to another one.
         overrides: the arguments that are no flags.
         multirun: whether lists of values make one job each.
         root: name of the primary configuration.
@@ -24,6 +25,7 @@ class Request:
     """
 
     command: Command
+    commands: Commands
     overrides: tuple[str, ...]
     multirun: bool = False
     root: str = ""
@@ -37,7 +39,7 @@ class Request:
         return (self.directory or config_directory(), *self.search_path)
 
     def chooses_nothing(self, group: str) -> bool:
-        """Whether the primary configuration itself says ``GROUP: null``."""
+        """Whether the primary configuration itself says ``GROUP: null``, or has no file."""
         roots = (directory / f"{self.root}.yaml" for directory in self.directories)
         file = next((each for each in roots if each.is_file()), None)
-        return file is not None and defaults_in(file).get(group) == "null"
+        return file is None or defaults_in(file).get(group) == "null"

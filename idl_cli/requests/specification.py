@@ -1,36 +1,46 @@
-"""What each Hydra command is: its root schema, the trainer it fixes, what it calls."""
+"""What a command is whose request is a configuration: its keys, the trainer it fixes, its work."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType, NoneType
-from typing import Final, get_args, get_type_hints
+from typing import Final, TypeAlias, get_args, get_type_hints
 
 from idl_cli.config.fields import Section
 from idl_cli.config.options import OVERLAYS
-from idl_cli.config.schemas.root import EvalSettings, SimSettings, TrainSettings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Command:
-    """A sub-command whose request is a composed configuration.
+    """A sub-command whose request is a composed configuration; travels to other processes.
 
     Attributes:
         name: the sub-command; also its root configuration's name.
-        schema: the dataclass of its root keys.
-        target: ``"module:function"`` called with the checked settings.
+        schema: the dataclass of its root keys, best a ``config.schemas.root.RunSettings``.
+        work: called as ``work(settings, directory, console)`` with the checked settings, the run
+            directory and a ``Reporter``; a function of its module, since other processes import
+            it. Returns ``metrics`` and further sections of ``summary.json``.
         elsewhere: for keys that belong to another command, what to do instead.
         trainer: the one trainer it runs, None when it trains nothing.
         granted: choices of groups it does not have that say what it does anyway.
+        ranks: the section whose keys ``devices`` and ``processes`` say on how many processes it
+            works; None where that is one.
+        every_device: whether ``devices: null`` there means all GPUs, rather than one.
+        complete_overrides: what the user typed → what is composed.
+        example: what it cannot be without, for the examples of its help page.
     """
 
     name: str
     schema: type
-    target: str
-    elsewhere: Mapping[str, str]
+    work: Callable[..., dict[str, object]]
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
     trainer: str | None = None
     granted: tuple[str, ...] = ()
+    ranks: str | None = None
+    every_device: bool = False
+    complete_overrides: Callable[[Sequence[str]], list[str]] = list
+    example: str = ""
 
     @property
     def sections(self) -> tuple[str, ...]:
@@ -57,58 +67,6 @@ class Command:
                     yield mark.group, NoneType in parts
 
 
-COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
-    {
-        "train": Command(
-            "train",
-            TrainSettings,
-            "idl_cli.commands.train.run:run",
-            trainer="gradient",
-            elsewhere=MappingProxyType(
-                {
-                    "solver": "solvers train from a teacher's states; use `idl sim`",
-                    "teacher": "a teacher's states are what `idl sim` trains from; use `idl sim`",
-                }
-            ),
-        ),
-        "sim": Command(
-            "sim",
-            SimSettings,
-            "idl_cli.commands.sim.run:run",
-            trainer="sim",
-            granted=("model=implicit",),
-            elsewhere=MappingProxyType(
-                {
-                    "model": "`idl sim` always makes an implicit model, as large as the teacher's "
-                    "states; other models are trained by `idl train`",
-                    "model.kappa": "κ of the model that `idl sim` makes is trainer.kappa",
-                    "optimizer.lr": "`idl sim` solves convex problems, and trains its teacher at "
-                    "teacher.lr; give that, or use `idl train`",
-                    "optimizer": "`idl sim` solves convex problems; use `idl train`",
-                    "scheduler": "`idl sim` solves convex problems; use `idl train`",
-                }
-            ),
-        ),
-        "eval": Command(
-            "eval",
-            EvalSettings,
-            "idl_cli.commands.eval.run:run",
-            elsewhere=MappingProxyType(
-                {
-                    "model": "`idl eval` takes the model from run=DIR",
-                    "trainer": "`idl eval` trains nothing; use `idl train`",
-                    "optimizer": "`idl eval` trains nothing; use `idl train`",
-                    "scheduler": "`idl eval` trains nothing; use `idl train`",
-                    "experiment": "presets say how to train; `idl eval` takes all from run=DIR",
-                    "debug": "`idl eval` has no quick looks; they are of `idl train` and `idl sim`",
-                }
-            ),
-        ),
-    }
-)
-"""The commands that Hydra launches."""
-
-
 SWEEP_GROUPS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "hydra/launcher": ("basic", "joblib", "submitit_local", "submitit_slurm"),
@@ -118,6 +76,16 @@ SWEEP_GROUPS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 """Groups of Hydra's own that choose how a sweep is run; the options that idl knows of."""
 
 
-def command_for_trainer(trainer: str) -> str | None:
+Commands: TypeAlias = Mapping[str, Command]
+"""The commands in existence, by name."""
+
+
+def command_for_trainer(trainer: str, commands: Commands) -> str | None:
     """The command that runs a trainer, None when none does."""
-    return next((each.name for each in COMMANDS.values() if each.trainer == trainer), None)
+    return next((each.name for each in commands.values() if each.trainer == trainer), None)
+
+
+def commands_with(groups: Iterable[str], commands: Commands) -> list[str]:
+    """The commands that have all of some groups."""
+    wanted = set(groups)
+    return [each.name for each in commands.values() if wanted <= set(each.sections)]

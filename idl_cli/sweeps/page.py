@@ -12,7 +12,7 @@ from idl_cli.analysis.columns import cells, columns_of, headings, is_numeric
 from idl_cli.analysis.comparison import Entry, averaged, ordered, value_of, varying_keys
 from idl_cli.analysis.pages import Cell, Fact, Page, Picture, Table, render
 from idl_cli.analysis.plot_choice import choose_plots
-from idl_cli.reports.entries import entry_of, remembered_schemas
+from idl_cli.reports.entries import Schemas, entry_of
 from idl_cli.reports.run_page import REPORT, pictures
 from idl_cli.reports.sections import (
     changed_facts,
@@ -23,6 +23,7 @@ from idl_cli.reports.sections import (
     score,
     shown_path,
 )
+from idl_cli.requests.specification import Commands
 from idl_cli.run import find_runs, read_record
 from idl_cli.run.files import write_atomic, write_figure
 from idl_cli.sweeps.jobs import NOT_STARTED, ranking_metric
@@ -32,18 +33,22 @@ _CAPTIONS: Final = {"extrapolation": "Error against the distance from the traini
 
 
 def write_sweep_page(
-    directory: Path, metric: str | None = None, waiting: Sequence[int] = ()
+    directory: Path,
+    commands: Commands,
+    metric: str | None = None,
+    waiting: Sequence[int] = (),
 ) -> None:
     """Write ``sweep.html`` and its plots.
 
     Args:
         directory: of the sweep.
+        commands: that there are; the keys of their runs are known.
         metric: the figure to rank the jobs by; None for the validation or test score.
         waiting: the jobs that were never started.
     """
-    schema_of = remembered_schemas()
+    schemas = Schemas(commands)
     jobs = [path for path in find_runs(directory) if path.parent == directory]
-    entries = [entry_of(read_record(path), path.name, schema_of) for path in jobs]
+    entries = [entry_of(read_record(path), path.name, schemas) for path in jobs]
     if not entries or not any(entry.keys.get("report", True) for entry in entries):
         return
     plots = choose_plots(entries)
@@ -53,7 +58,7 @@ def write_sweep_page(
     drawn = pictures(directory, {**captions, **_CAPTIONS})
     figures = [dict(entry.figures) for entry in entries]
     ranked_by = ranking_metric(figures, metric)
-    page = _page(directory, ordered(entries, ranked_by), ranked_by, drawn, waiting)
+    page = _page(directory, ordered(entries, ranked_by), ranked_by, drawn, waiting, schemas)
     write_atomic(directory / SWEEP_PAGE, page.encode())
 
 
@@ -63,6 +68,7 @@ def _page(
     metric: str | None,
     drawn: Sequence[Picture],
     waiting: Sequence[int],
+    schemas: Schemas,
 ) -> str:
     """The page.
 
@@ -72,6 +78,7 @@ def _page(
         metric: what they are ranked by.
         drawn: its figures.
         waiting: the jobs that were never started.
+        schemas: of commands and components.
     """
     first = entries[0]
     varying = varying_keys(entries)
@@ -83,7 +90,6 @@ def _page(
     }
     whole = not waiting and all(entry.completed for entry in entries)
     on = f" on {same['dataset']}" if same.get("dataset") else ""
-    schema_of = remembered_schemas()
     return render(
         Page(
             kind=f"idl {first.command} -m" if first.command else "idl -m",
@@ -96,7 +102,7 @@ def _page(
             tables=list(_tables(directory, entries, metric, varying)),
             pictures=drawn,
             changed=[
-                fact for fact in changed_facts(first.command, same, schema_of) if fact.label in same
+                fact for fact in changed_facts(first.command, same, schemas) if fact.label in same
             ],
             configuration=configuration_facts(same),
             environment=environment_facts(Path(first.path)),

@@ -16,6 +16,7 @@ from idl_cli.assembly.sequences import SHIFT
 from idl_cli.errors import RunError
 from idl_cli.masking import masked
 from idl_cli.reporting import Reporter
+from idl_cli.requests.specification import Commands
 from idl_cli.run.files import csv_bytes, json_bytes, read_json, write_atomic, write_figure
 from idl_cli.sweeps.jobs import (
     NOT_STARTED,
@@ -52,13 +53,16 @@ _LABELS: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-def report_sweep(directory: Path, console: Reporter, metric: str | None = None) -> None:
+def report_sweep(
+    directory: Path, commands: Commands, console: Reporter, metric: str | None = None
+) -> None:
     """Write ``sweep.csv``, ``sweep.json``, ``sweep.html`` and plots of what varied.
 
     Where jobs have shifts, there is ``extrapolation.*`` too.
 
     Args:
         directory: of the sweep.
+        commands: that there are; the keys of their runs are known.
         console: shown the tables.
         metric: the figure to rank the jobs by; None for the validation or test score.
     """
@@ -72,7 +76,7 @@ def report_sweep(directory: Path, console: Reporter, metric: str | None = None) 
     _show_jobs(rows, varying, ranking_metric(rows, metric), console)
     _report_extrapolation(directory, jobs, varying, console)
     waiting = [job.number for job in jobs if job.status == NOT_STARTED]
-    write_sweep_page(directory, metric, waiting)
+    write_sweep_page(directory, commands, metric, waiting)
     console.message(f"sweep: {directory}")
 
 

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from idl_cli.console import Console
+from idl_cli.distributed.process import interruptible
 from idl_cli.errors import IdlError
-from idl_cli.jobs.interruption import interruptible
 from idl_cli.reporting import Reporter
 from idl_cli.requests.output_directory import claim
 from idl_cli.requests.preflight import Accepted
+from idl_cli.requests.specification import Commands
 from idl_cli.run.lock import RunLock
 from idl_cli.sweeps.launcher import is_grid, launching_through
 from idl_cli.sweeps.plan import SweepPlan
@@ -23,7 +24,6 @@ Launch = Callable[[Sequence[str]], int]
 
 
 def run_sweep(
-    command: str,
     accepted: Accepted,
     launch: Launch,
     *,
@@ -33,7 +33,6 @@ def run_sweep(
     """Run a sweep, or what is left of one.
 
     Args:
-        command: the sub-command.
         accepted: the request, checked.
         launch: hands overrides to Hydra.
         request: what the user typed.
@@ -48,6 +47,7 @@ def run_sweep(
         KeyboardInterrupt: SIGINT or SIGTERM came.
     """
     console = Console(logged=False)
+    command = accepted.request.command.name
     telling_hydra: Sequence[str]
     if continued is None:
         directory, telling_hydra = claim(accepted, sweep=True)
@@ -62,7 +62,8 @@ def run_sweep(
         telling_hydra = [_sweep_dir(directory)]
     directory.mkdir(parents=True, exist_ok=True)
     metric = accepted.settings["optimized_metric"]
-    with _locked(directory), interruptible(), _reported(directory, console, metric):
+    commands = accepted.request.commands
+    with _locked(directory), interruptible(), _reported(directory, commands, console, metric):
         plan.save()
         overrides = (*accepted.overrides, *telling_hydra)
         with launching_through(plan, metric, console):
@@ -118,9 +119,11 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _reported(directory: Path, console: Reporter, metric: str | None) -> Iterator[None]:
+def _reported(
+    directory: Path, commands: Commands, console: Reporter, metric: str | None
+) -> Iterator[None]:
     """Leave the sweep's tables behind, also where it was interrupted or a job failed."""
     try:
         yield
     finally:
-        report_sweep(directory, console, metric)
+        report_sweep(directory, commands, console, metric)

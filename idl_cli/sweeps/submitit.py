@@ -11,7 +11,8 @@ from hydra.core.singleton import Singleton
 from hydra.plugins.launcher import Launcher
 from submitit.core.utils import UncompletedJobError
 
-from idl_cli.jobs.interruption import deaf_to_the_terminal, jobs_stopped_first, kill_jobs
+from idl_cli.distributed.process import ignoring_sigint
+from idl_cli.jobs.interruption import jobs_stopped_first, kill_jobs
 
 _FOR_EVERY_CLUSTER: Final = (
     "timeout_min",
@@ -73,7 +74,7 @@ def submit(
     )
     if cluster == "slurm":
         return [_outcome(job) for job in executor.map_array(launcher, *arguments)]
-    with deaf_to_the_terminal():
+    with ignoring_sigint():
         jobs = executor.map_array(launcher, *arguments)
     try:
         with jobs_stopped_first(paths, tell, lambda: all(job.done() for job in jobs)):

@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 from idl_cli.data.loader import BatchLoader
 from idl_cli.data.task import Task
 from idl_cli.distributed.group import Group
+from idl_cli.distributed.process import Interrupted
 from idl_cli.evaluation import evaluate
 from idl_cli.models.base import TrainableModel
 from idl_cli.training.callbacks import Callbacks, EpochRecord, StepReport
@@ -29,7 +30,6 @@ from idl_cli.training.consensus import Consensus
 from idl_cli.training.convergence import single_warnings_off, warn_if_unconverged
 from idl_cli.training.early_stopping import EarlyStopping
 from idl_cli.training.epoch_totals import EpochTotals
-from idl_cli.training.interruption import TrainingInterrupted
 from idl_cli.training.losses import SummedLoss
 from idl_cli.training.progress import Clock, Progress, StopReason, TrainingResult
 from idl_cli.training.randomness import get_rng_state, set_rng_state
@@ -119,7 +119,7 @@ class Trainer:
 
         Raises:
             NonFiniteError: a loss or gradient was no number and ``on_nonfinite`` could not help.
-            TrainingInterrupted: a signal came; the last checkpoint was saved first.
+            Interrupted: a signal came; the last checkpoint was saved first.
             UnsupportedModelError: a parameter receives no gradient.
         """
         self._clock = Clock(self.progress)
@@ -240,7 +240,7 @@ class Trainer:
             return
         if not saved:
             self._save("last")
-        raise TrainingInterrupted(number)
+        raise Interrupted(number)
 
     def _save(self, which: Literal["last", "best"]) -> None:
         self.callbacks.on_checkpoint(which, self.state_dict())

@@ -8,16 +8,16 @@ import pytest
 
 from idl_cli import registry
 from idl_cli.assembly.optimized_metric import check_metric, optimized_value
-from idl_cli.config.metrics import is_higher_better, metric_names
+from idl_cli.config.metrics import SIM, is_higher_better, metric_names
 from idl_cli.errors import ConfigError
 from idl_cli.requests.preflight import Request, preflight
-from idl_cli.requests.specification import COMMANDS
 from idl_cli.sweeps.jobs import Row, ranked, short_names
+from tests.sub_commands import COMMANDS
 
 
 def _refuse(command: str, *overrides: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        preflight(Request(COMMANDS[command], overrides, root=command))
+        preflight(Request(COMMANDS[command], COMMANDS, overrides, root=command))
     (problem,) = caught.value.problems
     return problem
 
@@ -55,7 +55,7 @@ def test_what_cannot_be_compared_is_none() -> None:
 
 
 def test_every_metric_has_a_direction() -> None:
-    higher = {name for name in metric_names("sim") if is_higher_better(name)}
+    higher = {name for name in metric_names(SIM) if is_higher_better(name)}
     parts = ("train", "validation", "test")
     expected = {f"{part}_{name}" for part in parts for name in ("accuracy", "top5_accuracy", "r2")}
     assert higher == {*expected, "sim.agreement"}

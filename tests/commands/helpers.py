@@ -8,9 +8,10 @@ from typing import Any
 
 from idl_cli import registry
 from idl_cli.commands.eval import run as eval_command
+from idl_cli.commands.eval.settings import EvalSettings
 from idl_cli.commands.train import run as train_command
+from idl_cli.commands.train.settings import TrainSettings
 from idl_cli.config import check
-from idl_cli.config.schemas.root import EvalSettings, TrainSettings
 from idl_cli.reporting import Reporter, SilentReporter
 from idl_cli.run import RunDirectory
 

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from idl_cli.cli import main
+from idl_cli.commands import module_of
 from idl_cli.completion import candidates
 from idl_cli.sweeps.jobs import job_rows
 from idl_cli.sweeps.plan import planned_jobs
@@ -208,9 +209,9 @@ def test_it_answers_without_torch(sweep: Path) -> None:
 
 
 def test_completion_offers_folders_and_flags(sweep: Path) -> None:
-    assert candidates("idl compare sw", ("compare",)) == ["sweep/"]
-    assert candidates("idl compare sweep --f", ("compare",)) == ["--format "]
-    assert "latex " in candidates("idl compare sweep --format ", ("compare",))
+    assert candidates("idl compare sw", ("compare",), module_of) == ["sweep/"]
+    assert candidates("idl compare sweep --f", ("compare",), module_of) == ["--format "]
+    assert "latex " in candidates("idl compare sweep --format ", ("compare",), module_of)
 
 
 def test_plots_are_written_and_named(sweep: Path, capsys: Captured) -> None:

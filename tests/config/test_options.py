@@ -12,12 +12,13 @@ import pytest
 from omegaconf import OmegaConf
 
 from idl_cli import registry
-from idl_cli.cli import SUB_COMMANDS
+from idl_cli.commands import SUB_COMMANDS
 from idl_cli.commands.list import summaries
 from idl_cli.config.check import schema_defaults
 from idl_cli.config.options import OVERLAYS, component_in, config_directory, option_files
 from idl_cli.requests.preflight import Request, preflight
-from idl_cli.requests.specification import COMMANDS, Command
+from idl_cli.requests.specification import Command
+from tests.sub_commands import COMMANDS
 
 CONFIGS = config_directory()
 OFFERED = [command for command in COMMANDS.values() if command.name in SUB_COMMANDS]
@@ -67,7 +68,7 @@ def test_every_option_composes_and_is_valid(command: Command, group: str, option
     overrides = [f"{group}={option}", *_required(group, option)]
     if command.name == "eval":
         overrides.append("run=there")
-    accepted = preflight(Request(command, tuple(overrides), root=command.name))
+    accepted = preflight(Request(command, COMMANDS, tuple(overrides), root=command.name))
     if group in command.sections:
         assert accepted.settings[group]["name"] == component_in(CONFIGS / group / f"{option}.yaml")
 

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 
 from idl_cli.distributed.failure import RankReport, killed, report_of, root_cause
-from idl_cli.distributed.launch import Stopped
+from idl_cli.distributed.process import Interrupted
 from idl_cli.errors import ConfigError, IdlError, NonFiniteError, PeerLostError
 
 
@@ -47,7 +47,7 @@ from idl_cli.errors import ConfigError, IdlError, NonFiniteError, PeerLostError
         (dist.DistNetworkError("reset"), "lost", "rank 3 lost contact: reset", 1),
         (RuntimeError("shapes differ"), "failed", "rank 3 failed: RuntimeError: shapes", 1),
         (KeyboardInterrupt(), "interrupted", "", 130),
-        (Stopped(), "interrupted", "", 143),
+        (Interrupted(15), "interrupted", "", 143),
     ],
 )
 def test_an_error_is_reported_by_its_kind(

@@ -10,9 +10,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from idl_cli.distributed.devices import resolve_device
 from idl_cli.distributed.environment import Launched
 from idl_cli.distributed.group import Group, current
-from idl_cli.distributed.join import abandon, backend_for, joined, own_device
+from idl_cli.distributed.join import abandon, backend_for, joined
 from idl_cli.errors import ConfigError, RankError
 from tests.distributed.helpers import free_port
 
@@ -88,15 +89,15 @@ def test_a_rank_finds_its_device(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: visible > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
-    assert own_device(policy, _place(1, 1, local_rank)) == torch.device(device)
+    assert resolve_device(policy, local_rank) == torch.device(device)
 
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="device=cuda:2: torch sees no CUDA device here"):
-        own_device("cuda:2", None)
+        resolve_device("cuda:2")
     with pytest.raises(ConfigError, match="device=cuda: torch sees no CUDA device here"):
-        own_device("cuda", _place(0, 1))
+        resolve_device("cuda", 0)
 
 
 def test_a_group_is_abandoned_whatever_its_driver_does() -> None:

@@ -18,8 +18,8 @@ from idl_cli.distributed.environment import launched
 from idl_cli.distributed.failure import RankReport
 from idl_cli.distributed.group import current
 from idl_cli.distributed.join import joined
-from idl_cli.distributed.lookout import lookout
 from idl_cli.distributed.store import meet
+from idl_cli.distributed.watchdog import watchdog
 from idl_cli.errors import PeerLostError
 
 
@@ -90,7 +90,7 @@ def deaf_to_sigterm(said: str) -> None:
         meeting.tell_end(asdict(RankReport(1, "completed")), failed=False)
         return
     signal.signal(signal.SIGTERM, lambda number, frame: None)  # it would not come through either
-    with lookout(meeting, lambda cause: Path(said).write_text(cause.kind), after_signal=0.3):
+    with watchdog(meeting, lambda cause: Path(said).write_text(cause.kind), after_signal=0.3):
         os.kill(os.getpid(), signal.SIGTERM)
         TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False).wait(
             ["never"], timedelta(hours=1)
@@ -104,7 +104,7 @@ def leaves_in_time(seconds: float) -> bool:
     meeting = meet(place, timeout=60.0)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with lookout(meeting, lambda cause: os._exit(9), after_signal=seconds):
+        with watchdog(meeting, lambda cause: os._exit(9), after_signal=seconds):
             os.kill(os.getpid(), signal.SIGTERM)
             _hang()
     except KeyboardInterrupt:

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from idl_cli.errors import DataError
-from idl_cli.jobs.failure import one_line, release
-from idl_cli.jobs.job import _recorded
+from idl_cli.jobs.failure import one_line, recorded, release
 from idl_cli.reporting import SilentReporter
 from idl_cli.run import RunDirectory, read_summary
 
@@ -59,7 +58,7 @@ def test_an_interruption_that_a_library_calls_by_another_name_is_one(
     def job() -> None:
         with (
             RunDirectory(tmp_path / "run", command="sim") as directory,
-            _recorded(directory, SilentReporter()),
+            recorded(directory, SilentReporter()),
         ):
             try:
                 signal.raise_signal(number)

@@ -15,12 +15,12 @@ from idl_cli.distributed.environment import Launched
 from idl_cli.errors import RequestError
 from idl_cli.jobs.torchrun import refuse_alone
 from idl_cli.requests.preflight import Request, preflight
-from idl_cli.requests.specification import COMMANDS
 from idl_cli.run import read_metrics, read_summary, run_status
 from tests.commands.sim.test_sim_ranks import PROBLEM
 from tests.commands.sim.test_sim_ranks import plug_in as plug_in
 from tests.conftest import IdlHere
 from tests.distributed.helpers import LIMIT, free_port, wait_until
+from tests.sub_commands import COMMANDS
 
 TRAINING = (
     "train",
@@ -114,9 +114,9 @@ def test_a_refusal_is_said_once_by_rank_0(tmp_path: Path) -> None:
 )
 def test_what_works_in_one_process_is_refused(arguments: Sequence[str], sentence: str) -> None:
     command = COMMANDS[arguments[0]]
-    accepted = preflight(Request(command, tuple(arguments[1:]), root=command.name))
+    accepted = preflight(Request(command, COMMANDS, tuple(arguments[1:]), root=command.name))
     with pytest.raises(RequestError, match=sentence):
-        refuse_alone(command, accepted, size=2)
+        refuse_alone(accepted, size=2)
 
 
 def test_different_requests_are_refused_before_anything_is_done(tmp_path: Path) -> None:

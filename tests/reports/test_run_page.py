@@ -10,7 +10,7 @@ from pathlib import Path
 from idl_cli.reports.run_page import run_page
 from idl_cli.sweeps.page import write_sweep_page
 from tests.commands.test_compare_command import make_run
-from tests.conftest import IdlHere
+from tests.sub_commands import COMMANDS
 
 QUICK = ("trainer.epochs=2", "dataset.train_samples=64", "dataset.test_samples=32")
 
@@ -36,7 +36,7 @@ def test_a_training_leaves_its_report(idl_here: IdlHere, tmp_path: Path) -> None
     again = idl_here("eval", "run=run", "hydra.run.dir=eval", "report=false")
     assert again.status == 0, again.errors
     assert not Path("eval/report.html").exists()
-    (tmp_path / "eval" / "report.html").write_text(run_page(tmp_path / "eval"))
+    (tmp_path / "eval" / "report.html").write_text(run_page(tmp_path / "eval", COMMANDS))
     assert "run on digits" in shown(Path("eval/report.html").read_text())
 
 
@@ -65,7 +65,7 @@ def test_warnings_of_the_log_stand_in_the_report(tmp_path: Path) -> None:
     make_run(tmp_path / "run")
     line = "2026-01-31 12:00:00,123 WARNING idl_cli: κ is close to 1\n"
     (tmp_path / "run" / "run.log").write_text(2 * line + line.replace("WARNING", "INFO"))
-    text = shown(run_page(tmp_path / "run"))
+    text = shown(run_page(tmp_path / "run", COMMANDS))
     assert text.count("κ is close to 1") == 1 + 3, "once as a warning, thrice in the log"
     assert "relative gap 1e-7 optimal" in text
     assert "non-zero weights 25.0 %" in text
@@ -75,7 +75,7 @@ def test_metrics_of_no_part_are_shown_too(tmp_path: Path) -> None:
     make_run(tmp_path / "run")
     summary = {"command": "certify", "status": "completed", "metrics": {"certified_accuracy": 0.5}}
     (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
-    assert "certified accuracy 50.00 %" in shown(run_page(tmp_path / "run"))
+    assert "certified accuracy 50.00 %" in shown(run_page(tmp_path / "run", COMMANDS))
 
 
 def test_a_path_is_a_table_with_the_kept_point_marked(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_path_is_a_table_with_the_kept_point_marked(tmp_path: Path) -> None:
     )
     (tmp_path / "run" / "path.csv").write_text(rows)
     (tmp_path / "run" / "path.json").write_text(json.dumps({"kept_lambda_z": 1e-5}))
-    page = run_page(tmp_path / "run")
+    page = run_page(tmp_path / "run", COMMANDS)
     said = shown(page)
     along = "Along the path of λ (2 rows) λ_z non-zeros of all weights 0.001 7 50.0 % 1e-5 9 60.0 %"
     assert along in said
@@ -100,7 +100,7 @@ def test_a_path_whose_figures_are_lost_marks_no_point(tmp_path: Path) -> None:
     make_run(tmp_path / "run")
     (tmp_path / "run" / "path.csv").write_text("method,lambda_z,nonzeros\nSIM,,\nSIM,0.1,x\n")
     (tmp_path / "run" / "path.json").write_text("[]")
-    page = run_page(tmp_path / "run")
+    page = run_page(tmp_path / "run", COMMANDS)
     assert "Along the path of λ" in page
     assert 'class="marked"' not in page
 
@@ -113,7 +113,7 @@ def test_a_sweep_links_its_jobs_and_names_what_failed(tmp_path: Path) -> None:
             (path / "report.html").write_text("x")
     make_run(tmp_path / "4", solver="active_set", error="out of <memory>")
     make_run(tmp_path / "5", solver="projected_gd", accuracy=None)
-    write_sweep_page(tmp_path)
+    write_sweep_page(tmp_path, COMMANDS)
     page = (tmp_path / "sweep.html").read_text()
     text = shown(page)
     assert "idl sim -m incomplete solver × seed on digits" in text
@@ -131,11 +131,11 @@ def test_a_sweep_links_its_jobs_and_names_what_failed(tmp_path: Path) -> None:
 def test_a_sweep_is_incomplete_while_jobs_have_not_started(tmp_path: Path) -> None:
     for number, solver in enumerate(("cvx", "admm")):
         make_run(tmp_path / str(number), solver=solver, accuracy=0.5)
-    write_sweep_page(tmp_path)
+    write_sweep_page(tmp_path, COMMANDS)
     text = shown((tmp_path / "sweep.html").read_text())
     assert "idl sim -m completed" in text
     assert "not started" not in text
-    write_sweep_page(tmp_path, waiting=(2, 3))
+    write_sweep_page(tmp_path, COMMANDS, waiting=(2, 3))
     text = shown((tmp_path / "sweep.html").read_text())
     assert "idl sim -m incomplete" in text
     assert "jobs 4 2 completed, 2 not started" in text
@@ -148,7 +148,7 @@ def test_the_configuration_of_a_sweep_is_what_all_of_its_jobs_have(tmp_path: Pat
         make_run(tmp_path / str(number), accuracy=0.5, extra=extra)
     (tmp_path / "2").mkdir()
     (tmp_path / "2" / "summary.json").write_text("{")
-    write_sweep_page(tmp_path)
+    write_sweep_page(tmp_path, COMMANDS)
     text = shown((tmp_path / "sweep.html").read_text())
     assert "dtype float64 float32" in text
     assert "77777" not in text
@@ -157,5 +157,5 @@ def test_the_configuration_of_a_sweep_is_what_all_of_its_jobs_have(tmp_path: Pat
 
 def test_a_sweep_whose_jobs_want_no_report_has_none(tmp_path: Path) -> None:
     make_run(tmp_path / "0", extra={"report": False})
-    write_sweep_page(tmp_path)
+    write_sweep_page(tmp_path, COMMANDS)
     assert not (tmp_path / "sweep.html").exists()

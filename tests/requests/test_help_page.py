@@ -14,12 +14,12 @@ from idl_cli.config.options import config_directory
 from idl_cli.errors import ConfigError
 from idl_cli.requests.help_page import FLAGS, help_page
 from idl_cli.requests.request import Request
-from idl_cli.requests.specification import COMMANDS
 from tests.conftest import IdlHere
+from tests.sub_commands import COMMANDS
 
 
 def _page(command: str, *overrides: str, width: int = 80) -> str:
-    return help_page(Request(COMMANDS[command], overrides, root=command), width)
+    return help_page(Request(COMMANDS[command], COMMANDS, overrides, root=command), width)
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -59,7 +59,9 @@ def test_presets_of_another_command_are_left_out() -> None:
 def test_an_option_of_the_user_is_offered(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine.yaml").write_text("name: implicit\nhidden_dim: 3\n")
-    request = Request(COMMANDS["train"], ("model=mine",), root="train", search_path=(tmp_path,))
+    request = Request(
+        COMMANDS["train"], COMMANDS, ("model=mine",), root="train", search_path=(tmp_path,)
+    )
     page = help_page(request, 80)
     assert "  model=mine " in page
     assert "  model.hidden_dim=3 " in page

@@ -9,13 +9,13 @@ import pytest
 from idl_cli.errors import RunError
 from idl_cli.requests.output_directory import OF_RUNS, claim
 from idl_cli.requests.preflight import Accepted, Request, preflight
-from idl_cli.requests.specification import COMMANDS
 from idl_cli.run import RunDirectory
 from tests.conftest import IdlHere
+from tests.sub_commands import COMMANDS
 
 
 def accept(*overrides: str) -> Accepted:
-    return preflight(Request(COMMANDS["train"], overrides, root="train"))
+    return preflight(Request(COMMANDS["train"], COMMANDS, overrides, root="train"))
 
 
 def test_two_runs_of_one_second_get_two_directories(

@@ -7,9 +7,9 @@ from importlib import metadata, util
 import pytest
 
 from idl_cli.errors import ConfigError
-from idl_cli.requests.plug_ins import missing_extra
+from idl_cli.requests.mistakes import missing_extra
 from idl_cli.requests.preflight import Request, preflight
-from idl_cli.requests.specification import COMMANDS
+from tests.sub_commands import COMMANDS
 
 CHOICES = {
     "hydra/launcher=joblib": "joblib",
@@ -20,7 +20,7 @@ CHOICES = {
 
 
 def _accept(*overrides: str) -> None:
-    preflight(Request(COMMANDS["train"], overrides, multirun=True, root="train"))
+    preflight(Request(COMMANDS["train"], COMMANDS, overrides, multirun=True, root="train"))
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -31,7 +31,7 @@ def test_an_extra_that_is_installed_is_accepted(choice: str) -> None:
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_a_missing_extra_is_one_sentence(monkeypatch: pytest.MonkeyPatch, choice: str) -> None:
-    monkeypatch.setattr("idl_cli.requests.plug_ins.find_spec", lambda name: None)
+    monkeypatch.setattr("idl_cli.requests.mistakes.find_spec", lambda name: None)
     with pytest.raises(ConfigError) as caught:
         _accept(choice)
     (sentence,) = caught.value.problems

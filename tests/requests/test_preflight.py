@@ -10,12 +10,12 @@ import pytest
 from idl_cli.config.options import config_directory
 from idl_cli.errors import ConfigError
 from idl_cli.requests.preflight import Accepted, Request, preflight
-from idl_cli.requests.specification import COMMANDS
+from tests.sub_commands import COMMANDS
 
 
 def accept(*overrides: str, command: str = "train", **request: object) -> Accepted:
     given = {"root": command, **request}
-    return preflight(Request(COMMANDS[command], tuple(overrides), **given))  # type: ignore[arg-type]
+    return preflight(Request(COMMANDS[command], COMMANDS, tuple(overrides), **given))  # type: ignore[arg-type]
 
 
 def refuse(*overrides: str, command: str = "train", **request: object) -> list[str]:

@@ -22,7 +22,7 @@ from PIL import Image
 
 from idl_cli.analysis.columns import columns_of
 from idl_cli.analysis.comparison import ordered
-from idl_cli.commands.compare import FORMATS
+from idl_cli.commands.compare.tables import FORMATS
 from idl_cli.commands.list import summaries
 from idl_cli.config.options import config_directory
 from idl_cli.data.images.cifar import CIFAR10, cifar10
@@ -35,7 +35,6 @@ from idl_cli.models.implicit import ImplicitModel
 from idl_cli.reports.entries import find_entries
 from idl_cli.reports.run_page import run_page
 from idl_cli.requests.preflight import Request, preflight
-from idl_cli.requests.specification import COMMANDS
 from idl_cli.run import RunDirectory, load_run, read_metrics
 from idl_cli.run.files import csv_bytes, json_bytes
 from idl_cli.run.state import read_state
@@ -44,6 +43,7 @@ from idl_cli.sweeps.jobs import job_rows
 from idl_cli.sweeps.plan import planned_jobs, read_plan
 from tests.stress import mutate
 from tests.stress.mutate import Mutator
+from tests.sub_commands import COMMANDS
 
 Files = Mapping[str, bytes]
 
@@ -98,7 +98,7 @@ def readers() -> dict[str, Reader]:
         "metrics": Reader(_metrics(), _OF_RECORDS, read_metrics),
         "records": Reader({**_records("a"), **_records("b")}, _OF_RECORDS, _compare, 1),
         "sweep": Reader(_sweep(), _OF_RECORDS, _read_sweep, 1),
-        "report": Reader(_records("x"), _OF_RECORDS, lambda d: run_page(d / "x"), 1),
+        "report": Reader(_records("x"), _OF_RECORDS, lambda d: run_page(d / "x", COMMANDS), 1),
         "config": Reader(_config(), {"": mutate.yaml}, _compose, 1),
     }
 
@@ -135,7 +135,7 @@ def silence():  # type: ignore[no-untyped-def]
 
 
 def _compare(directory: Path) -> None:
-    entries = find_entries([directory])
+    entries = find_entries([directory], COMMANDS)
     columns = columns_of(entries)
     for deliver in FORMATS.values():
         deliver(ordered(entries), columns, ())
@@ -150,7 +150,9 @@ def _read_sweep(directory: Path) -> None:
 
 def _compose(directory: Path) -> None:
     summaries("experiment", [config_directory(), directory])
-    preflight(Request(COMMANDS["train"], ("experiment=e",), False, "train", None, (directory,)))
+    preflight(
+        Request(COMMANDS["train"], COMMANDS, ("experiment=e",), False, "train", None, (directory,))
+    )
 
 
 # -- intact files ----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 
 from idl_cli.reporting import SilentReporter
 from idl_cli.sweeps.report import report_sweep
+from tests.sub_commands import COMMANDS
 
 
 class _Listener(SilentReporter):
@@ -46,7 +47,7 @@ def test_every_job_has_a_row_however_it_ended(tmp_path: Path) -> None:
     _job(tmp_path, 2, ["model=lstm", "optimizer.lr=1e-2", "trainer.epochs=2"], failed)
     _job(tmp_path, 3, ["model=lstm", "optimizer.lr=1e-3", "trainer.epochs=2"], None)
     (tmp_path / "notes").mkdir()
-    report_sweep(tmp_path, SilentReporter())
+    report_sweep(tmp_path, COMMANDS, SilentReporter())
     rows = _rows(tmp_path)
     assert [row["job"] for row in rows] == ["2", "3", "10"], "in order of the number"
     assert [row["status"] for row in rows] == ["failed", "killed", "completed"]
@@ -73,7 +74,7 @@ def test_extrapolation_is_averaged_over_the_seeds_of_a_variant(tmp_path: Path) -
         description = {"shift": "width f", "training_shift": 2.0, "error": "error rate"}
         (tmp_path / str(number) / "shift.json").write_text(json.dumps(description))
     listener = _Listener()
-    report_sweep(tmp_path, listener)
+    report_sweep(tmp_path, COMMANDS, listener)
     table = json.loads((tmp_path / "extrapolation.json").read_text())
     assert (table["shift"], table["training_shift"]) == ("width f", 2.0)
     assert [(row["variant"], row["runs"], row["error_mean"]) for row in table["rows"]] == [
@@ -92,7 +93,7 @@ def test_jobs_that_never_started_have_rows_too(tmp_path: Path) -> None:
     (tmp_path / "jobs.json").write_text(json.dumps(plan))
     _job(tmp_path, 0, ["model=rnn"], {"status": "completed", "metrics": {"test_r2": 0.5}})
     listener = _Listener()
-    report_sweep(tmp_path, listener)
+    report_sweep(tmp_path, COMMANDS, listener)
     done, waiting = _rows(tmp_path)
     assert (done["status"], waiting["status"]) == ("completed", "not started")
     assert (waiting["job"], waiting["model"], waiting["dir"]) == ("1", "lstm", "1")
@@ -102,7 +103,7 @@ def test_jobs_that_never_started_have_rows_too(tmp_path: Path) -> None:
 
 
 def test_an_empty_sweep_leaves_nothing(tmp_path: Path) -> None:
-    report_sweep(tmp_path, SilentReporter())
+    report_sweep(tmp_path, COMMANDS, SilentReporter())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -115,7 +116,7 @@ def test_keys_that_a_terminal_has_no_room_for_are_named(
         failed = {"status": "failed", "metrics": {}, "error": "a long sentence " * 9}
         _job(tmp_path, number, [f"{key}={number}" for key in keys], failed)
     listener = _Listener()
-    report_sweep(tmp_path, listener)
+    report_sweep(tmp_path, COMMANDS, listener)
     shown = ["job", "status", "key_number_0", "error"]
     assert listener.columns["not completed"] == shown
     assert any(text.startswith(f"no room for {keys[1]}, ") for text in listener.messages)
@@ -133,7 +134,7 @@ def test_a_grid_of_two_keys_fits_a_terminal_of_80(
         given = [f"solver={('admm', 'active_set')[number]}", f"trainer.lambda_z={number + 1}"]
         _job(tmp_path, number, given, summary)
     listener = _Listener()
-    report_sweep(tmp_path, listener)
+    report_sweep(tmp_path, COMMANDS, listener)
     shown = next(columns for title, columns in listener.columns.items() if "best" in title)
     assert "lambda_z" in shown
     assert not any(text.startswith("no room") for text in listener.messages)

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from idl_cli.distributed.group import Group
+from idl_cli.distributed.process import Interrupted
 from idl_cli.errors import IdlError
 from idl_cli.evaluation import evaluate
 from idl_cli.models.base import TrainableModel
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.rnn import ImplicitRNN
 from idl_cli.models.sequence_baselines import LSTM, MatchedMLP, Transformer
-from idl_cli.training.interruption import TrainingInterrupted
 from idl_cli.training.randomness import seed_everything, seed_rank
 from tests.run.test_state import assert_same
 from tests.training.helpers import (
@@ -113,7 +113,7 @@ def _train(
         warnings.simplefilter("always")
         try:
             outcome = trainer.fit().reason
-        except TrainingInterrupted as interrupt:
+        except Interrupted as interrupt:
             outcome = interrupt.signal
         except IdlError as error:
             outcome = f"{type(error).__name__}: {error}"

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from idl_cli.data.task import Task
+from idl_cli.distributed.process import Interrupted
 from idl_cli.run.state import read_state, write_state
-from idl_cli.training.interruption import TrainingInterrupted
 from idl_cli.training.randomness import seed_everything
 from idl_cli.training.trainer import Trainer
 from tests.run.test_state import assert_same
@@ -63,7 +63,7 @@ def test_a_stopped_training_continues_to_the_bit(
         pytest.fail("the training is too short to be stopped there")
 
     first, heard_first = _make(task, stop_at, **options)
-    with pytest.raises(TrainingInterrupted):
+    with pytest.raises(Interrupted):
         first.fit()
     write_state(tmp_path / "last.safetensors", heard_first.states[-1][1])
 
@@ -93,7 +93,7 @@ def test_a_checkpoint_within_an_epoch_continues_to_the_bit() -> None:
 
 def test_seconds_add_up_over_a_resume() -> None:
     first, heard = _make(CLASSIFICATION, stop_at=4)
-    with pytest.raises(TrainingInterrupted):
+    with pytest.raises(Interrupted):
         first.fit()
     before = first.progress.seconds
     second, _ = _make(CLASSIFICATION)

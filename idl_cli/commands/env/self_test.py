@@ -71,10 +71,11 @@ def _inputs() -> torch.Tensor:
 
 
 def _composition() -> None:
+    from idl_cli.commands import configured
     from idl_cli.requests.preflight import Request, preflight
-    from idl_cli.requests.specification import COMMANDS
 
-    preflight(Request(COMMANDS["train"], overrides=(), root="train"))
+    commands = configured()
+    preflight(Request(commands["train"], commands, overrides=(), root="train"))
 
 
 def _equilibrium() -> None:

@@ -13,7 +13,7 @@ import yaml
 
 from idl_cli import registry
 from idl_cli.assembly.run_data import DATA, has_changed
-from idl_cli.config.schemas.root import EvalSettings
+from idl_cli.commands.eval.settings import EvalSettings
 from idl_cli.data.dataset import Dataset
 from idl_cli.data.input_scale import preprocessing_for, warn_of_other_unit
 from idl_cli.data.task import Task

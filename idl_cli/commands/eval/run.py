@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from idl_cli.assembly.compute import prepare
+from idl_cli.assembly.compute import RunContext, prepare
 from idl_cli.assembly.measure import (
     evaluation_loader,
     metrics_of,
@@ -15,13 +15,14 @@ from idl_cli.assembly.measure import (
 )
 from idl_cli.assembly.optimized_metric import check_metric
 from idl_cli.assembly.sequences import report_sequences
+from idl_cli.commands import configured
 from idl_cli.commands.eval.data import evaluation_dataset, overrides_of
-from idl_cli.config.schemas.root import EvalSettings
+from idl_cli.commands.eval.settings import EvalSettings
+from idl_cli.distributed.group import current
 from idl_cli.errors import RunError
 from idl_cli.reporting import Reporter
 from idl_cli.requests.config_files import load_config
 from idl_cli.requests.preflight import checked_settings
-from idl_cli.requests.specification import COMMANDS
 from idl_cli.run import (
     CHECKPOINTS,
     LoadedRun,
@@ -82,14 +83,8 @@ def run(settings: EvalSettings, directory: RunDirectory, console: Reporter) -> d
         for name, part in parts.items()
         if part is not None
     }
-    extra = report_sequences(
-        loaded.model,
-        dataset,
-        batch_size=batch_size,
-        compute=compute,
-        directory=directory,
-        console=console,
-    )
+    context = RunContext(settings, compute, current(compute.device), directory, console)
+    extra = report_sequences(loaded.model, dataset, batch_size, context)
     samples = {name: len(part) for name, part in parts.items() if part is not None}
     show_figures(f"{path} on {dataset.name}", {**figures, **extra.beside}, console, samples)
     console.message(f"run: {directory.path}")
@@ -116,9 +111,10 @@ def _settings_of(path: Path) -> Mapping[str, Any] | None:
     command = read_record(path).command
     if command is None:
         raise RunError(f"{path}: neither summary.json nor .hydra/ says which command made it")
-    if command not in COMMANDS:
+    commands = configured()
+    if command not in commands:
         raise RunError(f"{path}: made by `idl {command}`, which trains no model")
-    return checked_settings(COMMANDS[command], cast(Any, load_config(file)))
+    return checked_settings(cast(Any, load_config(file)), commands[command], commands)
 
 
 def _choose_weights(loaded: LoadedRun, checkpoint: str) -> None:

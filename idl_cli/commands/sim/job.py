@@ -7,18 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from idl_cli.assembly.compute import Compute
+from idl_cli.assembly.compute import RunContext
 from idl_cli.assembly.teacher import Teacher
 from idl_cli.commands.sim.iterates import KeptIterates
 from idl_cli.commands.sim.path import MeasuredPath, follow, penalties_of, pruning_rows, write_path
 from idl_cli.commands.sim.progress import SimProgress
 from idl_cli.commands.sim.result import complete_report, measure, save, show_result, write_diagnosis
 from idl_cli.commands.sim.scores import SimScores, recording_loader
+from idl_cli.commands.sim.settings import SimSettings
 from idl_cli.commands.sim.tables import candidate_row
-from idl_cli.config.schemas.root import SimSettings
 from idl_cli.errors import IgnoredOptionWarning
 from idl_cli.loggers import RunLogger
-from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory
 from idl_cli.sim.fit.fits import Fit
 from idl_cli.sim.fit.fitting import with_penalties
@@ -38,15 +37,15 @@ class SimJob:
 
     def __init__(
         self,
-        settings: SimSettings,
+        context: RunContext[SimSettings],
         sim: SIM,
         solver: BaseSolver,
         teacher: Teacher,
-        compute: Compute,
         logger: RunLogger,
-        console: Reporter,
         iterates: KeptIterates,
     ) -> None:
+        settings, compute, console = context.settings, context.compute, context.console
+        self._directory = context.directory
         self._settings = settings
         self._trainer: Mapping[str, Any] = settings.trainer
         self._sim = sim
@@ -67,7 +66,7 @@ class SimJob:
         self._states = recording_loader(settings, teacher.dataset, compute)
         self._path: MeasuredPath | None = None
 
-    def record(self, directory: RunDirectory) -> Recording:
+    def record(self) -> Recording:
         """The statistics of the teacher's states; from a file where the user names one."""
         path = self._trainer["load_statistics"]
         statistics = None
@@ -92,7 +91,7 @@ class SimJob:
                 origin=origin,
             )
         if self._trainer["save_statistics"]:
-            _save(recording.raw, directory)
+            _save(recording.raw, self._directory)
         self._show_problem(recording)
         return recording
 
@@ -178,14 +177,10 @@ class SimJob:
         return found
 
     def finish(
-        self,
-        found: Fit,
-        recording: Recording,
-        candidates: tuple[Candidate, ...],
-        directory: RunDirectory,
+        self, found: Fit, recording: Recording, candidates: tuple[Candidate, ...]
     ) -> dict[str, Any]:
         """Measure the model, save it, draw it, and say how it went."""
-        teacher, console = self._teacher, self._console
+        teacher, console, directory = self._teacher, self._console, self._directory
         test, metrics = measure(self._sim, found, teacher, self._scores, self._logger)
         save(self._sim, found, teacher, directory)
         path = None if self._path is None else self._finish_path(self._path, directory)

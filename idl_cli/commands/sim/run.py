@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from idl_cli import registry
-from idl_cli.assembly.compute import Compute, prepare
+from idl_cli.assembly.compute import RunContext, prepare
 from idl_cli.assembly.idle_options import warn_of_idle_sim_options
 from idl_cli.assembly.objects import build_dataset
 from idl_cli.assembly.optimized_metric import check_metric
@@ -18,7 +18,7 @@ from idl_cli.commands.sim.estimate import estimate
 from idl_cli.commands.sim.iterates import KeptIterates
 from idl_cli.commands.sim.job import SimJob
 from idl_cli.commands.sim.scores import recording_loader
-from idl_cli.config.schemas.root import SimSettings
+from idl_cli.commands.sim.settings import SimSettings
 from idl_cli.data.dataset import Dataset
 from idl_cli.distributed.group import current
 from idl_cli.errors import ConfigError
@@ -54,6 +54,7 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
         deterministic=settings.deterministic,
     )
     group = current(compute.device)
+    context = RunContext(settings, compute, group, directory, console)
     if settings.resume is not None:  # a solve that was kept goes on, with a history of its own
         directory.truncate_metrics(0)
     directory.write_json("environment.json", collect_environment(compute.device, directory.command))
@@ -83,8 +84,8 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
             ]
         )
     if settings.trainer["dry_run"]:
-        return _dry_run(settings, dataset, sim, compute, directory, console)
-    teacher = shared_teacher(settings, dataset, compute, group, directory, console)
+        return _dry_run(dataset, sim, context)
+    teacher = shared_teacher(dataset, context)
     resumed_step = None if settings.resume is None else 0
     with open_logger(
         asdict(settings), directory if group.is_main else None, resumed_step=resumed_step
@@ -92,14 +93,14 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
         resumed = directory.path if settings.resume == "auto" else settings.resume
         source = None if resumed is None else Path(resumed).expanduser()
         iterates = KeptIterates(directory, source, group)
-        job = SimJob(settings, sim, solver, teacher, compute, logger, console, iterates)
-        recording = job.record(directory)
+        job = SimJob(context, sim, solver, teacher, logger, iterates)
+        recording = job.record()
         found, candidates = job.fit(recording)
         iterates.remove()
         sim.keep(found, recording, solver)
         if not group.is_main:
             return {"metrics": {}}
-        report = job.finish(found, recording, candidates, directory)
+        report = job.finish(found, recording, candidates)
         logger.finish({**report["metrics"], "sim": report["sim"]})
     return report
 
@@ -114,16 +115,10 @@ def _of_these_processes(solver: Mapping[str, Any]) -> dict[str, Any]:
     return {key: decided.get(key, value) for key, value in solver.items()}
 
 
-def _dry_run(
-    settings: SimSettings,
-    dataset: Dataset,
-    sim: SIM,
-    compute: Compute,
-    directory: RunDirectory,
-    console: Reporter,
-) -> dict[str, object]:
+def _dry_run(dataset: Dataset, sim: SIM, context: RunContext[SimSettings]) -> dict[str, object]:
     """Look at the teacher, untrained where it would be trained, and say what would be done."""
-    path = find_teacher(settings, directory)
+    settings, compute, console = context.settings, context.compute, context.console
+    path = find_teacher(settings, context.directory)
     if path is not None:
         teacher = taken_from(load_run(path), dataset, compute)
     else:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from torch import nn
 
-from idl_cli.config.schemas.root import TrainSettings
+from idl_cli.commands.train.settings import TrainSettings
 from idl_cli.data.dataset import Dataset
 from idl_cli.distributed.group import Group
 from idl_cli.models.parameter_count import parameter_count

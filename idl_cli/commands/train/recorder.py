@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from idl_cli.commands.train.resume import plain
-from idl_cli.config.schemas.root import TrainSettings
+from idl_cli.commands.train.settings import TrainSettings
 from idl_cli.loggers import RunLogger
 from idl_cli.reporting import TrainingReporter
 from idl_cli.run import RunDirectory

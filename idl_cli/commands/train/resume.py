@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
-from idl_cli.config.schemas.root import TrainSettings
+from idl_cli.commands.train.settings import TrainSettings
 from idl_cli.errors import ConfigError, RunError
 from idl_cli.masking import masked
 from idl_cli.run import CHECKPOINTS, RunDirectory

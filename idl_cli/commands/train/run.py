@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from torch import nn
 
 from idl_cli.analysis.curves import iteration_curves, learning_curves
-from idl_cli.assembly.compute import prepare
+from idl_cli.assembly.compute import RunContext, prepare
 from idl_cli.assembly.measure import METRIC_NAMES, metrics_of, show_figures, timed_evaluation
 from idl_cli.assembly.objects import (
     Loaders,
@@ -24,15 +24,15 @@ from idl_cli.assembly.sequences import SequenceReport, report_sequences
 from idl_cli.commands.train.plan import dry_run, plan
 from idl_cli.commands.train.recorder import Recorder
 from idl_cli.commands.train.resume import Resumption, find_resumption
-from idl_cli.config.schemas.root import TrainSettings
+from idl_cli.commands.train.settings import TrainSettings
 from idl_cli.data.dataset import Dataset
 from idl_cli.distributed.group import current
+from idl_cli.distributed.process import watch_signals
 from idl_cli.loggers import RunLogger, open_logger
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.parameter_count import parameter_count
 from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory, collect_environment, read_metrics
-from idl_cli.training.interruption import watch_signals
 from idl_cli.training.progress import TrainingResult
 from idl_cli.training.randomness import seed_rank
 from idl_cli.training.trainer import Trainer
@@ -71,6 +71,7 @@ def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> 
         deterministic=settings.deterministic,
     )
     group = current(compute.device)
+    context = RunContext(settings, compute, group, directory, console)
     # Ranks may be on machines that do not see each other's files.
     resumption = group.broadcast_object(
         find_resumption(settings, directory) if group.is_main else None
@@ -83,31 +84,24 @@ def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> 
     for assumption in dataset.assumptions:
         console.message(f"assumed: {assumption}")
     model, dataset = build_model(settings, dataset, compute)
-    loaders = Loaders(dataset, settings, compute, group)
-    trainer = build_trainer(settings, dataset, model, loaders, compute, group)
+    loaders = Loaders(dataset, context)
+    trainer = build_trainer(context, dataset, model, loaders)
     seed_rank(settings.seed, group.rank)  # the weights, which all ranks draw alike, are drawn
     console.facts("run", plan(settings, dataset, model, trainer))
     if settings.trainer["dry_run"]:
         return dry_run(dataset, trainer, console)
-    resumed_step = _resume(trainer, resumption, settings, directory, console)
+    resumed_step = _resume(trainer, resumption, context)
     with open_logger(
         asdict(settings), directory if group.is_main else None, resumed_step=resumed_step
     ) as logger:
-        result = _fit(trainer, settings, directory, logger, console)
+        result = _fit(trainer, logger, context)
         figures = _evaluate_kept_model(trainer, loaders, result, directory)
         logger.log(_test_row(figures["test"], trainer, result))
         if not group.is_main:
             return {"metrics": {}}
-        _save(model, settings, dataset, result, directory)
-        extra = report_sequences(
-            model,
-            dataset,
-            batch_size=int(settings.trainer["batch_size"]),
-            compute=compute,
-            directory=directory,
-            console=console,
-        )
-        report = _report(figures, result, group.size, model, extra, directory, console)
+        _save(model, dataset, result, context)
+        extra = report_sequences(model, dataset, int(settings.trainer["batch_size"]), context)
+        report = _report(figures, result, model, extra, context)
         logger.finish(report["metrics"])
     return report
 
@@ -116,34 +110,24 @@ def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> 
 
 
 def _resume(
-    trainer: Trainer,
-    resumption: Resumption | None,
-    settings: TrainSettings,
-    directory: RunDirectory,
-    console: Reporter,
+    trainer: Trainer, resumption: Resumption | None, context: RunContext[TrainSettings]
 ) -> int | None:
     """Bring the trainer to the checkpoint; return its step, None where the run starts anew."""
     if resumption is None:
-        return None if settings.resume is None else 0
-    resumption.restore(trainer, directory)
-    console.message(f"resumed {resumption.path} at step {trainer.progress.step}")
+        return None if context.settings.resume is None else 0
+    resumption.restore(trainer, context.directory)
+    context.console.message(f"resumed {resumption.path} at step {trainer.progress.step}")
     return trainer.progress.step
 
 
-def _fit(
-    trainer: Trainer,
-    settings: TrainSettings,
-    directory: RunDirectory,
-    logger: RunLogger,
-    console: Reporter,
-) -> TrainingResult:
-    reporting = console.training(
+def _fit(trainer: Trainer, logger: RunLogger, context: RunContext[TrainSettings]) -> TrainingResult:
+    reporting = context.console.training(
         epochs=trainer.settings.epochs,
         steps_per_epoch=trainer.steps_per_epoch,
         first_epoch=trainer.progress.epoch,
     )
     with reporting as reporter, watch_signals() as watch:
-        trainer.callbacks = Recorder(settings, directory, logger, reporter)
+        trainer.callbacks = Recorder(context.settings, context.directory, logger, reporter)
         trainer.interrupted = lambda: watch.received
         return trainer.fit()
 
@@ -170,12 +154,12 @@ def _evaluate_kept_model(
 
 def _save(
     model: nn.Module,
-    settings: TrainSettings,
     dataset: Dataset,
     result: TrainingResult,
-    directory: RunDirectory,
+    context: RunContext[TrainSettings],
 ) -> None:
     """Write the model and the figures of its training."""
+    settings, directory = context.settings, context.directory
     directory.save_model(
         model,
         name=str(settings.model["name"]),
@@ -203,20 +187,18 @@ def _test_row(
 def _report(
     figures: Mapping[str, Mapping[str, float]],
     result: TrainingResult,
-    ranks: int,
     model: nn.Module,
     extra: SequenceReport,
-    directory: RunDirectory,
-    console: Reporter,
+    context: RunContext[TrainSettings],
 ) -> dict[str, Any]:
     epoch = result.best_epoch or result.epochs
-    show_figures(f"epoch {epoch}", {**figures, **extra.beside}, console)
-    console.message(f"run: {directory.path}")
+    show_figures(f"epoch {epoch}", {**figures, **extra.beside}, context.console)
+    context.console.message(f"run: {context.directory.path}")
     solves = {key: value for key, value in figures["test"].items() if key not in METRIC_NAMES}
     norm = getattr(model, "inf_norm_A", lambda: None)()
     training = {
         **asdict(result),
-        "ranks": ranks,
+        "ranks": context.group.size,
         "parameters": parameter_count(model),
         "inf_norm_A": norm,
         "test_solves": solves,

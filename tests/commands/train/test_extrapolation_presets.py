@@ -10,8 +10,8 @@ import pytest
 
 from idl_cli.errors import ConfigError
 from idl_cli.requests.preflight import Request, preflight
-from idl_cli.requests.specification import COMMANDS
 from tests.conftest import IdlHere
+from tests.sub_commands import COMMANDS
 
 PRESETS = {
     "argmax": ("rnn", "argmax/lstm", "lstm"),
@@ -88,7 +88,7 @@ def test_models_of_a_preset_are_of_about_equal_size(name: str) -> None:
     counts = []
     for model in PRESETS[name]:
         overrides = (f"experiment=extrapolation_{name}", f"model={model}")
-        settings = preflight(Request(COMMANDS["train"], overrides, root="train")).settings
+        settings = preflight(Request(COMMANDS["train"], COMMANDS, overrides, root="train")).settings
         small = {"test_samples": 10, "train_samples": 10} if name != "spiky" else {}
         task = registry.build("dataset", {**settings["dataset"], **small}, seed=0).task
         made = registry.build(
@@ -110,7 +110,7 @@ def test_what_a_preset_would_sweep_over_is_checked(tmp_path: Path) -> None:
         "      model: rnn,lstn\n      seed: 0,-1\n"
     )
     request = Request(
-        COMMANDS["train"], ("experiment=mine",), root="train", search_path=(tmp_path,)
+        COMMANDS["train"], COMMANDS, ("experiment=mine",), root="train", search_path=(tmp_path,)
     )
     with pytest.raises(ConfigError) as caught:
         preflight(request)

@@ -25,6 +25,7 @@ from idl_cli.run import RunDirectory, load_model, read_metrics, read_summary, ru
 from tests.commands.helpers import train, train_settings
 from tests.conftest import IdlHere
 from tests.distributed.helpers import nothing_left_behind
+from tests.sub_commands import COMMANDS
 from tests.training.helpers import without_seconds
 from tests.training.ranks import Ranks
 
@@ -61,7 +62,7 @@ def _train_on_ranks(path: Path, count: int, **changes: Any) -> dict[str, Any]:
     settings = train_settings(**changes)
     with RunDirectory(path, command="train", seed=settings.seed) as directory:
         return run_on_ranks(
-            "train", settings, directory, SilentReporter(), devices=("cpu",) * count
+            COMMANDS["train"], settings, directory, SilentReporter(), devices=("cpu",) * count
         )
 
 

@@ -1,4 +1,4 @@
-"""``idl compare DIR…``: one table over runs and sweeps, for the terminal, a file or a paper."""
+"""The table of ``idl compare``: which columns and lines, for the terminal, a file or a paper."""
 
 from __future__ import annotations
 
@@ -25,20 +25,11 @@ from idl_cli.analysis.columns import (
 )
 from idl_cli.analysis.comparison import COMPLETED, Entry, Spread, averaged, ordered
 from idl_cli.analysis.typeset import latex, markdown
+from idl_cli.commands import configured
 from idl_cli.config.describe import did_you_mean
 from idl_cli.errors import RequestError
 from idl_cli.reports.entries import find_entries
 
-_EPILOGUE: Final = """\
-examples:
-  idl compare outputs/multirun/sim/<date>_<time>        the jobs of a sweep
-  idl compare outputs --sort seconds                    every run below a folder
-  idl compare A B --columns solver,test_accuracy        two runs, two columns
-  idl compare SWEEP --over seed                         mean ± deviation over seeds
-  idl compare SWEEP --format latex --output table.tex   for a paper (booktabs)
-  idl compare SWEEP --plots figures                     plots chosen from what varied
-
-"""
 _SUFFIXES: Final[Mapping[str, str]] = MappingProxyType(
     {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}
 )
@@ -46,10 +37,16 @@ _PLAIN: Final = ("", ".txt")
 _GAP: Final = 3  # columns of the terminal between two of the table's
 
 
-def main(name: str, arguments: Sequence[str]) -> int:
-    """Print or write a comparison of runs."""
-    flags = parser(name).parse_intermixed_args(list(arguments))
-    entries = find_entries(flags.directories)
+def compare(flags: argparse.Namespace) -> None:
+    """Print or write a comparison of runs.
+
+    Args:
+        flags: as parsed.
+
+    Raises:
+        RequestError: they name what is not there.
+    """
+    entries = find_entries(flags.directories, configured())
     over = _named(flags.over, columns_of(entries), "--over")
     counted = averaged(entries, over) if over else entries
     columns = columns_of(counted, over)
@@ -63,64 +60,6 @@ def main(name: str, arguments: Sequence[str]) -> int:
         _deliver(FORMATS[form](lines, columns, chosen), flags.output)
     if flags.plots is not None:
         _plot(entries, flags.plots)
-    return 0
-
-
-def parser(name: str) -> argparse.ArgumentParser:
-    """The flags of ``idl compare``."""
-    made = argparse.ArgumentParser(
-        prog=f"idl {name}",
-        description="One table over runs and sweeps: what varied, what came out, what failed.",
-        epilog=_EPILOGUE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    made.add_argument(
-        "directories",
-        nargs="+",
-        metavar="DIR",
-        type=Path,
-        help="a run, a sweep, or a folder of them, searched at any depth",
-    )
-    made.add_argument(
-        "--sort", metavar="COLUMN", help="sort by it; otherwise by the test metric, best first"
-    )
-    order = made.add_mutually_exclusive_group()
-    order.add_argument(
-        "--ascending",
-        dest="descending",
-        action="store_false",
-        default=None,
-        help="smallest first; otherwise the best, where a column has such",
-    )
-    order.add_argument(
-        "--descending", dest="descending", action="store_true", default=None, help="largest first"
-    )
-    made.add_argument(
-        "--columns",
-        metavar="A,B",
-        help="show these: keys of the configuration, figures of summary.json, run, status, "
-        "command, error, dir",
-    )
-    made.add_argument(
-        "--over",
-        metavar="KEY",
-        help="mean ± standard deviation (n - 1) over runs that differ in it, such as seed",
-    )
-    made.add_argument(
-        "--format",
-        choices=("table", *FORMATS),
-        help="table, markdown, latex (booktabs), csv or json; by default what the output's name "
-        "says (.md, .tex, .csv, .json), else table. csv and json hold every figure unless "
-        "--columns says otherwise",
-    )
-    made.add_argument("--output", metavar="FILE", type=Path, help="write there, not to the screen")
-    made.add_argument(
-        "--plots",
-        metavar="DIR",
-        type=Path,
-        help="write plots chosen from what varied there: a curve, a heat map, bars, trade-offs",
-    )
-    return made
 
 
 def _named(text: str | None, columns: Columns, flag: str) -> tuple[str, ...]:

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from idl_cli.distributed.ending import roll_call
 from idl_cli.distributed.failure import RankReport, root_cause
+from idl_cli.distributed.joint_failure import exchange_reports
 from idl_cli.distributed.store import MeetingPlace
 
 _LOOK: Final = 0.25  # seconds between two looks
@@ -31,7 +31,7 @@ _AFTER_LOSS: Final = 10.0
 
 
 @contextmanager
-def lookout(
+def watchdog(
     meeting: MeetingPlace,
     end: Callable[[RankReport], None],
     *,
@@ -111,7 +111,7 @@ class _Watch:
         self._deadline = min(self._deadline, time.monotonic() + seconds)
 
     def _end_process(self) -> None:
-        reports, speaks = roll_call(self._meeting, self._word)
+        reports, speaks = exchange_reports(self._meeting, self._word)
         cause = root_cause(reports)
         assert cause is not None
         try:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from idl_cli.training.interruption import TrainingInterrupted, watch_signals
+from idl_cli.distributed.process import Interrupted, watch_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -83,7 +83,7 @@ def test_other_threads_are_left_alone() -> None:
 
 
 def test_the_interrupt_says_which_signal() -> None:
-    error = TrainingInterrupted(signal.SIGTERM)
+    error = Interrupted(signal.SIGTERM)
     assert isinstance(error, KeyboardInterrupt)
     assert error.signal == signal.SIGTERM
     assert "SIGTERM" in str(error)

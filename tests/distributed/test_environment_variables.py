@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from idl_cli.distributed.variables import environment_variables
+from idl_cli.distributed.environment import environment_variables
 
 
 def test_variables_are_put_back_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any, Final
 
 from idl_cli.distributed.failure import RankReport, killed, report_of, root_cause
+from idl_cli.distributed.process import Interrupted, ignore_sigterm
 from idl_cli.distributed.store import MeetingPlace, Unheard, speaker
 from idl_cli.errors import ConfigError, RankError, RankExit
 
-_ROLL_CALL: Final = 5.0
+_WAIT: Final = 5.0
 """Seconds to wait for the other ranks' words. A rank that lost contact says so at once; torchrun
 kills those that are still there 30 s after the first failure."""
 
 
-class Interrupted(KeyboardInterrupt):
-    """All ranks were told to stop.
-
-    Attributes:
-        signal: the number of the signal that said so.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.signal = number
-
-
 @contextmanager
-def ending_together(
+def failing_together(
     meeting: MeetingPlace, on_cause: Callable[[RankReport], None]
 ) -> Iterator[None]:
     """Have every rank know why the job ended, and one of them say so.
@@ -53,7 +40,7 @@ def ending_together(
         yield
     except BaseException as error:
         ignore_sigterm()
-        reports, speaks = roll_call(meeting, report_of(meeting.place.rank, error))
+        reports, speaks = exchange_reports(meeting, report_of(meeting.place.rank, error))
         cause = root_cause(reports)
         assert cause is not None
         if not speaks:
@@ -76,7 +63,7 @@ def _with_rank(cause: RankReport, first: RankReport) -> Sequence[str]:
 
 
 @contextmanager
-def failing_aloud(meeting: MeetingPlace) -> Iterator[None]:
+def telling_other_ranks(meeting: MeetingPlace) -> Iterator[None]:
     """Let the other ranks know of an error before or after what the ranks do together.
 
     The error is passed on. Without a word the others would wait for this rank to join.
@@ -87,18 +74,12 @@ def failing_aloud(meeting: MeetingPlace) -> Iterator[None]:
         ignore_sigterm()
         with suppress(RuntimeError):  # rank 0, which kept the store, is no more
             if not meeting.has_told_end():
-                roll_call(meeting, report_of(meeting.place.rank, error))
+                exchange_reports(meeting, report_of(meeting.place.rank, error))
         raise
 
 
-def ignore_sigterm() -> None:
-    """Let the process end by itself: torchrun sends SIGTERM to ranks that are ending already."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def roll_call(meeting: MeetingPlace, own: RankReport) -> tuple[list[RankReport], bool]:
-    """Say this rank's last word and hear those of all others.
+def exchange_reports(meeting: MeetingPlace, own: RankReport) -> tuple[list[RankReport], bool]:
+    """Tell how this rank ended and hear it of all others.
 
     Args:
         meeting: of the ranks.
@@ -110,7 +91,7 @@ def roll_call(meeting: MeetingPlace, own: RankReport) -> tuple[list[RankReport],
     words: list[Any] = [Unheard(rank) for rank in range(meeting.place.size)]
     try:
         meeting.tell_end(asdict(own), failed=True)
-        words = meeting.hear_ends(_ROLL_CALL)
+        words = meeting.hear_ends(_WAIT)
     except RuntimeError:  # rank 0 kept the store, and is no more
         words[own.rank] = asdict(own)
     reports = [

@@ -23,7 +23,15 @@ from idl_cli.analysis.columns import (
     is_numeric,
     matching,
 )
-from idl_cli.analysis.comparison import COMPLETED, Entry, Spread, averaged, ordered
+from idl_cli.analysis.comparison import (
+    COMPLETED,
+    Entry,
+    Spread,
+    averaged,
+    metric_of,
+    ordered,
+    ranked,
+)
 from idl_cli.analysis.typeset import latex, markdown
 from idl_cli.config.describe import did_you_mean
 from idl_cli.errors import RequestError
@@ -55,10 +63,16 @@ def main(name: str, arguments: Sequence[str]) -> int:
     columns = columns_of(counted, over)
     chosen = _named(flags.columns, columns, "--columns")
     sort = _named(flags.sort, columns, "--sort")
-    lines = ordered(counted, sort[0] if sort else None, descending=flags.descending)
+    metric = None
+    if sort or flags.descending is not None:
+        lines = ordered(counted, sort[0] if sort else None, descending=flags.descending)
+    else:
+        metric = metric_of(counted)
+        lines = ranked(counted, metric)
     form = flags.format or _format_of(flags.output)
     if form == "table":
-        _show(lines, _leading(columns, sort), chosen, flags.output)
+        title = _title(lines) + (f", best {metric} first" if metric and len(lines) > 1 else "")
+        _show(title, lines, _leading(columns, sort), chosen, flags.output)
     else:
         _deliver(FORMATS[form](lines, columns, chosen), flags.output)
     if flags.plots is not None:
@@ -82,7 +96,9 @@ def parser(name: str) -> argparse.ArgumentParser:
         help="a run, a sweep, or a folder of them, searched at any depth",
     )
     made.add_argument(
-        "--sort", metavar="COLUMN", help="sort by it; otherwise by the test metric, best first"
+        "--sort",
+        metavar="COLUMN",
+        help="sort by it; otherwise by the validation metric, else the test metric, best first",
     )
     order = made.add_mutually_exclusive_group()
     order.add_argument(
@@ -161,7 +177,11 @@ def _leading(columns: Columns, sort: Sequence[str]) -> Columns:
 
 
 def _show(
-    entries: Sequence[Entry], columns: Columns, chosen: Sequence[str], output: Path | None
+    title: str,
+    entries: Sequence[Entry],
+    columns: Columns,
+    chosen: Sequence[str],
+    output: Path | None,
 ) -> None:
     """Show the table; columns that the terminal has no room for are left out and named."""
     from idl_cli.console import Console
@@ -170,7 +190,7 @@ def _show(
     console = Console(page, logged=False)
     names = chosen or fitting(entries, columns, shutil.get_terminal_size((80, 24)).columns)
     rows = [[cell or None for cell in cells(entry, names)] for entry in entries]
-    console.table(_title(entries), headings(names), rows)
+    console.table(title, headings(names), rows)
     for note in notes(entries):
         console.message(note)
     hidden = [] if chosen else [column for column in columns.shown if column not in names]

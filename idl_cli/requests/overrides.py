@@ -1,4 +1,4 @@
-"""Overrides written out again, so that a job gets one value and Hydra takes every key."""
+"""Overrides: their keys, and written out so that a job gets one value and Hydra takes every key."""
 
 from __future__ import annotations
 
@@ -11,6 +11,16 @@ from hydra.errors import HydraException
 
 from idl_cli.config.options import OVERLAYS
 from idl_cli.requests.specification import COMMANDS
+
+
+def key_of(override: str) -> str:
+    """The key of an override, whatever stands in front of it."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def is_of_hydra(override: str) -> bool:
+    """Whether an override is of Hydra's own part: the launcher, the sweeper, directories."""
+    return key_of(override).startswith(("hydra.", "hydra/"))
 
 
 def value_texts(override: Override) -> Iterator[str]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from idl_cli.run.records import CHECKPOINTS as CHECKPOINTS
     from idl_cli.run.records import RunRecord as RunRecord
     from idl_cli.run.records import find_runs as find_runs
+    from idl_cli.run.records import read_overrides as read_overrides
     from idl_cli.run.records import read_record as read_record
     from idl_cli.run.records import read_summary as read_summary
     from idl_cli.run.records import run_status as run_status
@@ -42,6 +43,7 @@ _HOMES: Final = {
     "mark_failed": "idl_cli.run.directory",
     "mark_interrupted": "idl_cli.run.directory",
     "read_metrics": "idl_cli.run.metrics",
+    "read_overrides": "idl_cli.run.records",
     "read_record": "idl_cli.run.records",
     "read_summary": "idl_cli.run.records",
     "run_status": "idl_cli.run.records",
@@ -60,6 +62,7 @@ __all__ = [
     "mark_failed",
     "mark_interrupted",
     "read_metrics",
+    "read_overrides",
     "read_record",
     "read_summary",
     "run_status",

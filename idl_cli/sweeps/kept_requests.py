@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from idl_cli.masking import MASK
-from idl_cli.requests.override_keys import is_of_hydra, key_of
+from idl_cli.requests.overrides import is_of_hydra, key_of
 
 _OVERRIDE: Final = re.compile(r"(\+{0,2}[A-Za-z_][\w./-]*=.*|~[A-Za-z_][\w./-]*(=.*)?)", re.DOTALL)
 """``KEY=VALUE`` or ``~KEY``: no flag, and nothing put elsewhere by ``GROUP@PACKAGE``."""

@@ -35,6 +35,7 @@ from idl_cli.jobs.parallel import (
 from idl_cli.jobs.request_record import mask_multirun
 from idl_cli.reporting import Reporter
 from idl_cli.run import mark_failed, mark_interrupted, read_summary
+from idl_cli.run.records import CONFIG, SUMMARY
 from idl_cli.sweeps.plan import SweepPlan
 
 _LOG = logging.getLogger(__name__)
@@ -193,7 +194,7 @@ class SweepLauncher(Launcher):
     def _traces(self, number: int) -> tuple[int | None, int | None]:
         """When a job's configuration and summary were written: what it leaves when it starts."""
         path = self._plan.path(number)
-        return _written_at(path / ".hydra" / "config.yaml"), _written_at(path / "summary.json")
+        return _written_at(path / CONFIG), _written_at(path / SUMMARY)
 
     def _pinned(self, number: int) -> list[str]:
         """A job's overrides with its directory: launchers count jobs from the first they get."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from idl_cli.errors import ConfigError
-from idl_cli.requests.override_keys import is_of_hydra, key_of, says_how
+from idl_cli.requests.key_roles import role_of
+from idl_cli.requests.overrides import is_of_hydra, key_of
 from idl_cli.sweeps.kept_requests import leaves, refusals
 
 if TYPE_CHECKING:
@@ -62,9 +63,9 @@ def continuation(command: str, overrides: Sequence[str]) -> Continuation | None:
     """Return the sweep that a request continues, None where it continues none.
 
     ``sweep.resume=DIR`` repeats what the sweep was asked for. A key typed beside it takes the
-    place of the request's own, ``~KEY`` drops it; what neither names stays. Keys that only say
-    where and how jobs run (``device``, ``logger``, those of ``hydra``) hold for all jobs that are
-    left, others make new jobs.
+    place of the request's own, ``~KEY`` drops it; what neither names stays. Keys whose role keeps
+    the job (``device``, ``logger``), and those of ``hydra``, hold for all jobs that are left,
+    others make new jobs.
 
     Args:
         command: the sub-command.
@@ -94,7 +95,7 @@ def _with_request(directory: str, command: str, others: Sequence[str]) -> Contin
 
     plan = read_plan(Path(directory), command)
     problems = list(_other_sweeper(plan, others))
-    how = [text for text in others if says_how(key_of(text))]
+    how = [text for text in others if role_of(key_of(text)).keeps_the_job]
     problems += plan.adopt(how)
     kept = [*plan.request, *(text for added in plan.added for text in added)]
     given = frozenset(map(key_of, others))

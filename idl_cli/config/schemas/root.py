@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeAlias
 
-from idl_cli.config.fields import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE, Existing, Pattern, Section
+from idl_cli.config.fields import (
+    AT_LEAST_ONE,
+    EARLIER,
+    MACHINE,
+    NON_NEGATIVE,
+    PLACE,
+    POSITIVE,
+    PROCESSES,
+    RECORD,
+    Existing,
+    Pattern,
+    Section,
+)
 from idl_cli.config.metrics import metric_problems
 
 Device: TypeAlias = Annotated[
@@ -33,18 +45,20 @@ class TrainSettings:
     trainer: Annotated[Component, Section("trainer")]
     optimizer: Annotated[Component, Section("optimizer")]
     scheduler: Annotated[Component, Section("scheduler")]
-    logger: Annotated[Component, Section("logger")]
+    logger: Annotated[Component, Section("logger")] = field(metadata=RECORD)
     seed: Annotated[int, NON_NEGATIVE] = 0
-    device: Device = "auto"
+    device: Device = field(default="auto", metadata=MACHINE)
     dtype: Literal["float32", "float64"] = "float32"
-    deterministic: bool = False
-    threads: Annotated[int, AT_LEAST_ONE] | None = None
-    join_timeout: Annotated[float, POSITIVE] = 300.0
-    profile: bool = False
-    resume: Annotated[str, Existing("directory", unless="auto")] | None = None
-    optimized_metric: str | None = None
-    report: bool = True
-    sweep: SweepSettings = SweepSettings()
+    deterministic: bool = field(default=False, metadata=PROCESSES)
+    threads: Annotated[int, AT_LEAST_ONE] | None = field(default=None, metadata=MACHINE)
+    join_timeout: Annotated[float, POSITIVE] = field(default=300.0, metadata=PLACE)
+    profile: bool = field(default=False, metadata=RECORD)
+    resume: Annotated[str, Existing("directory", unless="auto")] | None = field(
+        default=None, metadata=EARLIER
+    )
+    optimized_metric: str | None = field(default=None, metadata=RECORD)
+    report: bool = field(default=True, metadata=RECORD)
+    sweep: SweepSettings = field(default=SweepSettings(), metadata=EARLIER)
 
     def problems(self) -> Iterator[str]:
         """The metric is one that such a run has."""
@@ -59,18 +73,20 @@ class SimSettings:
     teacher: Annotated[Component, Section("teacher")]
     trainer: Annotated[Component, Section("trainer")]
     solver: Annotated[Component, Section("solver")]
-    logger: Annotated[Component, Section("logger")]
+    logger: Annotated[Component, Section("logger")] = field(metadata=RECORD)
     seed: Annotated[int, NON_NEGATIVE] = 0
-    device: Device = "auto"
+    device: Device = field(default="auto", metadata=MACHINE)
     dtype: Literal["float32", "float64"] = "float32"
-    deterministic: bool = False
-    threads: Annotated[int, AT_LEAST_ONE] | None = None
-    join_timeout: Annotated[float, POSITIVE] = 300.0
-    profile: bool = False
-    resume: Annotated[str, Existing("directory", unless="auto")] | None = None
-    optimized_metric: str | None = None
-    report: bool = True
-    sweep: SweepSettings = SweepSettings()
+    deterministic: bool = field(default=False, metadata=PROCESSES)
+    threads: Annotated[int, AT_LEAST_ONE] | None = field(default=None, metadata=MACHINE)
+    join_timeout: Annotated[float, POSITIVE] = field(default=300.0, metadata=PLACE)
+    profile: bool = field(default=False, metadata=RECORD)
+    resume: Annotated[str, Existing("directory", unless="auto")] | None = field(
+        default=None, metadata=EARLIER
+    )
+    optimized_metric: str | None = field(default=None, metadata=RECORD)
+    report: bool = field(default=True, metadata=RECORD)
+    sweep: SweepSettings = field(default=SweepSettings(), metadata=EARLIER)
 
     def problems(self) -> Iterator[str]:
         """The metric is one that such a run has."""
@@ -86,12 +102,12 @@ class EvalSettings:
     dataset: Annotated[Component, Section("dataset")] | None = None
     shifts: tuple[Annotated[float, POSITIVE], ...] | None = None
     batch_size: Annotated[int, AT_LEAST_ONE] | None = None
-    device: Device = "auto"
+    device: Device = field(default="auto", metadata=MACHINE)
     seed: Annotated[int, NON_NEGATIVE] = 0
-    threads: Annotated[int, AT_LEAST_ONE] | None = None
-    optimized_metric: str | None = None
-    report: bool = True
-    sweep: SweepSettings = SweepSettings()
+    threads: Annotated[int, AT_LEAST_ONE] | None = field(default=None, metadata=MACHINE)
+    optimized_metric: str | None = field(default=None, metadata=RECORD)
+    report: bool = field(default=True, metadata=RECORD)
+    sweep: SweepSettings = field(default=SweepSettings(), metadata=EARLIER)
 
     def problems(self) -> Iterator[str]:
         """A run is a directory's path, never an empty text; the metric is one it can have."""

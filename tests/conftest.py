@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.commands.conftest import idl_here as idl_here
+
 if TYPE_CHECKING:
     from tests.training.ranks import Ranks
 

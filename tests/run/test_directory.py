@@ -124,7 +124,7 @@ def test_a_damaged_summary_does_not_stop_a_resume(tmp_path: Path, content: str) 
 
 def test_a_summary_that_no_run_left_is_not_deleted(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text('{"title": "mine"}')
-    with pytest.raises(RunError, match="says of no status"):
+    with pytest.raises(RunError, match="status is nothing"):
         RunDirectory(tmp_path, command="train", resume=True)
     assert (tmp_path / "summary.json").read_text() == '{"title": "mine"}'
 

@@ -1,0 +1,1 @@
+"""``idl eval``: the model of a run measured, on its own or other data."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -21,6 +21,12 @@ def key_of(override: str) -> str:
 def is_of_hydra(override: str) -> bool:
     """Whether an override is of Hydra's own part: the launcher, the sweeper, directories."""
     return key_of(override).startswith(("hydra.", "hydra/"))
+
+
+def only_drops(override: str, before: Iterable[str]) -> bool:
+    """Whether an override is ``~KEY`` for a key of earlier ones: both together say nothing."""
+    is_deletion = override.startswith("~") and "=" not in override
+    return is_deletion and key_of(override) in map(key_of, before)
 
 
 def value_texts(override: Override) -> Iterator[str]:

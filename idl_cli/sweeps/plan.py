@@ -25,7 +25,7 @@ from idl_cli.masking import MASK, masked, masked_text
 from idl_cli.requests.config_files import load_config
 from idl_cli.requests.key_roles import role_of
 from idl_cli.requests.output_directory import PLAN
-from idl_cli.requests.overrides import is_of_hydra, key_of
+from idl_cli.requests.overrides import is_of_hydra, key_of, only_drops
 from idl_cli.run import read_overrides, run_status
 from idl_cli.run.files import json_bytes, read_json, write_atomic
 from idl_cli.run.lock import is_locked
@@ -90,7 +90,7 @@ class SweepPlan:
         """Have all jobs run another way: on another device, with another logger.
 
         Args:
-            how: overrides whose keys say where and how jobs are run.
+            how: overrides whose keys keep the job (``Role.keeps_the_job``).
 
         Returns:
             A sentence for each of them in which the jobs differ, so that it cannot hold for all.
@@ -105,8 +105,9 @@ class SweepPlan:
                     "out, or start another sweep"
                 )
         if not problems:
+            new = [text for text in how if not only_drops(text, self.request)]
             for number, lines in self.jobs.items():
-                self.jobs[number] = (*(t for t in lines if key_of(t) not in keys), *how)
+                self.jobs[number] = (*(t for t in lines if key_of(t) not in keys), *new)
         return problems
 
     def find(self, overrides: Sequence[str]) -> int | None:

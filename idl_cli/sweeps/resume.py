@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from idl_cli.errors import ConfigError
 from idl_cli.requests.key_roles import role_of
-from idl_cli.requests.overrides import is_of_hydra, key_of
+from idl_cli.requests.overrides import is_of_hydra, key_of, only_drops
 from idl_cli.sweeps.kept_requests import leaves, refusals
 
 if TYPE_CHECKING:
@@ -119,14 +119,13 @@ def _merged(request: Sequence[str], others: Sequence[str]) -> Iterator[str]:
     The settings of a launcher that another one takes the place of go with it.
     """
     given = {key_of(text) for text in others}
-    before = {key_of(text) for text in request}
     launcher = "hydra.launcher." if _LAUNCHER in given else None
     for text in request:
         key = key_of(text)
         if key not in given and not (launcher and key.startswith(launcher)):
             yield text
     for text in others:
-        if not (text.startswith("~") and "=" not in text and key_of(text) in before):
+        if not only_drops(text, request):
             yield text
 
 

@@ -18,15 +18,16 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Concatenate, Literal, ParamSpec
 
 from torch import Tensor, nn
 
 from idl_cli.errors import RunError
-from idl_cli.masking import masked, masked_text
+from idl_cli.masking import masked
 from idl_cli.run.files import (
     csv_bytes,
     json_bytes,
@@ -59,6 +60,23 @@ Which = Literal["last", "best"]
 
 LOG = "run.log"
 
+_Arguments = ParamSpec("_Arguments")
+
+
+def _left_to_the_writer(
+    write: Callable[Concatenate[RunDirectory, _Arguments], None],
+) -> Callable[Concatenate[RunDirectory, _Arguments], None]:
+    """Have a method do nothing in a directory that this process only looks at."""
+
+    @wraps(write)
+    def _written(
+        self: RunDirectory, /, *arguments: _Arguments.args, **named: _Arguments.kwargs
+    ) -> None:
+        if self.writes:
+            write(self, *arguments, **named)
+
+    return _written
+
 
 class RunDirectory:
     """The directory of one run, held under a lock while it is written.
@@ -74,7 +92,12 @@ class RunDirectory:
 
     Raises:
         RunError: the directory is in use, or holds a run and ``resume`` is False.
+
+    Attributes:
+        writes: whether this process writes the files; of several ranks only the first does.
     """
+
+    writes: ClassVar[bool] = True
 
     def __init__(
         self, path: Path | str, *, command: str, seed: int | None = None, resume: bool = False
@@ -199,6 +222,7 @@ class RunDirectory:
         """Return the safetensors file of a checkpoint, which may not exist."""
         return self.path / CHECKPOINTS / f"{which}.safetensors"
 
+    @_left_to_the_writer
     def save_checkpoint(
         self, which: Which, state: object, description: Mapping[str, object]
     ) -> None:
@@ -227,6 +251,7 @@ class RunDirectory:
         """
         return read_state(self.checkpoint_path(which))
 
+    @_left_to_the_writer
     def adopt(self, other: Path) -> None:
         """Copy another run's checkpoints and metrics here, to continue it in this directory."""
         self._file(CHECKPOINTS).mkdir(exist_ok=True)
@@ -237,6 +262,7 @@ class RunDirectory:
 
     # -- the model, figures, other files ---------------------------------------------------------
 
+    @_left_to_the_writer
     def save_model(
         self,
         model: nn.Module,
@@ -265,28 +291,34 @@ class RunDirectory:
             self.path, model, preprocessing, task, name=name, group=group, arguments=arguments
         )
 
+    @_left_to_the_writer
     def write_json(self, name: str, value: object) -> None:
         """Write a JSON file; NaN and infinities become null."""
         write_atomic(self._file(name), json_bytes(value))
 
+    @_left_to_the_writer
     def write_text(self, name: str, text: str) -> None:
         """Write a text file in UTF-8."""
         write_atomic(self._file(name), text.encode())
 
+    @_left_to_the_writer
     def write_table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Write a CSV file: a header and a line a row."""
         write_atomic(self._file(name), csv_bytes(rows))
 
+    @_left_to_the_writer
     def write_tensors(
         self, name: str, tensors: Mapping[str, Tensor], metadata: object = None
     ) -> None:
         """Write a safetensors file, readable by ``run.state.read_tensors``."""
         write_tensors(self._file(name), tensors, metadata)
 
+    @_left_to_the_writer
     def save_figure(self, name: str, figure: Figure) -> None:
         """Write a figure as PNG."""
         write_figure(self._file(name), figure)
 
+    @_left_to_the_writer
     def finish(
         self,
         status: Status,
@@ -312,32 +344,6 @@ class RunDirectory:
         if error is not None:
             summary["error"] = error
         self.write_json(SUMMARY, masked({**summary, **(sections or {})}))
-
-
-def mark_failed(path: Path, *, command: str, error: str) -> None:
-    """Write for a run whose process died what it could not write itself: that it failed, and why.
-
-    Raises:
-        RunError: the run lives.
-    """
-    _mark(path, command, "failed", error)
-
-
-def mark_interrupted(path: Path, *, command: str) -> None:
-    """Write for a run whose process had to be killed at an interruption that it was interrupted.
-
-    Raises:
-        RunError: the run lives.
-    """
-    _mark(path, command, "interrupted", None)
-
-
-def _mark(path: Path, command: str, status: Status, error: str | None) -> None:
-    seed = read_record(path).config.get("seed")
-    with RunDirectory(path, command=command, seed=seed, resume=True) as directory:
-        with (path / LOG).open("a", encoding="utf-8") as log:
-            log.write(f"{masked_text(error or status)}\n")
-        directory.finish(status, {}, error)
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -94,7 +94,7 @@ def _accepted(name: str, flags: argparse.Namespace, continued: Continuation | No
     except ConfigError as error:
         if continued is None or not continued.new_values:
             raise
-        raise ConfigError([*error.problems, continued.kept]) from error
+        raise ConfigError([*error.problems, continued.recorded_request]) from error
 
 
 def _joined(name: str, flags: argparse.Namespace, place: Launched) -> int:

@@ -224,8 +224,8 @@ def _best(lines: Sequence[Series], metric: str) -> list[Series]:
         return -max(values) if high else min(values)
 
     filled = [line for line in lines if line.points]
-    kept = sorted(filled, key=reached)[:_MOST_SERIES]
-    return [line for line in filled if line in kept]
+    best = sorted(filled, key=reached)[:_MOST_SERIES]
+    return [line for line in filled if line in best]
 
 
 def _place_ticks(axis: Axes, values: Sequence[float]) -> None:

@@ -202,10 +202,10 @@ def _show(
 
 def fitting(entries: Sequence[Entry], columns: Columns, width: int) -> list[str]:
     """As many of the columns shown as fit a terminal of ``width``, the most telling ones."""
-    kept = list(columns.important)
-    while len(kept) > 2 and _width(entries, kept) > width:
-        kept.pop()
-    return [column for column in columns.shown if column in kept]
+    shown = list(columns.important)
+    while len(shown) > 2 and _width(entries, shown) > width:
+        shown.pop()
+    return [column for column in columns.shown if column in shown]
 
 
 def _width(entries: Sequence[Entry], columns: Sequence[str]) -> int:

@@ -136,8 +136,8 @@ def _show_fitting(
             break
         dropped.append(key)
         del widths[key]
-    kept = [index for index, column in enumerate(columns) if column in widths]
-    console.table(title, [names[i] for i in kept], [[line[i] for i in kept] for line in cells])
+    shown = [index for index, column in enumerate(columns) if column in widths]
+    console.table(title, [names[i] for i in shown], [[line[i] for i in shown] for line in cells])
     if dropped:
         console.message(f"no room for {', '.join(reversed(dropped))}: sweep.csv has all")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from idl_cli.errors import ConfigError
 from idl_cli.requests.key_roles import role_of
 from idl_cli.requests.overrides import is_of_hydra, key_of, only_drops
-from idl_cli.sweeps.kept_requests import leaves, refusals
+from idl_cli.sweeps.recorded_overrides import jobs_outside, refusals
 
 if TYPE_CHECKING:
     from idl_cli.sweeps.plan import SweepPlan
@@ -36,7 +36,7 @@ class Continuation:
     new_values: tuple[str, ...] = ()
 
     @property
-    def kept(self) -> str:
+    def recorded_request(self) -> str:
         """What the sweep was asked for, to stand beside a mistake that may come from there."""
         return (
             f"{_KEY}={self.plan.directory} keeps what the sweep was asked for "
@@ -97,10 +97,10 @@ def _with_request(directory: str, command: str, others: Sequence[str]) -> Contin
     problems = list(_other_sweeper(plan, others))
     how = [text for text in others if role_of(key_of(text)).keeps_the_job]
     problems += plan.adopt(how)
-    kept = [*plan.request, *(text for added in plan.added for text in added)]
+    recorded = [*plan.request, *(text for added in plan.added for text in added)]
     given = frozenset(map(key_of, others))
-    problems += refusals(plan.directory, kept, plan.jobs.values(), given)
-    problems += leaves(plan.directory, plan.jobs)
+    problems += refusals(plan.directory, recorded, plan.jobs.values(), given)
+    problems += jobs_outside(plan.directory, plan.jobs)
     if problems:
         raise ConfigError(problems)
     begun = set(identity_of(plan.request))

@@ -15,13 +15,10 @@ back to the checkpoint's length when a run is resumed.
 
 from __future__ import annotations
 
-import os
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Concatenate, Literal, ParamSpec
 
 from torch import Tensor, nn
@@ -30,9 +27,9 @@ from idl_cli.errors import RunError
 from idl_cli.masking import masked
 from idl_cli.run.files import (
     csv_bytes,
+    flush_to_disk,
     json_bytes,
     json_line,
-    remove_temporaries,
     write_atomic,
     write_figure,
 )
@@ -41,14 +38,12 @@ from idl_cli.run.metrics import read_metrics
 from idl_cli.run.model_file import write_model
 from idl_cli.run.records import (
     CHECKPOINTS,
-    HYDRA,
     METRICS,
     SUMMARY,
     Status,
-    read_record,
-    recorded_status,
 )
 from idl_cli.run.state import read_state, write_state, write_tensors
+from idl_cli.run.takeover import take_over
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -106,44 +101,13 @@ class RunDirectory:
         self.command = command
         self.seed = seed
         self._started = time.monotonic()
-        self._metrics_rows = 0
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock: RunLock | None = RunLock(self.path)
         try:
-            self._take_over(resume)
+            self._metrics_rows = take_over(self.path, command, resume)
         except BaseException:
             self.close()
             raise
-
-    def _take_over(self, resume: bool) -> None:
-        previous = [name for name in (SUMMARY, METRICS, CHECKPOINTS) if (self.path / name).exists()]
-        if previous and not resume:
-            raise RunError(
-                f"{self.path}: already holds a run ({', '.join(previous)}); continue it with"
-                " resume=auto, or choose another directory (hydra.run.dir=DIR)"
-            )
-        if resume:
-            for place in (self.path, self.path / CHECKPOINTS, self.path / HYDRA):
-                remove_temporaries(place)
-        if (self.path / SUMMARY).exists():
-            self._drop_summary()
-        if (self.path / METRICS).exists():
-            self._metrics_rows = len(read_metrics(self.path))
-
-    def _drop_summary(self) -> None:
-        """A resumed run that is killed must not look as if it had ended the way it did before."""
-        made_by = read_record(self.path).command
-        if made_by not in (None, self.command):
-            raise RunError(
-                f"{self.path}: made by `idl {made_by}`; `idl {self.command}` cannot continue it"
-            )
-        try:
-            recorded_status(self.path)
-        except RunError as error:
-            if made_by is None and not any((self.path / CHECKPOINTS).glob("*.safetensors")):
-                raise  # nothing says that the file is a run's
-            warnings.warn(f"{error}; the run goes on without it", stacklevel=4)
-        (self.path / SUMMARY).unlink()
 
     def refuse_removed(self) -> None:
         """Write nothing to a directory that is gone: it would be half a run in its place.
@@ -160,12 +124,7 @@ class RunDirectory:
     def __enter__(self) -> RunDirectory:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -237,7 +196,7 @@ class RunDirectory:
             description: epoch, step and the like, for the JSON file.
         """
         if (self.path / METRICS).exists():
-            _flush_to_disk(self.path / METRICS)  # a checkpoint counts on the rows before it
+            flush_to_disk(self.path / METRICS)  # a checkpoint counts on the rows before it
         self.refuse_removed()
         path = self.checkpoint_path(which)
         digest = write_state(path, state)
@@ -344,11 +303,3 @@ class RunDirectory:
         if error is not None:
             summary["error"] = error
         self.write_json(SUMMARY, masked({**summary, **(sections or {})}))
-
-
-def _flush_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -97,7 +97,7 @@ def _accepted(job: Job, flags: argparse.Namespace, continued: Continuation | Non
     except ConfigError as error:
         if continued is None or not continued.new_values:
             raise
-        raise ConfigError([*error.problems, continued.kept]) from error
+        raise ConfigError([*error.problems, continued.recorded_request]) from error
 
 
 def _joined(job: Job, flags: argparse.Namespace, place: Launched) -> int:

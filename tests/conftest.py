@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from idl_cli.cli import main
-from tests.conftest import idl_here as idl_here
 
 if TYPE_CHECKING:
     from tests.training.ranks import Ranks

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from idl_cli.analysis.comparison import Entry, Spread, value_of, varying_keys
-from idl_cli.analysis.ranking import ranking_metric
+from idl_cli.analysis.comparison import Entry, Spread, metric_of, value_of, varying_keys
+from idl_cli.analysis.ranking import reported_beside
 
 _OF_SIM: Final = ("sim.nonzero_fraction", "sim.ab.status", "sim.ab.relative_gap")
 _OF_RUN: Final = ("run", "status", "command", "runs", "failed", "error", "dir")
@@ -52,7 +52,7 @@ def columns_of(entries: Sequence[Entry], over: Sequence[str] = ()) -> Columns:
     varying = [key for key in varying_keys(entries) if key not in over]
     counts = ["runs", "failed"] if any(entry.failed for entry in entries) else ["runs"]
     metrics = _metrics(entries)
-    rest = [name for name in ("seconds", *_OF_SIM) if name in figures]
+    rest = [name for name in ("seconds", *_OF_SIM) if name in figures and name not in metrics]
     every = dict.fromkeys((*_OF_RUN, *keys, *figures))
     return Columns(
         keys=tuple(keys),
@@ -63,11 +63,16 @@ def columns_of(entries: Sequence[Entry], over: Sequence[str] = ()) -> Columns:
 
 
 def _metrics(entries: Sequence[Entry]) -> list[str]:
-    """What the runs are ranked by, and what those are that have none of it: of another task."""
+    """What the runs are ranked by, with a test figure; then those of runs that have none of it.
+
+    Runs of another task are such.
+    """
     found: list[str] = []
     left = list(entries)
-    while (metric := ranking_metric(entry.figures for entry in left)) is not None:
+    while (metric := metric_of(left)) is not None:
         found.append(metric)
+        tested = reported_beside(metric, (entry.figures for entry in left))
+        found += [] if tested is None else [tested]
         left = [entry for entry in left if metric not in entry.figures]
     return found
 

@@ -11,17 +11,9 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any, Final
 
-from idl_cli.analysis.ranking import is_better_high, ranking_metric
+from idl_cli.analysis.ranking import is_higher_better, ranking_metric
 
 COMPLETED: Final = "completed"
-
-_BOOKKEEPING: Final = frozenset(
-    {"resume", "root", "mirror", "cache_dir", "load_statistics", "save_statistics"}
-)
-"""Last parts of keys that say where files are, or leave the result as it is."""
-
-_ASIDE: Final = frozenset({"logger", "optimized_metric", "report", "trainer", "sweep"})
-"""Root keys that tell no two runs apart (which trainer it is, the command says already)."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +30,7 @@ class Entry:
         error: what went wrong.
         runs: how many completed runs the figures are taken over.
         failed: how many runs beside these did not complete.
+        aside: those of its keys that tell no two runs apart.
     """
 
     run: str
@@ -49,6 +42,7 @@ class Entry:
     error: str | None = None
     runs: int = 1
     failed: int = 0
+    aside: frozenset[str] = frozenset()
 
     @property
     def completed(self) -> bool:
@@ -111,18 +105,11 @@ def varying_keys(entries: Sequence[Entry]) -> list[str]:
     A key that only follows from the choice of its component is left out: ``solver.rho`` where
     ``admm`` alone has it, or where each solver has its own default.
     """
-    order = dict.fromkeys(key for entry in entries for key in entry.keys)
-    found = [key for key in order if _is_told(key) and _varies(key, entries)]
+    order = dict.fromkeys(key for entry in entries for key in entry.keys if key not in entry.aside)
+    found = [key for key in order if _varies(key, entries)]
     first = [key for key in found if "." not in key and key != "seed"]
     rest = [key for key in found if "." in key]
     return [*first, *rest, *(["seed"] if "seed" in found else [])]
-
-
-def _is_told(key: str) -> bool:
-    section, _, _ = key.partition(".")
-    if key == section and key in _ASIDE:
-        return False
-    return section != "logger" and key.rpartition(".")[2] not in _BOOKKEEPING
 
 
 def _varies(key: str, entries: Sequence[Entry]) -> bool:
@@ -144,6 +131,14 @@ def _hashable(value: object) -> object:
     return repr(value) if isinstance(value, Mapping) else value
 
 
+def metric_of(entries: Sequence[Entry]) -> str | None:
+    """What runs are ranked by: the ``optimized_metric`` that all name, else ``ranking_metric``."""
+    named = {entry.keys.get("optimized_metric") for entry in entries}
+    only = named.pop() if len(named) == 1 else None
+    wanted = only if isinstance(only, str) else None
+    return ranking_metric((entry.figures for entry in entries), wanted)
+
+
 def ordered(
     entries: Sequence[Entry], key: str | None = None, *, descending: bool | None = None
 ) -> list[Entry]:
@@ -153,20 +148,30 @@ def ordered(
 
     Args:
         entries: the runs.
-        key: what to sort by; None for the test metric.
+        key: what to sort by; None for what runs are ranked by.
         descending: None for the best first where it is known what is good, else ascending.
     """
-    key = ranking_metric(entry.figures for entry in entries) if key is None else key
+    key = metric_of(entries) if key is None else key
     if key is None:
         return list(entries)
     if descending is None:
-        descending = is_better_high(key) is True
+        descending = is_higher_better(key) is True
     numbered = [entry for entry in entries if math.isfinite(_number(value_of(entry, key)))]
     worded = [entry for entry in entries if _is_word(value_of(entry, key))]
     numbered.sort(key=lambda each: _number(value_of(each, key)), reverse=descending)
     worded.sort(key=lambda each: str(value_of(each, key)), reverse=descending)
     sorted_out = {id(entry) for entry in (*numbered, *worded)}
     return [*numbered, *worded, *(entry for entry in entries if id(entry) not in sorted_out)]
+
+
+def ranked(entries: Sequence[Entry], metric: str | None = None) -> list[Entry]:
+    """The runs with the best first; those that did not complete stand last.
+
+    Args:
+        entries: the runs.
+        metric: what to rank by; None for ``metric_of``.
+    """
+    return sorted(ordered(entries, metric), key=lambda entry: not entry.completed)
 
 
 def _number(value: object) -> float:
@@ -228,6 +233,7 @@ def _combined(members: Sequence[Entry], over: Collection[str]) -> Iterator[Entry
         error="; ".join(f"{each.run}: {each.error}" for each in members if each.error) or None,
         runs=len(done),
         failed=len(members) - len(done),
+        aside=done[0].aside,
     )
 
 

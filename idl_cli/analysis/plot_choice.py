@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matplotlib.figure import Figure
 
-from idl_cli.analysis.comparison import Entry, varying_keys
+from idl_cli.analysis.comparison import Entry, metric_of, varying_keys
 from idl_cli.analysis.heat_maps import heat_maps
-from idl_cli.analysis.ranking import ranking_metric
+from idl_cli.analysis.ranking import reported_beside
 from idl_cli.analysis.series import (
     Series,
     is_number,
@@ -68,7 +68,7 @@ def choose_plots(entries: Sequence[Entry], metric: str | None = None) -> list[Pl
 
     Args:
         entries: the runs; those that did not complete, or lack the metric, are left out.
-        metric: what to judge by; None for the test metric.
+        metric: what runs are ranked by; None for ``metric_of``.
 
     Returns:
         The plots; none where nothing varied or fewer than two runs completed.
@@ -82,7 +82,7 @@ def choose_plots(entries: Sequence[Entry], metric: str | None = None) -> list[Pl
 def variation(entries: Sequence[Entry], metric: str | None = None) -> Variation | None:
     """What varies; None where there is nothing to compare."""
     done = [entry for entry in entries if entry.completed]
-    metric = metric or ranking_metric(entry.figures for entry in done)
+    metric = metric or metric_of(done)
     done = [entry for entry in done if is_number(entry.figures.get(metric or ""))]
     if metric is None or len(done) < 2:
         return None
@@ -140,8 +140,12 @@ def _with_all(entries: Sequence[Entry], keys: Sequence[str]) -> list[Entry]:
 
 
 def _trade_offs(varied: Variation) -> Iterator[Plot]:
-    metric, entries = varied.metric, varied.entries
-    teacher = None
+    """Trade-offs choose no run, so they show the test part, on which the teacher is known too."""
+    entries = varied.entries
+    tested = reported_beside(varied.metric, (entry.figures for entry in entries))
+    if tested is not None and all(is_number(entry.figures.get(tested)) for entry in entries):
+        varied = replace(varied, metric=tested)
+    metric, teacher = varied.metric, None
     if metric == "test_accuracy":
         found = {entry.figures.get(_TEACHER) for entry in entries}
         only = next(iter(found)) if len(found) == 1 else None

@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 
 from idl_cli.analysis.columns import with_deviation
 from idl_cli.analysis.comparison import Entry
-from idl_cli.analysis.ranking import is_better_high
+from idl_cli.analysis.ranking import is_higher_better
 from idl_cli.analysis.series import (
     Series,
     grouped,
@@ -103,7 +103,7 @@ def scatter_panels(entries: Sequence[Entry], keys: Sequence[str], metric: str) -
     axes = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
     for axis in axes[len(shown) :]:
         axis.set_visible(False)
-    best = max if is_better_high(metric) else min
+    best = max if is_higher_better(metric) else min
     for axis, key in zip(axes, shown, strict=False):
         points = [
             (float(str(entry.keys[key])), float(str(entry.figures[metric])))
@@ -135,7 +135,7 @@ def bars(entries: Sequence[Entry], kinds: Sequence[str], metric: str) -> Figure:
         (kind, *mean_and_deviation(members, metric))
         for kind, members in grouped(entries, kinds).items()
     ]
-    found.sort(key=lambda each: each[1], reverse=is_better_high(metric) is True)
+    found.sort(key=lambda each: each[1], reverse=is_higher_better(metric) is True)
     found = found[:_MOST_BARS]
     figure = Figure(figsize=(6.0, 1.1 + 0.42 * len(found)), layout="constrained")
     axis = figure.subplots()
@@ -217,15 +217,15 @@ def _draw(axis: Axes, line: Series, index: int, count: int, *, joined: bool) -> 
 
 def _best(lines: Sequence[Series], metric: str) -> list[Series]:
     """The series to draw: all, or the twelve that reach the best value."""
-    high = is_better_high(metric) is True
+    high = is_higher_better(metric) is True
 
     def reached(line: Series) -> float:
         values = [point.y for point in line.points]
         return -max(values) if high else min(values)
 
     filled = [line for line in lines if line.points]
-    kept = sorted(filled, key=reached)[:_MOST_SERIES]
-    return [line for line in filled if line in kept]
+    best = sorted(filled, key=reached)[:_MOST_SERIES]
+    return [line for line in filled if line in best]
 
 
 def _place_ticks(axis: Axes, values: Sequence[float]) -> None:

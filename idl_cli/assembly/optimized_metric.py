@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from idl_cli.analysis.comparison import numbers
+from idl_cli.analysis.ranking import VALIDATION_METRICS
 from idl_cli.config.metrics import CLASSIFICATION, REGRESSION
 from idl_cli.data.dataset import Dataset
 from idl_cli.errors import ConfigError
-
-_BY_DEFAULT: Final = ("validation_accuracy", "validation_r2", "validation_loss")
 
 
 def check_metric(name: str | None, dataset: Dataset, parts: Sequence[str] | None = None) -> None:
@@ -57,7 +56,7 @@ def optimized_value(name: str | None, result: Mapping[str, Any]) -> float | None
         such a job as failed, since there is nothing to compare.
     """
     figures = {**numbers(result.get("metrics", {})), **numbers(result.get("sim", {}), "sim.")}
-    names = _BY_DEFAULT if name is None else (name,)
+    names = VALIDATION_METRICS if name is None else (name,)
     value = next((figures[each] for each in names if each in figures), None)
     if value is None or not math.isfinite(float(str(value))):
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -113,3 +114,63 @@ FRACTION = Range(0, 1, high_open=True)
 COMMAND_ONLY: Final[Mapping[str, bool]] = MappingProxyType({"command_only": True})
 """Field metadata of a key that the command acts on and the component's constructor never sees:
 ``init_run: str | None = field(default=None, metadata=COMMAND_ONLY)``."""
+
+
+class Role(Enum):
+    """What a key is to the job that its settings describe: whether another value is another job.
+
+    Attach it as metadata, ``device: str = field(default="auto", metadata=MACHINE)``; what is marked
+    holds for the keys below it.
+
+    Attributes:
+        RESULT: what the result follows from; keys without a mark.
+        LENGTH: how long it works. The same run may go on with another value, its result is another.
+        SOURCE: the path of the data themselves, which are compared once they are read.
+        MACHINE: what a machine gives to it: a device, threads.
+        PROCESSES: how the work is divided and rounded; what it converges to is the same.
+        PLACE: where files lie and how long to wait for others; leaves no trace.
+        RECORD: what is written down of it, and how often.
+        EARLIER: which earlier work it goes on with.
+    """
+
+    RESULT = auto()
+    LENGTH = auto()
+    SOURCE = auto()
+    MACHINE = auto()
+    PROCESSES = auto()
+    PLACE = auto()
+    RECORD = auto()
+    EARLIER = auto()
+
+    @property
+    def may_differ_between_ranks(self) -> bool:
+        """Whether each rank of a job may have a value of its own."""
+        return self in (Role.SOURCE, Role.MACHINE, Role.PLACE)
+
+    @property
+    def may_change_on_resume(self) -> bool:
+        """Whether a run goes on from its checkpoint with another value."""
+        return self not in (Role.RESULT, Role.SOURCE)
+
+    @property
+    def keeps_the_job(self) -> bool:
+        """Whether a sweep that goes on takes another value for its jobs, and makes no new ones."""
+        return self in (Role.MACHINE, Role.PROCESSES, Role.PLACE, Role.RECORD)
+
+    @property
+    def tells_runs_apart(self) -> bool:
+        """Whether a comparison shows the key where runs differ in it."""
+        return self not in (Role.PLACE, Role.RECORD, Role.EARLIER)
+
+
+def _metadata(role: Role) -> Mapping[str, Role]:
+    return MappingProxyType({"role": role})
+
+
+LENGTH: Final = _metadata(Role.LENGTH)
+SOURCE: Final = _metadata(Role.SOURCE)
+MACHINE: Final = _metadata(Role.MACHINE)
+PROCESSES: Final = _metadata(Role.PROCESSES)
+PLACE: Final = _metadata(Role.PLACE)
+RECORD: Final = _metadata(Role.RECORD)
+EARLIER: Final = _metadata(Role.EARLIER)

@@ -1,9 +1,8 @@
-"""The figures of a finished run by name: which there are, and whether more of them is better."""
+"""The figures of a finished run by name: which there are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from types import MappingProxyType
 from typing import Final
 
 from idl_cli.config.describe import did_you_mean
@@ -14,35 +13,26 @@ PARTS: Final = ("train", "validation", "test")
 CLASSIFICATION: Final = ("loss", "accuracy", "top5_accuracy")
 REGRESSION: Final = ("loss", "r2", "mse", "mae", "mape")
 
-SIM: Final[Mapping[str, bool]] = MappingProxyType(
-    {
-        "sim.agreement": True,
-        "sim.nonzero_fraction": False,
-        "sim.state_fit": False,
-        "sim.inf_norm_A": False,
-        "sim.seconds_states": False,
-        "sim.seconds_ab": False,
-        "sim.seconds_cd": False,
-        "sim.ab.objective": False,
-        "sim.cd.objective": False,
-        "sim.ab.relative_gap": False,
-        "sim.cd.relative_gap": False,
-    }
+SIM: Final = (
+    "sim.agreement",
+    "sim.nonzero_fraction",
+    "sim.state_fit",
+    "sim.inf_norm_A",
+    "sim.seconds_states",
+    "sim.seconds_ab",
+    "sim.seconds_cd",
+    "sim.ab.objective",
+    "sim.cd.objective",
+    "sim.ab.relative_gap",
+    "sim.cd.relative_gap",
 )
-"""Figures of state-driven training, and whether a higher one is better."""
-
-_HIGHER: Final = ("accuracy", "r2", "agreement")
+"""Figures of state-driven training."""
 
 
 def metric_names(own: Iterable[str] = ()) -> tuple[str, ...]:
     """Every figure that a run may have, whatever its task; ``own``: of its command alone."""
     kinds = dict.fromkeys((*CLASSIFICATION, *REGRESSION))
     return (*(f"{part}_{name}" for part in PARTS for name in kinds), *own)
-
-
-def is_higher_better(name: str) -> bool:
-    """Whether more of a figure is better: accuracies, R², agreement; of all others less is."""
-    return SIM.get(name, name.endswith(_HIGHER))
 
 
 def metric_problems(

@@ -1,24 +1,17 @@
 """Whether the ranks that a launcher started were all asked for the same, before they begin.
 
 Ranks that work on different requests wait for each other for ever, or put together what does not
-belong together: on several machines each is given its own command line.
+belong together: on several machines each is given its own command line. Keys that are a machine's
+own may differ; the data themselves are compared once they are read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-_OWN: Final = (
-    "device",
-    "threads",
-    "join_timeout",
-    "dataset.root",
-    "dataset.mirror",
-    "dataset.file",
-)
-"""Keys that may differ from machine to machine; the data themselves are compared once read."""
+from idl_cli.requests.key_roles import differences
 
 
 @dataclass(frozen=True)
@@ -66,19 +59,10 @@ def _differences(first: RankRequest, other: RankRequest, rank: int) -> Iterator[
             f"`idl {first.command}` of version {first.version}; start the same on every machine"
         )
         return
-    for key, own, theirs in _unequal(first.settings, other.settings):
+    for key, own, theirs in differences(
+        first.settings, other.settings, lambda role: role.may_differ_between_ranks
+    ):
         yield (
             f"{key}={theirs}: on rank {rank}, while rank 0 has {key}={own}; start every rank with "
             "the same arguments"
         )
-
-
-def _unequal(first: Any, other: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    if path in _OWN:
-        return
-    if isinstance(first, Mapping) and isinstance(other, Mapping):
-        for key in dict.fromkeys([*first, *other]):
-            name = f"{path}.{key}" if path else str(key)
-            yield from _unequal(first.get(key), other.get(key), name)
-    elif first != other:
-        yield path, first, other

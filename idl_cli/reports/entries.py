@@ -12,6 +12,7 @@ from idl_cli import registry
 from idl_cli.analysis.comparison import Entry, figures_in, flatten
 from idl_cli.config.check import Lookup, collect
 from idl_cli.errors import RequestError
+from idl_cli.requests.key_roles import role_of
 from idl_cli.requests.specification import Command, Commands
 from idl_cli.run import RunRecord, find_runs, read_record
 
@@ -77,6 +78,8 @@ def entry_of(record: RunRecord, name: str, schemas: Schemas) -> Entry:
         keys=keys,
         figures=figures_in(record.summary),
         error=None if record.error is None else _writable(record.error),
+        # Which trainer it is, the command says already.
+        aside=frozenset(k for k in keys if k == "trainer" or not role_of(k).tells_runs_apart),
     )
 
 

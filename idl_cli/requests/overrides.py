@@ -1,16 +1,32 @@
-"""Overrides written out again, so that a job gets one value and Hydra takes every key."""
+"""Overrides: their keys, and written out so that a job gets one value and Hydra takes every key."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from idl_cli import registry
 from idl_cli.config.options import OVERLAYS
+
+
+def key_of(override: str) -> str:
+    """The key of an override, whatever stands in front of it."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def is_of_hydra(override: str) -> bool:
+    """Whether an override is of Hydra's own part: the launcher, the sweeper, directories."""
+    return key_of(override).startswith(("hydra.", "hydra/"))
+
+
+def only_drops(override: str, before: Iterable[str]) -> bool:
+    """Whether an override is ``~KEY`` for a key of earlier ones: both together say nothing."""
+    is_deletion = override.startswith("~") and "=" not in override
+    return is_deletion and key_of(override) in map(key_of, before)
 
 
 def value_texts(override: Override) -> Iterator[str]:

@@ -32,8 +32,7 @@ from idl_cli.requests.mistakes import (
     unreadable,
     wrong_trainer,
 )
-from idl_cli.requests.override_keys import key_of
-from idl_cli.requests.overrides import pinned, value_texts, written
+from idl_cli.requests.overrides import key_of, pinned, value_texts, written
 from idl_cli.requests.request import Request as Request
 from idl_cli.requests.specification import Command, Commands, command_for_trainer
 

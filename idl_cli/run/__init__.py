@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from idl_cli.run.directory import RunDirectory as RunDirectory
-    from idl_cli.run.directory import mark_failed as mark_failed
-    from idl_cli.run.directory import mark_interrupted as mark_interrupted
     from idl_cli.run.environment import collect_environment as collect_environment
     from idl_cli.run.loading import LoadedRun as LoadedRun
     from idl_cli.run.loading import fitted_to as fitted_to
@@ -25,9 +23,12 @@ if TYPE_CHECKING:
     from idl_cli.run.records import CHECKPOINTS as CHECKPOINTS
     from idl_cli.run.records import RunRecord as RunRecord
     from idl_cli.run.records import find_runs as find_runs
+    from idl_cli.run.records import read_overrides as read_overrides
     from idl_cli.run.records import read_record as read_record
     from idl_cli.run.records import read_summary as read_summary
     from idl_cli.run.records import run_status as run_status
+    from idl_cli.run.shared import mark_failed as mark_failed
+    from idl_cli.run.shared import mark_interrupted as mark_interrupted
 
 _HOMES: Final = {
     "CHECKPOINTS": "idl_cli.run.records",
@@ -39,9 +40,10 @@ _HOMES: Final = {
     "fitted_to": "idl_cli.run.loading",
     "load_model": "idl_cli.run.loading",
     "load_run": "idl_cli.run.loading",
-    "mark_failed": "idl_cli.run.directory",
-    "mark_interrupted": "idl_cli.run.directory",
+    "mark_failed": "idl_cli.run.shared",
+    "mark_interrupted": "idl_cli.run.shared",
     "read_metrics": "idl_cli.run.metrics",
+    "read_overrides": "idl_cli.run.records",
     "read_record": "idl_cli.run.records",
     "read_summary": "idl_cli.run.records",
     "run_status": "idl_cli.run.records",
@@ -60,6 +62,7 @@ __all__ = [
     "mark_failed",
     "mark_interrupted",
     "read_metrics",
+    "read_overrides",
     "read_record",
     "read_summary",
     "run_status",

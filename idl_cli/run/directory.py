@@ -15,23 +15,21 @@ back to the checkpoint's length when a run is resumed.
 
 from __future__ import annotations
 
-import os
 import time
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Concatenate, Literal, ParamSpec
 
 from torch import Tensor, nn
 
 from idl_cli.errors import RunError
-from idl_cli.masking import masked, masked_text
+from idl_cli.masking import masked
 from idl_cli.run.files import (
     csv_bytes,
+    flush_to_disk,
     json_bytes,
     json_line,
-    remove_temporaries,
     write_atomic,
     write_figure,
 )
@@ -40,14 +38,12 @@ from idl_cli.run.metrics import read_metrics
 from idl_cli.run.model_file import write_model
 from idl_cli.run.records import (
     CHECKPOINTS,
-    HYDRA,
     METRICS,
     SUMMARY,
     Status,
-    read_record,
-    recorded_status,
 )
 from idl_cli.run.state import read_state, write_state, write_tensors
+from idl_cli.run.takeover import take_over
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,6 +54,23 @@ if TYPE_CHECKING:
 Which = Literal["last", "best"]
 
 LOG = "run.log"
+
+_Arguments = ParamSpec("_Arguments")
+
+
+def _left_to_the_writer(
+    write: Callable[Concatenate[RunDirectory, _Arguments], None],
+) -> Callable[Concatenate[RunDirectory, _Arguments], None]:
+    """Have a method do nothing in a directory that this process only looks at."""
+
+    @wraps(write)
+    def _written(
+        self: RunDirectory, /, *arguments: _Arguments.args, **named: _Arguments.kwargs
+    ) -> None:
+        if self.writes:
+            write(self, *arguments, **named)
+
+    return _written
 
 
 class RunDirectory:
@@ -74,7 +87,12 @@ class RunDirectory:
 
     Raises:
         RunError: the directory is in use, or holds a run and ``resume`` is False.
+
+    Attributes:
+        writes: whether this process writes the files; of several ranks only the first does.
     """
+
+    writes: ClassVar[bool] = True
 
     def __init__(
         self, path: Path | str, *, command: str, seed: int | None = None, resume: bool = False
@@ -83,44 +101,13 @@ class RunDirectory:
         self.command = command
         self.seed = seed
         self._started = time.monotonic()
-        self._metrics_rows = 0
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock: RunLock | None = RunLock(self.path)
         try:
-            self._take_over(resume)
+            self._metrics_rows = take_over(self.path, command, resume)
         except BaseException:
             self.close()
             raise
-
-    def _take_over(self, resume: bool) -> None:
-        previous = [name for name in (SUMMARY, METRICS, CHECKPOINTS) if (self.path / name).exists()]
-        if previous and not resume:
-            raise RunError(
-                f"{self.path}: already holds a run ({', '.join(previous)}); continue it with"
-                " resume=auto, or choose another directory (hydra.run.dir=DIR)"
-            )
-        if resume:
-            for place in (self.path, self.path / CHECKPOINTS, self.path / HYDRA):
-                remove_temporaries(place)
-        if (self.path / SUMMARY).exists():
-            self._drop_summary()
-        if (self.path / METRICS).exists():
-            self._metrics_rows = len(read_metrics(self.path))
-
-    def _drop_summary(self) -> None:
-        """A resumed run that is killed must not look as if it had ended the way it did before."""
-        made_by = read_record(self.path).command
-        if made_by not in (None, self.command):
-            raise RunError(
-                f"{self.path}: made by `idl {made_by}`; `idl {self.command}` cannot continue it"
-            )
-        try:
-            recorded_status(self.path)
-        except RunError as error:
-            if made_by is None and not any((self.path / CHECKPOINTS).glob("*.safetensors")):
-                raise  # nothing says that the file is a run's
-            warnings.warn(f"{error}; the run goes on without it", stacklevel=4)
-        (self.path / SUMMARY).unlink()
 
     def refuse_removed(self) -> None:
         """Write nothing to a directory that is gone: it would be half a run in its place.
@@ -137,12 +124,7 @@ class RunDirectory:
     def __enter__(self) -> RunDirectory:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -199,6 +181,7 @@ class RunDirectory:
         """Return the safetensors file of a checkpoint, which may not exist."""
         return self.path / CHECKPOINTS / f"{which}.safetensors"
 
+    @_left_to_the_writer
     def save_checkpoint(
         self, which: Which, state: object, description: Mapping[str, object]
     ) -> None:
@@ -213,7 +196,7 @@ class RunDirectory:
             description: epoch, step and the like, for the JSON file.
         """
         if (self.path / METRICS).exists():
-            _flush_to_disk(self.path / METRICS)  # a checkpoint counts on the rows before it
+            flush_to_disk(self.path / METRICS)  # a checkpoint counts on the rows before it
         self.refuse_removed()
         path = self.checkpoint_path(which)
         digest = write_state(path, state)
@@ -227,6 +210,7 @@ class RunDirectory:
         """
         return read_state(self.checkpoint_path(which))
 
+    @_left_to_the_writer
     def adopt(self, other: Path) -> None:
         """Copy another run's checkpoints and metrics here, to continue it in this directory."""
         self._file(CHECKPOINTS).mkdir(exist_ok=True)
@@ -237,6 +221,7 @@ class RunDirectory:
 
     # -- the model, figures, other files ---------------------------------------------------------
 
+    @_left_to_the_writer
     def save_model(
         self,
         model: nn.Module,
@@ -265,28 +250,34 @@ class RunDirectory:
             self.path, model, preprocessing, task, name=name, group=group, arguments=arguments
         )
 
+    @_left_to_the_writer
     def write_json(self, name: str, value: object) -> None:
         """Write a JSON file; NaN and infinities become null."""
         write_atomic(self._file(name), json_bytes(value))
 
+    @_left_to_the_writer
     def write_text(self, name: str, text: str) -> None:
         """Write a text file in UTF-8."""
         write_atomic(self._file(name), text.encode())
 
+    @_left_to_the_writer
     def write_table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Write a CSV file: a header and a line a row."""
         write_atomic(self._file(name), csv_bytes(rows))
 
+    @_left_to_the_writer
     def write_tensors(
         self, name: str, tensors: Mapping[str, Tensor], metadata: object = None
     ) -> None:
         """Write a safetensors file, readable by ``run.state.read_tensors``."""
         write_tensors(self._file(name), tensors, metadata)
 
+    @_left_to_the_writer
     def save_figure(self, name: str, figure: Figure) -> None:
         """Write a figure as PNG."""
         write_figure(self._file(name), figure)
 
+    @_left_to_the_writer
     def finish(
         self,
         status: Status,
@@ -312,37 +303,3 @@ class RunDirectory:
         if error is not None:
             summary["error"] = error
         self.write_json(SUMMARY, masked({**summary, **(sections or {})}))
-
-
-def mark_failed(path: Path, *, command: str, error: str) -> None:
-    """Write for a run whose process died what it could not write itself: that it failed, and why.
-
-    Raises:
-        RunError: the run lives.
-    """
-    _mark(path, command, "failed", error)
-
-
-def mark_interrupted(path: Path, *, command: str) -> None:
-    """Write for a run whose process had to be killed at an interruption that it was interrupted.
-
-    Raises:
-        RunError: the run lives.
-    """
-    _mark(path, command, "interrupted", None)
-
-
-def _mark(path: Path, command: str, status: Status, error: str | None) -> None:
-    seed = read_record(path).config.get("seed")
-    with RunDirectory(path, command=command, seed=seed, resume=True) as directory:
-        with (path / LOG).open("a", encoding="utf-8") as log:
-            log.write(f"{masked_text(error or status)}\n")
-        directory.finish(status, {}, error)
-
-
-def _flush_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

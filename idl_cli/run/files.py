@@ -151,3 +151,12 @@ def read_json(path: Path) -> dict[str, object]:
     if not isinstance(value, dict):
         raise RunError(f"{path}: a JSON object is needed, not a {type(value).__name__}")
     return value
+
+
+def flush_to_disk(path: Path) -> None:
+    """Have the system write a file's content out now, so that a loss of power spares it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, TypeAlias, cast, get_args
 from idl_cli.errors import RunError
 from idl_cli.run.files import read_json
 from idl_cli.run.lock import is_locked
-from idl_cli.run.yaml_files import read_yaml
+from idl_cli.run.yaml_files import read_lines, read_yaml
 
 Status: TypeAlias = Literal["completed", "failed", "interrupted"]
 
@@ -27,7 +27,9 @@ CHECKPOINTS: Final = "checkpoints"
 HYDRA: Final = ".hydra"
 CONFIG: Final = f"{HYDRA}/config.yaml"
 _MARKS: Final = (SUMMARY, CONFIG, METRICS, CHECKPOINTS)
-_UNREADABLE: Final = "unreadable"
+UNREADABLE: Final = "unreadable"
+"""Status of a run whose summary cannot be read."""
+
 _ADVICE: Final = "; delete the file, and the run counts as killed and can be continued"
 _ENTRIES: Final[Mapping[str, Any]] = MappingProxyType(
     {
@@ -111,13 +113,13 @@ def read_record(path: Path) -> RunRecord:
     status = "running" if is_locked(path) else "killed"
     # A summary is the last thing that a run writes, so it goes before the lock.
     if not os.access(path, os.R_OK | os.X_OK):
-        status, problems = _UNREADABLE, [f"{path}: cannot be read (no right to look into it)"]
+        status, problems = UNREADABLE, [f"{path}: cannot be read (no right to look into it)"]
     elif (path / SUMMARY).exists():
         try:
             summary = read_summary(path)
             status = str(summary["status"])
         except RunError as error:
-            status, problems = _UNREADABLE, [str(error)]
+            status, problems = UNREADABLE, [str(error)]
     if os.access(path, os.X_OK):
         try:
             config = read_yaml(path / CONFIG)
@@ -182,6 +184,15 @@ def read_summary(path: Path) -> dict[str, object]:
     return summary
 
 
+def read_overrides(path: Path) -> list[str]:
+    """What a run was given on the command line; nothing where it left no word of it.
+
+    Raises:
+        RunError: the file that holds them cannot be read.
+    """
+    return read_lines(path / HYDRA / "overrides.yaml")
+
+
 def _command(path: Path, summary: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
     """The command by the summary; for a killed run, by what Hydra called its job."""
     if isinstance(summary.get("command"), str):
@@ -189,7 +200,7 @@ def _command(path: Path, summary: Mapping[str, Any], config: Mapping[str, Any]) 
     if not config:
         return None
     try:
-        hydra = read_yaml(path / ".hydra" / "hydra.yaml").get("hydra")
+        hydra = read_yaml(path / HYDRA / "hydra.yaml").get("hydra")
     except RunError:
         return None
     job = hydra.get("job") if isinstance(hydra, Mapping) else None

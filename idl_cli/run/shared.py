@@ -1,23 +1,15 @@
-"""A run directory that several processes work on: one of them writes, the others look on."""
+"""A run directory in other processes than its own: lent to one, looked at, marked after a death."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
-
-from idl_cli.run.directory import RunDirectory, Which
+from idl_cli.masking import masked_text
+from idl_cli.run.directory import LOG, RunDirectory
 from idl_cli.run.metrics import read_metrics
-from idl_cli.run.records import METRICS, Status
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from idl_cli.data.preprocessing import Preprocessing
-    from idl_cli.data.task import Task
+from idl_cli.run.records import METRICS, Status, read_record
 
 
 class LentRunDirectory(RunDirectory):
@@ -48,6 +40,8 @@ class ObservedRunDirectory(LentRunDirectory):
     may be no such directory. Whatever decides what ranks do is read by rank 0 and sent to them.
     """
 
+    writes = False
+
     def refuse_removed(self) -> None:
         """Ask nothing of a directory that may be on another machine alone."""
 
@@ -63,48 +57,28 @@ class ObservedRunDirectory(LentRunDirectory):
         """Count the rows that rank 0 writes."""
         self._metrics_rows = len(rows)
 
-    def save_checkpoint(
-        self, which: Which, state: object, description: Mapping[str, object]
-    ) -> None:
-        """Leave it to rank 0."""
 
-    def adopt(self, other: Path) -> None:
-        """Leave it to rank 0."""
+def mark_failed(path: Path, *, command: str, error: str) -> None:
+    """Write for a run whose process died what it could not write itself: that it failed, and why.
 
-    def save_model(
-        self,
-        model: nn.Module,
-        *,
-        preprocessing: Preprocessing | None,
-        task: Task | None,
-        name: str = "implicit",
-        group: str = "model",
-        arguments: Mapping[str, object] | None = None,
-    ) -> None:
-        """Leave it to rank 0."""
+    Raises:
+        RunError: the run lives.
+    """
+    _mark(path, command, "failed", error)
 
-    def write_json(self, name: str, value: object) -> None:
-        """Leave it to rank 0."""
 
-    def write_text(self, name: str, text: str) -> None:
-        """Leave it to rank 0."""
+def mark_interrupted(path: Path, *, command: str) -> None:
+    """Write for a run whose process had to be killed at an interruption that it was interrupted.
 
-    def write_table(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
-        """Leave it to rank 0."""
+    Raises:
+        RunError: the run lives.
+    """
+    _mark(path, command, "interrupted", None)
 
-    def write_tensors(
-        self, name: str, tensors: Mapping[str, Tensor], metadata: object = None
-    ) -> None:
-        """Leave it to rank 0."""
 
-    def save_figure(self, name: str, figure: Figure) -> None:
-        """Leave it to rank 0."""
-
-    def finish(
-        self,
-        status: Status,
-        metrics: Mapping[str, Any],
-        error: str | None = None,
-        sections: Mapping[str, object] | None = None,
-    ) -> None:
-        """Leave it to rank 0."""
+def _mark(path: Path, command: str, status: Status, error: str | None) -> None:
+    seed = read_record(path).config.get("seed")
+    with RunDirectory(path, command=command, seed=seed, resume=True) as directory:
+        with (path / LOG).open("a", encoding="utf-8") as log:
+            log.write(f"{masked_text(error or status)}\n")
+        directory.finish(status, {}, error)

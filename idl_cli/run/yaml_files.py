@@ -35,14 +35,30 @@ def read_yaml(path: Path) -> dict[str, Any]:
         RunError: the file is unreadable, too large or too deep, or holds anything else.
     """
     text = yaml_text(path)
-    if text is None:
-        return {}
+    value = {} if text is None else _parsed(path, text)
+    if not isinstance(value, dict):
+        raise RunError(f"{path}: a section of keys is needed, not a {type(value).__name__}")
+    return value
+
+
+def read_lines(path: Path) -> list[str]:
+    """Read a list of texts; an absent file is an empty one.
+
+    Raises:
+        RunError: the file is unreadable, too large or too deep, or holds anything else.
+    """
+    text = yaml_text(path)
+    value = [] if text is None else _parsed(path, text)
+    if not isinstance(value, list) or not all(isinstance(line, str) for line in value):
+        raise RunError(f"{path}: a list of texts is needed")
+    return value
+
+
+def _parsed(path: Path, text: str) -> Any:
     try:
         value = yaml.load(text, Loader=_LOADER)
     except PARSER_ERRORS as error:
         raise RunError(f"{path}: {yaml_problem(error)}") from error
-    if not isinstance(value, dict):
-        raise RunError(f"{path}: a section of keys is needed, not a {type(value).__name__}")
     try:
         refuse_unusable(value, finite=False)
     except ValueError as error:

@@ -11,11 +11,9 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
@@ -35,6 +33,7 @@ from idl_cli.jobs.parallel import (
 from idl_cli.jobs.request_record import mask_multirun
 from idl_cli.reporting import Reporter
 from idl_cli.run import mark_failed, mark_interrupted, read_summary
+from idl_cli.run.records import CONFIG, SUMMARY
 from idl_cli.sweeps.plan import SweepPlan
 
 _LOG = logging.getLogger(__name__)
@@ -193,7 +192,7 @@ class SweepLauncher(Launcher):
     def _traces(self, number: int) -> tuple[int | None, int | None]:
         """When a job's configuration and summary were written: what it leaves when it starts."""
         path = self._plan.path(number)
-        return _written_at(path / ".hydra" / "config.yaml"), _written_at(path / "summary.json")
+        return _written_at(path / CONFIG), _written_at(path / SUMMARY)
 
     def _pinned(self, number: int) -> list[str]:
         """A job's overrides with its directory: launchers count jobs from the first they get."""
@@ -271,34 +270,6 @@ class SweepLauncher(Launcher):
 def is_grid(hydra: DictConfig) -> bool:
     """Whether Hydra's part of a configuration asks for every combination of the values given."""
     return str(hydra.sweeper._target_).endswith(".BasicSweeper")
-
-
-@contextmanager
-def launching_through(plan: SweepPlan, metric: str | None, console: Reporter) -> Iterator[None]:
-    """Have the sweeper that Hydra makes next launch its jobs through a ``SweepLauncher``.
-
-    Hydra offers no place to hand a launcher in, but every sweeper gets its own from this one
-    method. It is put back before the first job starts, since launchers copy Hydra's registry of
-    plug-ins into other processes.
-    """
-    plug_ins = Plugins.instance()
-    original = plug_ins.instantiate_launcher
-
-    def instantiate_launcher(
-        hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> Launcher:
-        restore()
-        inner = original(hydra_context=hydra_context, task_function=task_function, config=config)
-        return SweepLauncher(inner, config, plan, metric, console)
-
-    def restore() -> None:
-        vars(plug_ins).pop("instantiate_launcher", None)
-
-    plug_ins.instantiate_launcher = instantiate_launcher  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        restore()
 
 
 def consecutive(numbers: Sequence[int]) -> Iterator[list[int]]:

@@ -16,7 +16,7 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
-from idl_cli.config.metrics import is_higher_better
+from idl_cli.analysis.ranking import is_higher_better
 from idl_cli.errors import ConfigError, RunError
 from idl_cli.jobs.parallel import jobs_at_once
 from idl_cli.reporting import Reporter

@@ -9,10 +9,10 @@ from typing import Final
 
 from idl_cli import __version__
 from idl_cli.analysis.columns import cells, columns_of, headings, is_numeric
-from idl_cli.analysis.comparison import Entry, averaged, ordered, value_of, varying_keys
+from idl_cli.analysis.comparison import Entry, averaged, ranked, value_of, varying_keys
 from idl_cli.analysis.pages import Cell, Fact, Page, Picture, Table, render
 from idl_cli.analysis.plot_choice import choose_plots
-from idl_cli.reports.entries import Schemas, entry_of
+from idl_cli.reports.entries import Schemas
 from idl_cli.reports.run_page import REPORT, pictures
 from idl_cli.reports.sections import (
     changed_facts,
@@ -23,10 +23,8 @@ from idl_cli.reports.sections import (
     score,
     shown_path,
 )
-from idl_cli.requests.specification import Commands
-from idl_cli.run import find_runs, read_record
 from idl_cli.run.files import write_atomic, write_figure
-from idl_cli.sweeps.jobs import NOT_STARTED, ranking_metric
+from idl_cli.sweeps.jobs import NOT_STARTED
 
 SWEEP_PAGE: Final = "sweep.html"
 _CAPTIONS: Final = {"extrapolation": "Error against the distance from the training range"}
@@ -34,31 +32,29 @@ _CAPTIONS: Final = {"extrapolation": "Error against the distance from the traini
 
 def write_sweep_page(
     directory: Path,
-    commands: Commands,
-    metric: str | None = None,
-    waiting: Sequence[int] = (),
+    entries: Sequence[Entry],
+    metric: str | None,
+    waiting: Sequence[int],
+    schemas: Schemas,
 ) -> None:
     """Write ``sweep.html`` and its plots.
 
     Args:
         directory: of the sweep.
-        commands: that there are; the keys of their runs are known.
-        metric: the figure to rank the jobs by; None for the validation or test score.
+        entries: its jobs that were started, the best first.
+        metric: what they are ranked by.
         waiting: the jobs that were never started.
+        schemas: of commands and components.
     """
-    schemas = Schemas(commands)
-    jobs = [path for path in find_runs(directory) if path.parent == directory]
-    entries = [entry_of(read_record(path), path.name, schemas) for path in jobs]
-    if not entries or not any(entry.keys.get("report", True) for entry in entries):
+    wanted = [entry.keys["report"] for entry in entries if "report" in entry.keys]
+    if not entries or (wanted and not any(wanted)):
         return
-    plots = choose_plots(entries)
+    plots = choose_plots(entries, metric)
     for plot in plots:
         write_figure(directory / f"{plot.name}.png", plot.figure)
     captions = {plot.name: plot.caption[0].upper() + plot.caption[1:] for plot in plots}
     drawn = pictures(directory, {**captions, **_CAPTIONS})
-    figures = [dict(entry.figures) for entry in entries]
-    ranked_by = ranking_metric(figures, metric)
-    page = _page(directory, ordered(entries, ranked_by), ranked_by, drawn, waiting, schemas)
+    page = _page(directory, entries, metric, drawn, waiting, schemas)
     write_atomic(directory / SWEEP_PAGE, page.encode())
 
 
@@ -147,7 +143,7 @@ def _tables(
     directory: Path, entries: Sequence[Entry], metric: str | None, varying: Sequence[str]
 ) -> Iterator[Table]:
     if "seed" in varying and len(varying) > 1:
-        means = ordered(averaged(entries, ["seed"]), metric)
+        means = ranked(averaged(entries, ["seed"]), metric)
         yield _table("Mean ± deviation over seeds", means, metric, None, over=["seed"])
     title = "Jobs" if metric is None else f"Jobs, best {_words(metric)} first"
     yield _table(title, entries, metric, directory)

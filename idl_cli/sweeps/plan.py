@@ -19,27 +19,21 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from idl_cli.config.fields import Role
 from idl_cli.errors import RequestError, RunError
 from idl_cli.masking import MASK, masked, masked_text
 from idl_cli.requests.config_files import load_config
+from idl_cli.requests.key_roles import role_of
 from idl_cli.requests.output_directory import PLAN
-from idl_cli.requests.override_keys import key_of, what_it_is
-from idl_cli.run import run_status
+from idl_cli.requests.overrides import is_of_hydra, key_of, only_drops
+from idl_cli.run import read_overrides, run_status
 from idl_cli.run.files import json_bytes, read_json, write_atomic
 from idl_cli.run.lock import is_locked
-from idl_cli.sweeps.jobs import (
-    NOT_STARTED,
-    Job,
-    collect_jobs,
-    keys_given,
-    override_lines,
-)
+from idl_cli.run.records import HYDRA
+from idl_cli.sweeps.jobs import Job, collect_jobs, planned_job
 
 _DIGEST: Final = "sha256"
 _PARTS: Final = frozenset({"command", "request", "added", "jobs"})
-
-_NOT_OF_THE_JOB: Final = ("hydra", "sweep", "resume")
-"""First parts of keys that say how a job is launched, not what it is."""
 
 Identity = tuple[tuple[str, str], ...]
 
@@ -96,7 +90,7 @@ class SweepPlan:
         """Have all jobs run another way: on another device, with another logger.
 
         Args:
-            how: overrides whose keys say where and how jobs are run.
+            how: overrides whose keys keep the job (``Role.keeps_the_job``).
 
         Returns:
             A sentence for each of them in which the jobs differ, so that it cannot hold for all.
@@ -111,8 +105,9 @@ class SweepPlan:
                     "out, or start another sweep"
                 )
         if not problems:
+            new = [text for text in how if not only_drops(text, self.request)]
             for number, lines in self.jobs.items():
-                self.jobs[number] = (*(t for t in lines if key_of(t) not in keys), *how)
+                self.jobs[number] = (*(t for t in lines if key_of(t) not in keys), *new)
         return problems
 
     def find(self, overrides: Sequence[str]) -> int | None:
@@ -178,7 +173,7 @@ def _pairs(overrides: Iterable[str]) -> Iterator[tuple[str, str]]:
             yield text, ""
             continue
         key = override.key_or_group
-        if key.partition(".")[0].partition("/")[0] in _NOT_OF_THE_JOB:
+        if is_of_hydra(key) or role_of(key) is Role.EARLIER:
             continue
         value = None if override.is_delete() else override.value()
         yield ("~" if override.is_delete() else "") + key, _canonical(value)
@@ -207,7 +202,7 @@ def read_plan(directory: Path, command: str) -> SweepPlan:
     elif (directory / "multirun.yaml").is_file():
         plan = _from_jobs(directory)
     else:
-        kind = "holds a single run" if (directory / ".hydra").is_dir() else "holds no sweep"
+        kind = "holds a single run" if (directory / HYDRA).is_dir() else "holds no sweep"
         hint = ""
         if (directory.parent / PLAN).is_file():
             hint = f"; the sweep that this job belongs to is {directory.parent}"
@@ -235,8 +230,7 @@ def planned_jobs(directory: Path) -> list[Job]:
     jobs = {job.number: job for job in collect_jobs(directory)}
     plan = _from_file(directory) if (directory / PLAN).is_file() else None
     for number, overrides in ({} if plan is None else plan.jobs).items():
-        waiting = Job(number, directory / str(number), NOT_STARTED, keys_given(overrides), {})
-        jobs.setdefault(number, waiting)
+        jobs.setdefault(number, planned_job(number, directory, overrides))
     return [jobs[number] for number in sorted(jobs)]
 
 
@@ -268,16 +262,22 @@ def _agree_with_jobs(plan: SweepPlan) -> None:
     Jobs that the plan lacks are taken up in it.
     """
     for job in collect_jobs(plan.directory):
-        found = override_lines(job.path) if job.overrides else []
+        path = job.record.path
+        found = read_overrides(path) if job.overrides else []
         if not found:
             continue
         planned = plan.jobs.setdefault(job.number, tuple(found))
-        if identity_of(what_it_is(planned)) != identity_of(what_it_is(found)):
+        if _without_setting(planned) != _without_setting(found):
             raise RunError(
                 f"{plan.directory / PLAN}: job {job.number} is {' '.join(planned)}, but what lies "
-                f"in {job.path} ran {' '.join(found)}; correct {PLAN}, or delete {job.path} to "
+                f"in {path} ran {' '.join(found)}; correct {PLAN}, or delete {path} to "
                 "have the job run again"
             )
+
+
+def _without_setting(overrides: Iterable[str]) -> Identity:
+    """What a job is, wherever it ran and whatever was written down of it."""
+    return identity_of([text for text in overrides if not role_of(key_of(text)).keeps_the_job])
 
 
 def _from_jobs(directory: Path) -> SweepPlan:

@@ -10,12 +10,15 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from idl_cli.analysis.columns import text
+from idl_cli.analysis.comparison import ranked
 from idl_cli.analysis.extrapolation import error_curves
 from idl_cli.analysis.over_seeds import ShiftedRun, curves_over_seeds, table_over_seeds
+from idl_cli.analysis.ranking import ranking_metric
 from idl_cli.assembly.sequences import SHIFT
 from idl_cli.errors import RunError
 from idl_cli.masking import masked
 from idl_cli.reporting import Reporter
+from idl_cli.reports.entries import Schemas, entry_of
 from idl_cli.requests.specification import Commands
 from idl_cli.run.files import csv_bytes, json_bytes, read_json, write_atomic, write_figure
 from idl_cli.sweeps.jobs import (
@@ -23,8 +26,6 @@ from idl_cli.sweeps.jobs import (
     Job,
     Row,
     job_rows,
-    ranked,
-    ranking_metric,
     short_names,
     variant,
     varying_keys,
@@ -69,25 +70,35 @@ def report_sweep(
     jobs = planned_jobs(directory)
     if not jobs:
         return
+    started = [job for job in jobs if job.status != NOT_STARTED]
+    schemas = Schemas(commands)
+    entries = [entry_of(job.record, str(job.number), schemas) for job in started]
+    ranked_by = ranking_metric((entry.figures for entry in entries), metric)
+    entries = ranked(entries, ranked_by)
     varying = varying_keys(jobs)
     rows: list[Row] = [masked(row) for row in job_rows(jobs, directory)]
     write_atomic(directory / "sweep.csv", csv_bytes(rows))
     write_atomic(directory / "sweep.json", json_bytes(rows))
-    _show_jobs(rows, varying, ranking_metric(rows, metric), console)
+    by_number = {str(row["job"]): row for row in rows}
+    best_first = [by_number[entry.run] for entry in entries if entry.completed]
+    _show_jobs(best_first, rows, varying, ranked_by, console)
     _report_extrapolation(directory, jobs, varying, console)
     waiting = [job.number for job in jobs if job.status == NOT_STARTED]
-    write_sweep_page(directory, commands, metric, waiting)
+    write_sweep_page(directory, entries, ranked_by, waiting, schemas)
     console.message(f"sweep: {directory}")
 
 
 def _show_jobs(
-    rows: Sequence[Row], varying: Sequence[str], metric: str | None, console: Reporter
+    done: Sequence[Row],
+    rows: Sequence[Row],
+    varying: Sequence[str],
+    metric: str | None,
+    console: Reporter,
 ) -> None:
     """Show the completed jobs, the best first, then those that did not complete, with their error.
 
     Keys are shown by their last part where that says which one is meant.
     """
-    done = [row for row in ranked(rows, metric) if row["status"] == "completed"]
     others = [row for row in rows if row["status"] != "completed"]
     labels = short_names(varying)
     figures = dict.fromkeys([*([metric] if metric else []), *_SHOWN])
@@ -129,8 +140,8 @@ def _show_fitting(
             break
         dropped.append(key)
         del widths[key]
-    kept = [index for index, column in enumerate(columns) if column in widths]
-    console.table(title, [names[i] for i in kept], [[line[i] for i in kept] for line in cells])
+    shown = [index for index, column in enumerate(columns) if column in widths]
+    console.table(title, [names[i] for i in shown], [[line[i] for i in shown] for line in cells])
     if dropped:
         console.message(f"no room for {', '.join(reversed(dropped))}: sweep.csv has all")
 
@@ -158,13 +169,13 @@ def _report_extrapolation(
     runs = [
         ShiftedRun(
             variant(job, varying),
-            job.summary[SHIFT],
-            (job.summary.get("training") or {}).get("parameters"),
+            job.record.summary[SHIFT],
+            (job.record.summary.get("training") or {}).get("parameters"),
         )
         for job in jobs
-        if job.status == "completed" and _are_shifts(job.summary.get(SHIFT))
+        if job.status == "completed" and _are_shifts(job.record.summary.get(SHIFT))
     ]
-    files = [job.path / f"{SHIFT}.json" for job in jobs]
+    files = [job.record.path / f"{SHIFT}.json" for job in jobs]
     described = [file for file in files if file.exists()]
     if runs and described:
         try:

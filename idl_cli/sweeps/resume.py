@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from idl_cli.errors import ConfigError
-from idl_cli.requests.override_keys import is_of_hydra, key_of, says_how
-from idl_cli.sweeps.kept_requests import leaves, refusals
+from idl_cli.requests.key_roles import role_of
+from idl_cli.requests.overrides import is_of_hydra, key_of, only_drops
+from idl_cli.sweeps.recorded_overrides import jobs_outside, refusals
 
 if TYPE_CHECKING:
     from idl_cli.sweeps.plan import SweepPlan
@@ -35,7 +36,7 @@ class Continuation:
     new_values: tuple[str, ...] = ()
 
     @property
-    def kept(self) -> str:
+    def recorded_request(self) -> str:
         """What the sweep was asked for, to stand beside a mistake that may come from there."""
         return (
             f"{_KEY}={self.plan.directory} keeps what the sweep was asked for "
@@ -62,9 +63,9 @@ def continuation(command: str, overrides: Sequence[str]) -> Continuation | None:
     """Return the sweep that a request continues, None where it continues none.
 
     ``sweep.resume=DIR`` repeats what the sweep was asked for. A key typed beside it takes the
-    place of the request's own, ``~KEY`` drops it; what neither names stays. Keys that only say
-    where and how jobs run (``device``, ``logger``, those of ``hydra``) hold for all jobs that are
-    left, others make new jobs.
+    place of the request's own, ``~KEY`` drops it; what neither names stays. Keys whose role keeps
+    the job (``device``, ``logger``), and those of ``hydra``, hold for all jobs that are left,
+    others make new jobs.
 
     Args:
         command: the sub-command.
@@ -94,12 +95,12 @@ def _with_request(directory: str, command: str, others: Sequence[str]) -> Contin
 
     plan = read_plan(Path(directory), command)
     problems = list(_other_sweeper(plan, others))
-    how = [text for text in others if says_how(key_of(text))]
+    how = [text for text in others if role_of(key_of(text)).keeps_the_job]
     problems += plan.adopt(how)
-    kept = [*plan.request, *(text for added in plan.added for text in added)]
+    recorded = [*plan.request, *(text for added in plan.added for text in added)]
     given = frozenset(map(key_of, others))
-    problems += refusals(plan.directory, kept, plan.jobs.values(), given)
-    problems += leaves(plan.directory, plan.jobs)
+    problems += refusals(plan.directory, recorded, plan.jobs.values(), given)
+    problems += jobs_outside(plan.directory, plan.jobs)
     if problems:
         raise ConfigError(problems)
     begun = set(identity_of(plan.request))
@@ -118,14 +119,13 @@ def _merged(request: Sequence[str], others: Sequence[str]) -> Iterator[str]:
     The settings of a launcher that another one takes the place of go with it.
     """
     given = {key_of(text) for text in others}
-    before = {key_of(text) for text in request}
     launcher = "hydra.launcher." if _LAUNCHER in given else None
     for text in request:
         key = key_of(text)
         if key not in given and not (launcher and key.startswith(launcher)):
             yield text
     for text in others:
-        if not (text.startswith("~") and "=" not in text and key_of(text) in before):
+        if not only_drops(text, request):
             yield text
 
 

@@ -6,6 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
 from idl_cli.console import Console
 from idl_cli.distributed.process import interruptible
 from idl_cli.errors import IdlError
@@ -14,7 +19,7 @@ from idl_cli.requests.output_directory import claim
 from idl_cli.requests.preflight import Accepted
 from idl_cli.requests.specification import Commands
 from idl_cli.run.lock import RunLock
-from idl_cli.sweeps.launcher import is_grid, launching_through
+from idl_cli.sweeps.launcher import SweepLauncher, is_grid
 from idl_cli.sweeps.plan import SweepPlan
 from idl_cli.sweeps.report import report_sweep
 from idl_cli.sweeps.resume import Continuation
@@ -66,7 +71,7 @@ def run_sweep(
     with _locked(directory), interruptible(), _reported(directory, commands, console, metric):
         plan.save()
         overrides = (*accepted.overrides, *telling_hydra)
-        with launching_through(plan, metric, console):
+        with _launching_through(plan, metric, console):
             status = _launch(accepted, overrides, launch, plan, console)
     left = plan.unfinished()
     missed = [str(job) for job in plan.asked_for if job in left]
@@ -82,6 +87,34 @@ def run_sweep(
             f"`idl {command} -m sweep.resume={directory}` runs what is left"
         )
     return status
+
+
+@contextmanager
+def _launching_through(plan: SweepPlan, metric: str | None, console: Reporter) -> Iterator[None]:
+    """Have the sweeper that Hydra makes next launch its jobs through a ``SweepLauncher``.
+
+    Hydra offers no place to hand a launcher in, but every sweeper gets its own from this one
+    method. It is put back before the first job starts, since launchers copy Hydra's registry of
+    plug-ins into other processes.
+    """
+    plug_ins = Plugins.instance()
+    original = plug_ins.instantiate_launcher
+
+    def instantiate_launcher(
+        hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> Launcher:
+        restore()
+        inner = original(hydra_context=hydra_context, task_function=task_function, config=config)
+        return SweepLauncher(inner, config, plan, metric, console)
+
+    def restore() -> None:
+        vars(plug_ins).pop("instantiate_launcher", None)
+
+    plug_ins.instantiate_launcher = instantiate_launcher  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        restore()
 
 
 def _sweep_dir(directory: Path) -> str:

@@ -24,7 +24,7 @@ from idl_cli.analysis.comparison import (
     ordered,
     varying_keys,
 )
-from idl_cli.analysis.ranking import is_better_high, ranking_metric
+from idl_cli.analysis.ranking import is_higher_better, ranking_metric
 
 
 def run(
@@ -35,7 +35,8 @@ def run(
     groups = ("seed", "solver", "model", "dataset")
     keys = {key: value for key, value in named.items() if "." in key or key in groups}
     figures = {key: value for key, value in named.items() if key not in keys}
-    return Entry(name, name, status, "train", keys, figures, error)
+    aside = frozenset({"dataset.root"})
+    return Entry(name, name, status, "train", keys, figures, error, aside=aside)
 
 
 def test_components_stand_under_their_group() -> None:
@@ -98,9 +99,9 @@ def test_what_is_no_number_stands_behind_the_numbers() -> None:
 
 
 def test_direction_of_a_figure() -> None:
-    assert is_better_high("sim.agreement") is True
-    assert is_better_high("sim.ab.relative_gap") is False
-    assert is_better_high("model.hidden_dim") is None
+    assert is_higher_better("sim.agreement") is True
+    assert is_higher_better("sim.ab.relative_gap") is False
+    assert is_higher_better("model.hidden_dim") is None
     assert ranking_metric([{}, {"test_mse": 1}, {"test_r2": 0.5}]) == "test_r2"
     assert ranking_metric([{}]) is None
 

@@ -7,11 +7,13 @@ import math
 import pytest
 
 from idl_cli import registry
+from idl_cli.analysis.comparison import Entry, ranked
+from idl_cli.analysis.ranking import is_higher_better
 from idl_cli.assembly.optimized_metric import check_metric, optimized_value
-from idl_cli.config.metrics import SIM, is_higher_better, metric_names
+from idl_cli.config.metrics import SIM, metric_names
 from idl_cli.errors import ConfigError
 from idl_cli.requests.preflight import Request, preflight
-from idl_cli.sweeps.jobs import Row, ranked, short_names
+from idl_cli.sweeps.jobs import short_names
 from tests.sub_commands import COMMANDS
 
 
@@ -62,15 +64,13 @@ def test_every_metric_has_a_direction() -> None:
 
 
 def test_the_best_come_first_and_the_failed_last() -> None:
-    rows: list[Row] = [
-        {"job": 0, "status": "failed", "test_loss": 0.0},
-        {"job": 1, "status": "completed", "test_loss": 2.0},
-        {"job": 2, "status": "completed", "test_loss": None},
-        {"job": 3, "status": "completed", "test_loss": 1.0},
-    ]
-    assert [row["job"] for row in ranked(rows, "test_loss")] == [3, 1, 2, 0]
-    higher: list[Row] = [{**row, "test_accuracy": row["test_loss"]} for row in rows]
-    assert [row["job"] for row in ranked(higher, "test_accuracy")] == [1, 3, 2, 0]
+    losses = {"0": 0.0, "1": 2.0, "2": None, "3": 1.0}
+    for metric, order in (("test_loss", "3120"), ("test_accuracy", "1320")):
+        entries = [
+            Entry(job, job, "completed" if job != "0" else "failed", figures={metric: value})
+            for job, value in losses.items()
+        ]
+        assert [entry.run for entry in ranked(entries, metric)] == list(order)
 
 
 def test_keys_are_shortened_while_they_are_told_apart() -> None:

@@ -18,6 +18,11 @@ def test_what_is_a_machine_s_own_may_differ() -> None:
     assert problems_of([_request(), _request(device="cuda", dataset=other)]) == []
 
 
+def test_how_the_work_is_divided_may_not_differ() -> None:
+    for changes in ({"deterministic": True}, {"trainer": {"devices": 2}}, {"logger": "x"}):
+        assert len(problems_of([_request(), _request(**changes)])) == 1
+
+
 def test_every_other_difference_is_named_once_a_rank() -> None:
     data = {"name": "csv", "root": "a", "target": "y"}
     found = problems_of([_request(), _request(seed=1), _request(dataset=data)])

@@ -7,9 +7,14 @@ import re
 from html import unescape
 from pathlib import Path
 
+from idl_cli.analysis.comparison import ranked
+from idl_cli.analysis.ranking import ranking_metric
+from idl_cli.reports.entries import Schemas, entry_of
 from idl_cli.reports.run_page import run_page
+from idl_cli.run import find_runs, read_record
 from idl_cli.sweeps.page import write_sweep_page
 from tests.commands.test_compare_command import make_run
+from tests.conftest import IdlHere
 from tests.sub_commands import COMMANDS
 
 QUICK = ("trainer.epochs=2", "dataset.train_samples=64", "dataset.test_samples=32")
@@ -105,6 +110,14 @@ def test_a_path_whose_figures_are_lost_marks_no_point(tmp_path: Path) -> None:
     assert 'class="marked"' not in page
 
 
+def _sweep_page(directory: Path, waiting: tuple[int, ...] = ()) -> None:
+    schemas = Schemas(COMMANDS)
+    jobs = [path for path in find_runs(directory) if path.parent == directory]
+    entries = [entry_of(read_record(path), path.name, schemas) for path in jobs]
+    metric = ranking_metric(entry.figures for entry in entries)
+    write_sweep_page(directory, ranked(entries, metric), metric, waiting, schemas)
+
+
 def test_a_sweep_links_its_jobs_and_names_what_failed(tmp_path: Path) -> None:
     for number, solver in enumerate(("cvx", "admm")):
         for seed in (0, 1):
@@ -113,7 +126,7 @@ def test_a_sweep_links_its_jobs_and_names_what_failed(tmp_path: Path) -> None:
             (path / "report.html").write_text("x")
     make_run(tmp_path / "4", solver="active_set", error="out of <memory>")
     make_run(tmp_path / "5", solver="projected_gd", accuracy=None)
-    write_sweep_page(tmp_path, COMMANDS)
+    _sweep_page(tmp_path)
     page = (tmp_path / "sweep.html").read_text()
     text = shown(page)
     assert "idl sim -m incomplete solver × seed on digits" in text
@@ -131,11 +144,11 @@ def test_a_sweep_links_its_jobs_and_names_what_failed(tmp_path: Path) -> None:
 def test_a_sweep_is_incomplete_while_jobs_have_not_started(tmp_path: Path) -> None:
     for number, solver in enumerate(("cvx", "admm")):
         make_run(tmp_path / str(number), solver=solver, accuracy=0.5)
-    write_sweep_page(tmp_path, COMMANDS)
+    _sweep_page(tmp_path)
     text = shown((tmp_path / "sweep.html").read_text())
     assert "idl sim -m completed" in text
     assert "not started" not in text
-    write_sweep_page(tmp_path, COMMANDS, waiting=(2, 3))
+    _sweep_page(tmp_path, waiting=(2, 3))
     text = shown((tmp_path / "sweep.html").read_text())
     assert "idl sim -m incomplete" in text
     assert "jobs 4 2 completed, 2 not started" in text
@@ -148,7 +161,7 @@ def test_the_configuration_of_a_sweep_is_what_all_of_its_jobs_have(tmp_path: Pat
         make_run(tmp_path / str(number), accuracy=0.5, extra=extra)
     (tmp_path / "2").mkdir()
     (tmp_path / "2" / "summary.json").write_text("{")
-    write_sweep_page(tmp_path, COMMANDS)
+    _sweep_page(tmp_path)
     text = shown((tmp_path / "sweep.html").read_text())
     assert "dtype float64 float32" in text
     assert "77777" not in text
@@ -157,5 +170,5 @@ def test_the_configuration_of_a_sweep_is_what_all_of_its_jobs_have(tmp_path: Pat
 
 def test_a_sweep_whose_jobs_want_no_report_has_none(tmp_path: Path) -> None:
     make_run(tmp_path / "0", extra={"report": False})
-    write_sweep_page(tmp_path, COMMANDS)
+    _sweep_page(tmp_path)
     assert not (tmp_path / "sweep.html").exists()

@@ -168,6 +168,43 @@ def test_how_jobs_are_run_makes_no_other_jobs_of_them(tmp_path: Path) -> None:
     assert again.jobs[0] == ("optimizer.lr=1e-2", "seed=0", "device=cpu", "logger=jsonl")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "trainer.devices=2",
+        "deterministic=true",
+        "join_timeout=9",
+        "profile=true",
+        "trainer.checkpoint_every=10",
+        "dataset.mirror=https://example.org",
+    ],
+)
+def test_a_value_that_may_change_on_resume_makes_no_new_jobs(tmp_path: Path, text: str) -> None:
+    _plan(tmp_path)
+    found = _continued(tmp_path, text)
+    assert found.new_values == ()
+    assert found.plan.finish
+    assert found.plan.jobs[1] == ("optimizer.lr=1e-2", "seed=1", text)
+    found.plan.save()
+    assert found.plan.place(["seed=0", "optimizer.lr=0.01", text], repeats=True) == 0
+
+
+@pytest.mark.parametrize("text", ["trainer.epochs=9", "trainer.max_time=5", "dataset.file=x.npz"])
+def test_another_length_or_other_data_make_new_jobs(tmp_path: Path, text: str) -> None:
+    _plan(tmp_path)
+    assert _continued(tmp_path, text).new_values == (text,)
+
+
+def test_how_jobs_were_run_can_be_dropped(tmp_path: Path) -> None:
+    plan = SweepPlan(tmp_path, "train", ("seed=0,1", "device=cpu"))
+    numbers = [plan.place([f"seed={seed}", "device=cpu"], repeats=True) for seed in (0, 1)]
+    plan.save()
+    found = _continued(tmp_path, "~device")
+    assert found.overrides == ("seed=0,1",)
+    again = [found.plan.place([f"seed={seed}"], repeats=True) for seed in (0, 1)]
+    assert again == numbers
+
+
 def test_what_jobs_differ_in_cannot_be_set_for_all_of_them(tmp_path: Path) -> None:
     plan = SweepPlan(tmp_path, "train", ("threads=1,2",))
     for threads in (1, 2):

@@ -71,7 +71,9 @@ def parser() -> argparse.ArgumentParser:
         help="a run, a sweep, or a folder of them, searched at any depth",
     )
     made.add_argument(
-        "--sort", metavar="COLUMN", help="sort by it; otherwise by the test metric, best first"
+        "--sort",
+        metavar="COLUMN",
+        help="sort by it; otherwise by the validation metric, else the test metric, best first",
     )
     order = made.add_mutually_exclusive_group()
     order.add_argument(

@@ -23,7 +23,15 @@ from idl_cli.analysis.columns import (
     is_numeric,
     matching,
 )
-from idl_cli.analysis.comparison import COMPLETED, Entry, Spread, averaged, ordered
+from idl_cli.analysis.comparison import (
+    COMPLETED,
+    Entry,
+    Spread,
+    averaged,
+    metric_of,
+    ordered,
+    ranked,
+)
 from idl_cli.analysis.typeset import latex, markdown
 from idl_cli.commands import configured
 from idl_cli.config.describe import did_you_mean
@@ -52,10 +60,16 @@ def compare(flags: argparse.Namespace) -> None:
     columns = columns_of(counted, over)
     chosen = _named(flags.columns, columns, "--columns")
     sort = _named(flags.sort, columns, "--sort")
-    lines = ordered(counted, sort[0] if sort else None, descending=flags.descending)
+    metric = None
+    if sort or flags.descending is not None:
+        lines = ordered(counted, sort[0] if sort else None, descending=flags.descending)
+    else:
+        metric = metric_of(counted)
+        lines = ranked(counted, metric)
     form = flags.format or _format_of(flags.output)
     if form == "table":
-        _show(lines, _leading(columns, sort), chosen, flags.output)
+        title = _title(lines) + (f", best {metric} first" if metric and len(lines) > 1 else "")
+        _show(title, lines, _leading(columns, sort), chosen, flags.output)
     else:
         _deliver(FORMATS[form](lines, columns, chosen), flags.output)
     if flags.plots is not None:
@@ -100,7 +114,11 @@ def _leading(columns: Columns, sort: Sequence[str]) -> Columns:
 
 
 def _show(
-    entries: Sequence[Entry], columns: Columns, chosen: Sequence[str], output: Path | None
+    title: str,
+    entries: Sequence[Entry],
+    columns: Columns,
+    chosen: Sequence[str],
+    output: Path | None,
 ) -> None:
     """Show the table; columns that the terminal has no room for are left out and named."""
     from idl_cli.console import Console
@@ -109,7 +127,7 @@ def _show(
     console = Console(page, logged=False)
     names = chosen or fitting(entries, columns, shutil.get_terminal_size((80, 24)).columns)
     rows = [[cell or None for cell in cells(entry, names)] for entry in entries]
-    console.table(_title(entries), headings(names), rows)
+    console.table(title, headings(names), rows)
     for note in notes(entries):
         console.message(note)
     hidden = [] if chosen else [column for column in columns.shown if column not in names]
@@ -121,10 +139,10 @@ def _show(
 
 def fitting(entries: Sequence[Entry], columns: Columns, width: int) -> list[str]:
     """As many of the columns shown as fit a terminal of ``width``, the most telling ones."""
-    kept = list(columns.important)
-    while len(kept) > 2 and _width(entries, kept) > width:
-        kept.pop()
-    return [column for column in columns.shown if column in kept]
+    shown = list(columns.important)
+    while len(shown) > 2 and _width(entries, shown) > width:
+        shown.pop()
+    return [column for column in columns.shown if column in shown]
 
 
 def _width(entries: Sequence[Entry], columns: Sequence[str]) -> int:

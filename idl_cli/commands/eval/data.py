@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from idl_cli import registry
 from idl_cli.assembly.run_data import DATA, has_changed
 from idl_cli.commands.eval.settings import EvalSettings
@@ -22,14 +20,6 @@ from idl_cli.run import LoadedRun
 
 _FILES: Final = ("name", "file", "target")
 """Keys of a data set by which it is the one of the run, or another."""
-
-
-def overrides_of(directory: Path) -> Sequence[str]:
-    """What the user asked for, as Hydra wrote it down; nothing for a Python caller."""
-    file = directory / ".hydra" / "overrides.yaml"
-    if not file.is_file():
-        return ()
-    return tuple(map(str, yaml.safe_load(file.read_text(encoding="utf-8")) or ()))
 
 
 def evaluation_dataset(

@@ -16,7 +16,7 @@ from idl_cli.assembly.measure import (
 from idl_cli.assembly.optimized_metric import check_metric
 from idl_cli.assembly.sequences import report_sequences
 from idl_cli.commands import configured
-from idl_cli.commands.eval.data import evaluation_dataset, overrides_of
+from idl_cli.commands.eval.data import evaluation_dataset
 from idl_cli.commands.eval.settings import EvalSettings
 from idl_cli.distributed.group import current
 from idl_cli.errors import RunError
@@ -29,6 +29,7 @@ from idl_cli.run import (
     RunDirectory,
     collect_environment,
     load_run,
+    read_overrides,
     read_record,
 )
 from idl_cli.run.files import read_json
@@ -70,7 +71,7 @@ def run(settings: EvalSettings, directory: RunDirectory, console: Reporter) -> d
     _choose_weights(loaded, settings.checkpoint)
     loaded.model.to(compute.device)
     seed = settings.seed if own is None else int(own["seed"])
-    dataset = evaluation_dataset(settings, own, seed, loaded, overrides_of(directory.path))
+    dataset = evaluation_dataset(settings, own, seed, loaded, read_overrides(directory.path))
     check_metric(settings.optimized_metric, dataset, ["test"] if settings.dataset else None)
     batch_size = settings.batch_size or _batch_size_of(own)
     parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}

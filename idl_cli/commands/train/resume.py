@@ -12,31 +12,10 @@ from typing import Any, Final, cast
 from idl_cli.commands.train.settings import TrainSettings
 from idl_cli.errors import ConfigError, RunError
 from idl_cli.masking import masked
+from idl_cli.requests.key_roles import differences
 from idl_cli.run import CHECKPOINTS, RunDirectory
 from idl_cli.run.state import read_state
 from idl_cli.training.trainer import Trainer
-
-_FREE = (
-    "resume",
-    "device",
-    "threads",
-    "join_timeout",
-    "deterministic",
-    "logger",
-    "optimized_metric",
-    "profile",
-    "report",
-    "sweep",
-    "dataset.root",
-    "dataset.mirror",
-    "trainer.epochs",
-    "trainer.max_time",
-    "trainer.checkpoint_every",
-    "trainer.devices",
-    "trainer.dry_run",
-    "trainer.early_stopping",
-)
-"""Keys that may change when a run is resumed: they say where, how long and how often to save."""
 
 _OF_STATES: Final = (
     ArithmeticError,
@@ -136,14 +115,9 @@ def plain(settings: Mapping[str, Any]) -> Any:
     return json.loads(json.dumps(masked(settings)))
 
 
-def _differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
-    if path in _FREE:
-        return
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        for key in dict.fromkeys([*before, *now]):
-            yield from _differences(before.get(key), now.get(key), f"{path}.{key}" if path else key)
-    elif before != now:
+def _differences(before: Any, now: Any) -> Iterator[str]:
+    for key, old, new in differences(before, now, lambda role: role.may_change_on_resume):
         yield (
-            f"{path}={now}: the run to resume has {path}={before}; keep that, or start a new run"
+            f"{key}={new}: the run to resume has {key}={old}; keep that, or start a new run"
             " (with model.init_run=DIR to begin from its weights)"
         )

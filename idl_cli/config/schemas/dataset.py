@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal, TypeAlias
 
-from idl_cli.config.fields import AT_LEAST_ONE, FRACTION, Existing, Range
+from idl_cli.config.fields import AT_LEAST_ONE, FRACTION, PLACE, SOURCE, Existing, Range
 from idl_cli.config.schemas.sequence_dataset import (
     Argmax,
     Arithmetic,
@@ -51,8 +51,8 @@ class Mnist:
     """70,000 handwritten digits of 28 x 28 pixels."""
 
     name: Literal["mnist"] = "mnist"
-    root: Root = None
-    mirror: str | None = None
+    root: Root = field(default=None, metadata=PLACE)
+    mirror: str | None = field(default=None, metadata=PLACE)
     normalize: Normalize = "channel"
     train_samples: Samples = None
     test_samples: Samples = None
@@ -64,8 +64,8 @@ class FashionMnist:
     """70,000 grey photographs of clothes in 10 classes, 28 x 28 pixels."""
 
     name: Literal["fashion_mnist"] = "fashion_mnist"
-    root: Root = None
-    mirror: str | None = None
+    root: Root = field(default=None, metadata=PLACE)
+    mirror: str | None = field(default=None, metadata=PLACE)
     normalize: Normalize = "channel"
     train_samples: Samples = None
     test_samples: Samples = None
@@ -77,8 +77,8 @@ class Cifar10:
     """60,000 colour photographs in 10 classes, 32 x 32 pixels."""
 
     name: Literal["cifar10"] = "cifar10"
-    root: Root = None
-    mirror: str | None = None
+    root: Root = field(default=None, metadata=PLACE)
+    mirror: str | None = field(default=None, metadata=PLACE)
     augment: bool = True
     normalize: Normalize = "channel"
     train_samples: Samples = None
@@ -91,8 +91,8 @@ class Cifar100:
     """60,000 colour photographs in 100 classes (or 20 coarse ones), 32 x 32 pixels."""
 
     name: Literal["cifar100"] = "cifar100"
-    root: Root = None
-    mirror: str | None = None
+    root: Root = field(default=None, metadata=PLACE)
+    mirror: str | None = field(default=None, metadata=PLACE)
     labels: Literal["fine", "coarse"] = "fine"
     augment: bool = True
     normalize: Normalize = "channel"
@@ -106,7 +106,7 @@ class Arrays:
     """Your own data: a .npz or .npy file, or a folder of images by class."""
 
     name: Literal["arrays"] = "arrays"
-    file: Annotated[str, Existing("file or directory")]
+    file: Annotated[str, Existing("file or directory")] = field(metadata=SOURCE)
     target: Annotated[str, Existing("file")] | None = None
     task: Literal["auto", "classification", "regression"] = "auto"
     normalize: Literal["auto", "channel", "feature", "none"] = "auto"

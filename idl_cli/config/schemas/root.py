@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeAlias
 
-from idl_cli.config.fields import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE, Existing, Pattern
+from idl_cli.config.fields import (
+    AT_LEAST_ONE,
+    EARLIER,
+    MACHINE,
+    NON_NEGATIVE,
+    PLACE,
+    POSITIVE,
+    PROCESSES,
+    RECORD,
+    Existing,
+    Pattern,
+)
 
 Device: TypeAlias = Annotated[
     str,
@@ -28,11 +39,11 @@ class RunSettings:
     """The keys of every command that leaves a run."""
 
     seed: Annotated[int, NON_NEGATIVE] = 0
-    device: Device = "auto"
-    threads: Annotated[int, AT_LEAST_ONE] | None = None
-    optimized_metric: str | None = None
-    report: bool = True
-    sweep: SweepSettings = SweepSettings()
+    device: Device = field(default="auto", metadata=MACHINE)
+    threads: Annotated[int, AT_LEAST_ONE] | None = field(default=None, metadata=MACHINE)
+    optimized_metric: str | None = field(default=None, metadata=RECORD)
+    report: bool = field(default=True, metadata=RECORD)
+    sweep: SweepSettings = field(default=SweepSettings(), metadata=EARLIER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +51,9 @@ class TrainingSettings(RunSettings):
     """The keys of every command that trains, on one process or several, and can be resumed."""
 
     dtype: Literal["float32", "float64"] = "float32"
-    deterministic: bool = False
-    join_timeout: Annotated[float, POSITIVE] = 300.0
-    profile: bool = False
-    resume: Annotated[str, Existing("directory", unless="auto")] | None = None
+    deterministic: bool = field(default=False, metadata=PROCESSES)
+    join_timeout: Annotated[float, POSITIVE] = field(default=300.0, metadata=PLACE)
+    profile: bool = field(default=False, metadata=RECORD)
+    resume: Annotated[str, Existing("directory", unless="auto")] | None = field(
+        default=None, metadata=EARLIER
+    )

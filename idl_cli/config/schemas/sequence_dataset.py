@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal, TypeAlias
 
-from idl_cli.config.fields import AT_LEAST_ONE, FRACTION, NON_NEGATIVE, POSITIVE, Existing, Range
+from idl_cli.config.fields import (
+    AT_LEAST_ONE,
+    FRACTION,
+    NON_NEGATIVE,
+    POSITIVE,
+    SOURCE,
+    Existing,
+    Range,
+)
 
 Count: TypeAlias = Annotated[int, AT_LEAST_ONE]
 Bounds: TypeAlias = tuple[float, float]
@@ -135,7 +143,7 @@ class Csv:
     """Your own series: a table with a header; forecast of the next values of one column."""
 
     name: Literal["csv"] = "csv"
-    file: Annotated[str, Existing("file")]
+    file: Annotated[str, Existing("file")] = field(metadata=SOURCE)
     target: str
     columns: tuple[str, ...] = ()
     dates: str | None = "auto"

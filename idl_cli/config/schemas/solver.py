@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from idl_cli.config.fields import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE, Range
+from idl_cli.config.fields import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE, PROCESSES, Range
 
 _UNIT = Range(0, 1, low_open=True, high_open=True)
 
@@ -39,8 +39,10 @@ class ADMMMultiGPU:
     """ADMM on several GPUs, machines or CPU processes: the same answer as admm, rows shared out."""
 
     name: Literal["admm_multigpu"] = "admm_multigpu"
-    devices: Annotated[int, AT_LEAST_ONE] | tuple[Annotated[int, NON_NEGATIVE], ...] | None = None
-    processes: Annotated[int, AT_LEAST_ONE] | None = None
+    devices: Annotated[int, AT_LEAST_ONE] | tuple[Annotated[int, NON_NEGATIVE], ...] | None = field(
+        default=None, metadata=PROCESSES
+    )
+    processes: Annotated[int, AT_LEAST_ONE] | None = field(default=None, metadata=PROCESSES)
     column_blocks: Literal["auto", "always", "never"] = "auto"
     max_iter: Annotated[int, AT_LEAST_ONE] = 10000
     rho: Annotated[float, POSITIVE] = 0.1
@@ -58,7 +60,7 @@ class CVX:
     name: Literal["cvx"] = "cvx"
     backend: Literal["clarabel", "scs", "osqp", "highs", "mosek", "gurobi"] = "clarabel"
     accuracy: Annotated[float, _UNIT] = 1e-12
-    processes: Annotated[int, AT_LEAST_ONE] = 1
+    processes: Annotated[int, AT_LEAST_ONE] = field(default=1, metadata=PROCESSES)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,11 @@ from idl_cli.config.fields import (
     AT_LEAST_ONE,
     COMMAND_ONLY,
     FRACTION,
+    LENGTH,
     NON_NEGATIVE,
     POSITIVE,
+    PROCESSES,
+    RECORD,
     Existing,
     Range,
 )
@@ -31,7 +34,7 @@ class Gradient:
     """Gradient descent through the equilibrium (implicit differentiation)."""
 
     name: Literal["gradient"] = "gradient"
-    epochs: Annotated[int, AT_LEAST_ONE] = 30
+    epochs: Annotated[int, AT_LEAST_ONE] = field(default=30, metadata=LENGTH)
     batch_size: Annotated[int, AT_LEAST_ONE] = field(default=128, metadata=COMMAND_ONLY)
     loss: Literal["auto", "cross_entropy", "mse"] = "auto"
     label_smoothing: Annotated[float, FRACTION] = 0.0
@@ -39,16 +42,16 @@ class Gradient:
     clip_norm: Annotated[float, POSITIVE] | None = 1.0
     accumulate: Annotated[int, AT_LEAST_ONE] = 1
     devices: Annotated[int, AT_LEAST_ONE] | tuple[Annotated[int, NON_NEGATIVE], ...] | None = field(
-        default=None, metadata=COMMAND_ONLY
+        default=None, metadata={**COMMAND_ONLY, **PROCESSES}
     )
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
     on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"
-    max_time: Annotated[float, POSITIVE] | None = None
-    checkpoint_every: Annotated[int, AT_LEAST_ONE] | None = None
+    max_time: Annotated[float, POSITIVE] | None = field(default=None, metadata=LENGTH)
+    checkpoint_every: Annotated[int, AT_LEAST_ONE] | None = field(default=None, metadata=RECORD)
     keep_sparsity: bool = False
-    dry_run: bool = field(default=False, metadata=COMMAND_ONLY)
-    early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
+    dry_run: bool = field(default=False, metadata={**COMMAND_ONLY, **LENGTH})
+    early_stopping: EarlyStopping = field(default_factory=EarlyStopping, metadata=LENGTH)
 
     def problems(self) -> Iterator[str]:
         """What belongs to the cross-entropy does not go with the mean squared error."""
@@ -87,8 +90,10 @@ class Sim:
     batch_size: Annotated[int, AT_LEAST_ONE] = field(default=1024, metadata=COMMAND_ONLY)
     rescale: bool = True
     regenerate_states: bool = True
-    max_time: Annotated[float, POSITIVE] | None = None
-    checkpoint_seconds: Annotated[float, NON_NEGATIVE] = field(default=60.0, metadata=COMMAND_ONLY)
+    max_time: Annotated[float, POSITIVE] | None = field(default=None, metadata=LENGTH)
+    checkpoint_seconds: Annotated[float, NON_NEGATIVE] = field(
+        default=60.0, metadata={**COMMAND_ONLY, **RECORD}
+    )
     select_lambda: Literal["validation"] | None = field(default=None, metadata=COMMAND_ONLY)
     lambda_grid: tuple[Annotated[float, POSITIVE], ...] = field(
         default=(1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5, 3e-6, 1e-6), metadata=COMMAND_ONLY
@@ -104,12 +109,12 @@ class Sim:
         default=(0.5, 0.8, 0.9, 0.95, 0.98), metadata=COMMAND_ONLY
     )
     prune_epochs: Annotated[int, NON_NEGATIVE] = field(default=5, metadata=COMMAND_ONLY)
-    save_statistics: bool = field(default=False, metadata=COMMAND_ONLY)
+    save_statistics: bool = field(default=False, metadata={**COMMAND_ONLY, **RECORD})
     load_statistics: Annotated[str, Existing("file")] | None = field(
-        default=None, metadata=COMMAND_ONLY
+        default=None, metadata={**COMMAND_ONLY, **RECORD}
     )
-    diagnose_rows: bool = field(default=False, metadata=COMMAND_ONLY)
-    dry_run: bool = field(default=False, metadata=COMMAND_ONLY)
+    diagnose_rows: bool = field(default=False, metadata={**COMMAND_ONLY, **RECORD})
+    dry_run: bool = field(default=False, metadata={**COMMAND_ONLY, **LENGTH})
 
     def problems(self) -> Iterator[str]:
         """What only makes sense while λ is chosen, or of the samples themselves."""

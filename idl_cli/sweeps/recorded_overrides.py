@@ -1,4 +1,4 @@
-"""What of a request that a sweep has kept may be run again: a record is data, not a command line.
+"""Which recorded overrides of a sweep may be run again: a record is data, not a command line.
 
 Whoever continues a sweep that somebody else has sent must not run that person's programs or write
 outside of the sweep. Values that say such things count only where they are typed anew.
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from idl_cli.masking import MASK
-from idl_cli.requests.override_keys import is_of_hydra, key_of
+from idl_cli.requests.overrides import is_of_hydra, key_of
 
 _OVERRIDE: Final = re.compile(r"(\+{0,2}[A-Za-z_][\w./-]*=.*|~[A-Za-z_][\w./-]*(=.*)?)", re.DOTALL)
 """``KEY=VALUE`` or ``~KEY``: no flag, and nothing put elsewhere by ``GROUP@PACKAGE``."""
@@ -49,7 +49,7 @@ def refusals(
     for text in dict.fromkeys(request):
         if key_of(text) in given:
             continue
-        if not _is_plain(text) or (is_of_hydra(text) and not _may_be_kept(text, directory)):
+        if not _is_plain(text) or (is_of_hydra(text) and not _may_run_again(text, directory)):
             yield (
                 f"{text}: in the record of {directory}, and run only where you ask for it: type it "
                 "beside sweep.resume where you want it, or take it out of the record"
@@ -70,7 +70,7 @@ def refusals(
             )
 
 
-def leaves(directory: Path, numbers: Iterable[int]) -> Iterator[str]:
+def jobs_outside(directory: Path, numbers: Iterable[int]) -> Iterator[str]:
     """Say which jobs' directories lie outside of their sweep's."""
     for number in numbers:
         path = directory / str(number)
@@ -82,7 +82,7 @@ def _is_plain(text: str) -> bool:
     return _OVERRIDE.fullmatch(text) is not None and "_target_" not in text
 
 
-def _may_be_kept(text: str, directory: Path) -> bool:
+def _may_run_again(text: str, directory: Path) -> bool:
     key, value = key_of(text), text.partition("=")[2].strip("'\"")
     if _OF_SWEEPS.fullmatch(key) is None:
         return False

@@ -141,7 +141,7 @@ def _solve_stage(
     checkpointing = Checkpointing(
         write=None if every is None else partial(callbacks.on_iterate, stage),
         every=0.0 if every is None else every,
-        restored=callbacks.kept_iterate(stage),
+        restored=callbacks.restored_iterate(stage),
     )
     with warnings.catch_warnings():
         # The stage is named in the warning below; what a solver ignores was said before the data.

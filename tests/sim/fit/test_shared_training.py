@@ -181,7 +181,7 @@ class _Files(SimCallbacks):
         save_file(dict(state), partial)
         partial.replace(self.folder / f"{stage}.safetensors")
 
-    def kept_iterate(self, stage: Stage) -> Mapping[str, Tensor] | None:
+    def restored_iterate(self, stage: Stage) -> Mapping[str, Tensor] | None:
         path = self.folder / f"{stage}.safetensors"
         return load_file(path) if path.is_file() else None
 

@@ -29,7 +29,7 @@ from idl_cli.sim.regression.problem import RowBudget, RowRegression
 from idl_cli.sim.regression.solve import solve
 from idl_cli.sim.solvers import ADMMMultiGPUSolver, ADMMSolver
 from idl_cli.sim.states.recorders import state_recorder
-from idl_cli.sim.states.recording import record_states
+from idl_cli.sim.states.recording import DataPass, record_states
 from idl_cli.sim.statistics.dense import SufficientStatistics
 
 SAMPLES = (2000, 60000)
@@ -122,12 +122,9 @@ def measure(task: Task) -> Figures:
         def data_pass() -> SufficientStatistics:
             recording = record_states(
                 recorder,
-                batches,
-                samples=None,
+                DataPass(batches, None, lambda count: None, group),
                 kappa=None,
                 device=torch.device("cpu"),
-                on_samples=lambda count: None,
-                group=group,
             )
             assert isinstance(recording.raw, SufficientStatistics)
             return recording.raw

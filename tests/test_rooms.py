@@ -281,28 +281,61 @@ def test_errors_and_config_stay_light() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+SOLVERS = PACKAGE / "sim" / "solvers"
+
+
 def test_solvers_know_neither_judge_nor_subject_nor_each_other() -> None:
-    solvers = PACKAGE / "sim" / "solvers"
-    with_solver = {file.stem for file in solvers.glob("*.py") if _defines_solver(file)}
+    assert not _wrong_in_solvers(IMPORTS)
+
+
+@pytest.mark.parametrize(
+    ("folder", "module"),
+    [
+        (".", "idl_cli.sim.regression.certificate"),
+        ("admm", "idl_cli.sim.regression.duality_gap"),
+        ("admm", "idl_cli.sim.regression.dual_points"),
+        ("admm", "idl_cli.sim.regression.monitor"),
+        ("admm", "idl_cli.sim.fit.fitting"),
+        ("admm", "idl_cli.models.implicit"),
+        ("admm/deeper", "idl_cli.data.dataset"),
+        ("admm", "idl_cli.sim.states.recording"),
+        ("admm", "idl_cli.sim.solvers.active_set"),
+        (".", "idl_cli.sim.solvers.admm.solver"),
+        (".", "idl_cli.sim.solvers"),
+    ],
+)
+def test_what_a_solver_must_not_know_is_found_in_every_folder(folder: str, module: str) -> None:
+    wrong = Import(SOLVERS / folder / "new_solver.py", 1, module, typing_only=True)
+    assert _wrong_in_solvers([wrong]) == [str(wrong)]
+
+
+def _wrong_in_solvers(imports: list[Import]) -> list[str]:
+    """What files below ``sim/solvers`` import that tells of the judge, the subject, each other.
+
+    The multi-process ADMM runs the ADMM it is given: that of its own folder.
+    """
+    solvers = {
+        ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)
+        for file in SOLVERS.rglob("*.py")
+        if _defines_solver(file)
+    }
+    rooms = ("models", "data", "evaluation", "sim.fit", "sim.states", "sim.sim")
+    judges = ("certificate", "dual_points", "duality_gap", "monitor", "solve", "attempts")
+    subject = tuple(f"idl_cli.{room}" for room in rooms)
+    judge = tuple(f"idl_cli.sim.regression.{name}" for name in judges)
     wrong = []
-    for each in IMPORTS:
-        if each.file.parent != solvers or each.file.stem == "__init__" or each.typing_only:
+    for each in imports:
+        if not each.file.is_relative_to(SOLVERS) or each.file == SOLVERS / "__init__.py":
             continue
-        parts = each.module.split(".")
-        subject = parts[:2] in (["idl_cli", "models"], ["idl_cli", "data"])
-        judge = each.module in (
-            "idl_cli.sim.regression.certificate",
-            "idl_cli.sim.regression.duality_gap",
+        known = any(f"{each.module}.".startswith(f"{name}.") for name in subject + judge)
+        other = each.module in solvers or each.module == "idl_cli.sim.solvers"
+        runs_admm = (
+            each.file == SOLVERS / "admm" / "multigpu.py"
+            and each.module == "idl_cli.sim.solvers.admm.solver"
         )
-        other = parts[:3] == ["idl_cli", "sim", "solvers"] and parts[-1] in with_solver
-        runs_admm = each.file.stem == "admm_multigpu" and parts[-1] == "admm"
-        if (
-            subject
-            or judge
-            or (other and parts[-1] not in ("base", each.file.stem) and not runs_admm)
-        ):
+        if known or (other and not runs_admm):
             wrong.append(str(each))
-    assert not wrong, "\n".join(wrong)
+    return wrong
 
 
 def _defines_solver(file: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.fit.agreement import agreement_with, pairs, task_of
 from idl_cli.sim.fit.callbacks import SimCallbacks
 from idl_cli.sim.fit.fits import Fit, Starts
-from idl_cli.sim.fit.fitting import fit
+from idl_cli.sim.fit.fitting import FitSettings, fit
 from idl_cli.sim.fit.options import ActivationLike, SimOptions, known_activation
 from idl_cli.sim.fit.report import report_of
 from idl_cli.sim.fit.row_fit import warn_of_poor_fits
@@ -27,7 +28,13 @@ from idl_cli.sim.solvers import ActiveSetSolver
 from idl_cli.sim.states.layout import batches_of_inputs
 from idl_cli.sim.states.origin import SampleOrigin
 from idl_cli.sim.states.recorders import state_recorder
-from idl_cli.sim.states.recording import Loader, Recording, load_recording, record_states
+from idl_cli.sim.states.recording import (
+    DataPass,
+    Loader,
+    Recording,
+    load_recording,
+    record_states,
+)
 from idl_cli.sim.states.rescaling import why_not_rescalable
 from idl_cli.sim.statistics.block_matrix import WHOLE_FEATURES
 from idl_cli.sim.statistics.dense import SufficientStatistics
@@ -189,7 +196,7 @@ class SIM:
         first = next(batches_of_inputs(dataloader, None), None)
         if first is None:
             raise ArgumentError("the loader has no samples to record states of")
-        processes = 1 if self.group is None else self.group.size
+        processes = self._processes.size
         largest = WHOLE_FEATURES
         if solver is not None and solver.splits_columns(WHOLE_FEATURES + 1, processes):
             largest = round(WHOLE_FEATURES * processes**0.5)  # as much memory in each of them
@@ -209,17 +216,17 @@ class SIM:
         if statistics is not None:
             return load_recording(statistics, recorder, kappa=kappa, origin=origin)
 
-        def on_samples(count: int) -> None:
-            listener.on_samples("states", count)
-
+        data = DataPass(
+            dataloader,
+            self.options.samples,
+            partial(listener.on_samples, "states"),
+            self._processes,
+        )
         return record_states(
             recorder,
-            dataloader,
-            samples=self.options.samples,
+            data,
             kappa=kappa,
             device=self.device,
-            on_samples=on_samples,
-            group=self.group,
             origin=origin,
             split=solver is not None and solver.splits_columns(features, processes),
         )
@@ -244,17 +251,15 @@ class SIM:
             callbacks: told what happens.
             starts: where the solves begin, such as ``Fit.starts`` of another λ; None for nowhere.
         """
-        return fit(
-            recording,
-            dataloader,
-            solver,
-            self.options if options is None else options,
+        settings = FitSettings(
+            solver=solver,
+            options=self.options if options is None else options,
             dtype=self.dtype,
             device=self.device,
             callbacks=SimCallbacks() if callbacks is None else callbacks,
-            group=self.group,
-            starts=starts,
+            group=self._processes,
         )
+        return fit(recording, dataloader, settings, starts=starts)
 
     def keep(self, found: Fit, recording: Recording, solver: BaseSolver) -> None:
         """Make ``found`` the result: what ``model``, ``evaluate`` and ``report`` speak of.
@@ -319,6 +324,10 @@ class SIM:
         self._report["teacher_test_accuracy"] = figures.get("teacher_accuracy")
         self._report["agreement"] = figures.get("agreement")
         return figures
+
+    @property
+    def _processes(self) -> Group:
+        return Group.single() if self.group is None else self.group
 
     @property
     def _result(self) -> Fit:

@@ -17,9 +17,9 @@ from idl_cli.cli import main
 from idl_cli.reporting import SilentReporter
 from idl_cli.reports.entries import find_entries
 from idl_cli.sweeps.report import report_sweep
+from tests.sub_commands import COMMANDS
 
 BOTH = ({"validation_accuracy": 0.8, "test_accuracy": 0.9}, {"validation_accuracy": 0.9})
-from tests.sub_commands import COMMANDS
 
 
 class _Listener(SilentReporter):
@@ -80,7 +80,7 @@ def test_table_page_plots_and_comparison_agree(
     assert main(["compare", str(tmp_path)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert shown.startswith(f"2 runs, all completed, best {metric} first run ")
-    entries = find_entries([tmp_path])
+    entries = find_entries([tmp_path], COMMANDS)
     assert metric_of(entries) == metric
     varied = variation(entries)
     assert varied is not None
@@ -93,7 +93,7 @@ def test_runs_that_name_different_metrics_are_ranked_by_the_rule(tmp_path: Path)
     both = {"validation_accuracy": 0.8, "test_accuracy": 0.9}
     _sweep(tmp_path / "a", [both], "test_accuracy")
     _sweep(tmp_path / "b", [both], None)
-    assert metric_of(find_entries([tmp_path])) == "validation_accuracy"
+    assert metric_of(find_entries([tmp_path], COMMANDS)) == "validation_accuracy"
 
 
 def test_where_files_are_tells_no_runs_apart_and_a_device_does(tmp_path: Path) -> None:

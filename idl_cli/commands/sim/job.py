@@ -212,8 +212,8 @@ class SimJob:
 
 
 def _save(statistics: Statistics, directory: RunDirectory) -> None:
-    if isinstance(statistics, SufficientStatistics):
-        statistics.save(directory.path / STATISTICS)
+    if statistics.whole is not None:
+        statistics.whole.save(directory.path / STATISTICS)
     else:
         warnings.warn(
             "trainer.save_statistics=true: they are split over the ranks by columns and are "

@@ -26,6 +26,7 @@ from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory
 from idl_cli.sim.fit.fits import Fit
 from idl_cli.sim.fit.path import PathGrid, path_row
+from idl_cli.sim.fit.selection import Candidate, best_candidate
 from idl_cli.sim.regression.problem import LambdaScale
 from idl_cli.sim.states.recording import Recording
 
@@ -71,6 +72,13 @@ class MeasuredPath:
     seconds: float
 
 
+@dataclass(frozen=True, eq=False)
+class _Point(Candidate):
+    """A candidate that has been measured."""
+
+    row: Row
+
+
 def penalties_of(
     path: int | Mapping[str, Any] | Sequence[float], recording: Recording, scale: LambdaScale
 ) -> tuple[float, ...]:
@@ -107,35 +115,31 @@ def follow(
         on_row: told of each.
     """
     rows: list[Row] = []
-    best: tuple[Fit, Row] | None = None
-    best_rank: tuple[float, ...] = ()
-    seconds, started = 0.0, time.perf_counter()
-    for found in fits:
-        seconds += time.perf_counter() - started
-        row = {"method": SIM_METHOD, **path_row(found), **measures.row(found.model)}
-        rows.append(row)
-        on_row(row)
-        rank = _rank(row, max_nonzero_fraction) if select else (float(len(rows)),)
-        if best is None or rank > best_rank:
-            best, best_rank = (found, row), rank
+    seconds = 0.0
+
+    def measured() -> Iterator[_Point]:
+        nonlocal seconds
         started = time.perf_counter()
-    assert best is not None
-    limit = 1.0 if max_nonzero_fraction is None else max_nonzero_fraction
-    if best[1]["nonzero_fraction"] > limit:
+        for found in fits:
+            seconds += time.perf_counter() - started
+            row = {"method": SIM_METHOD, **path_row(found), **measures.row(found.model)}
+            rows.append(row)
+            on_row(row)
+            # Without a choice a later fit is wanted more than all before it.
+            score = row["validation_score"] if select else float(len(rows))
+            yield _Point(found.options.lambda_z, score, found.nonzero_fraction, found, row)
+            started = time.perf_counter()
+
+    limit = max_nonzero_fraction if select else None
+    best, sparse_enough = best_candidate(measured(), limit)
+    if not sparse_enough:
         warnings.warn(
             f"no point of the path has at most {limit:.1%} non-zero weights; the sparsest, "
-            f"lambda_z={best[1]['lambda_z']:g}, is kept: begin the path at a larger value",
+            f"lambda_z={best.lambda_z:g}, is kept: begin the path at a larger value",
             IgnoredOptionWarning,
             stacklevel=2,
         )
-    return MeasuredPath(tuple(rows), best, seconds)
-
-
-def _rank(row: Row, limit: float | None) -> tuple[float, ...]:
-    """How much a point is wanted: sparse enough at all, then good on the validation part."""
-    if limit is not None and row["nonzero_fraction"] > limit:
-        return (0.0, -row["nonzero_fraction"])
-    return (1.0, row["validation_score"])
+    return MeasuredPath(tuple(rows), (best.fit, best.row), seconds)
 
 
 def pruning_rows(

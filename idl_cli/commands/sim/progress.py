@@ -61,7 +61,7 @@ class SimProgress(SimCallbacks):
         """Keep where a long solve stands."""
         self._iterates.write(stage, state)
 
-    def kept_iterate(self, stage: Stage) -> Mapping[str, Tensor] | None:
+    def restored_iterate(self, stage: Stage) -> Mapping[str, Tensor] | None:
         """Where the solve of the run to continue stood."""
         return None if self.iterate_seconds is None else self._iterates.read(stage)
 

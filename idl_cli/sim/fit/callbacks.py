@@ -26,11 +26,11 @@ class SimCallbacks:
     """Seconds between two calls of ``on_iterate``; None for no calls."""
 
     def on_iterate(self, stage: Stage, state: Mapping[str, Tensor]) -> None:
-        """Now and then during a solve that can be continued: what ``kept_iterate`` shall return.
+        """A checkpoint, now and then during a solve that can be continued from it.
 
         In a group all processes are told the same, at the same time.
         """
 
-    def kept_iterate(self, stage: Stage) -> Mapping[str, Tensor] | None:
+    def restored_iterate(self, stage: Stage) -> Mapping[str, Tensor] | None:
         """What an interrupted training of the same problem was last told; None to start anew."""
         return None

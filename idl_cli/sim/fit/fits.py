@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from idl_cli.models.implicit import ImplicitModel
+from idl_cli.sim.fit.equilibria import Equilibria
 from idl_cli.sim.fit.options import SimOptions
 from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.solve import Solution
 from idl_cli.sim.regression.solver import Start
-from idl_cli.sim.states.recording import Equilibria, Recording
+from idl_cli.sim.states.recording import Recording
 
 
 @dataclass(frozen=True, eq=False)

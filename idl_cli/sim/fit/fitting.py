@@ -11,110 +11,104 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from idl_cli.distributed.group import Group
 from idl_cli.errors import ConvergenceWarning, NonFiniteError
+from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.fit.assembly import assemble
 from idl_cli.sim.fit.callbacks import SimCallbacks, Stage
 from idl_cli.sim.fit.equilibria import usable_equilibria
 from idl_cli.sim.fit.fits import Fit, StageFit, Starts
 from idl_cli.sim.fit.options import SimOptions
 from idl_cli.sim.fit.row_fit import relative_residual, residual_squares, row_r2
-from idl_cli.sim.regression.monitor import HistoryEntry, Keeping
+from idl_cli.sim.regression.checkpointing import Checkpointing
 from idl_cli.sim.regression.problem import RowBudget, RowRegression
-from idl_cli.sim.regression.row_partition import whole_rows
 from idl_cli.sim.regression.solve import Solution, solve
 from idl_cli.sim.regression.solver import BaseSolver, Start
 from idl_cli.sim.solvers.active_set import ActiveSetSolver
-from idl_cli.sim.states.recording import OUTPUTS, PRE_ACTIVATIONS, Loader, Recording, Statistics
+from idl_cli.sim.states.layout import StateLayout
+from idl_cli.sim.states.recording import (
+    OUTPUTS,
+    PRE_ACTIVATIONS,
+    DataPass,
+    Loader,
+    Recording,
+    Statistics,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class FitSettings:
+    """How both stages are solved, and what becomes of it.
+
+    Args:
+        solver: of both stages.
+        options: λ, κ, tolerance.
+        dtype: of the model.
+        device: of the model.
+        callbacks: told what happens.
+        group: the processes that fit a model together, each of which makes the same calls and gets
+            the same; of this one alone as a rule.
+    """
+
+    solver: BaseSolver
+    options: SimOptions
+    dtype: torch.dtype
+    device: torch.device
+    callbacks: SimCallbacks
+    group: Group
 
 
 def fit(
-    recording: Recording,
-    loader: Loader,
-    solver: BaseSolver,
-    options: SimOptions,
-    *,
-    dtype: torch.dtype,
-    device: torch.device,
-    callbacks: SimCallbacks,
-    group: Group | None = None,
-    starts: Starts | None = None,
+    recording: Recording, loader: Loader, settings: FitSettings, *, starts: Starts | None = None
 ) -> Fit:
     """Solve both stages and put the model together.
 
     Args:
         recording: of the teacher's states.
         loader: the one they were recorded from, for the equilibria.
-        solver: for both stages.
-        options: λ, κ, tolerance.
-        dtype: of the model.
-        device: of the model.
-        callbacks: told what happens.
-        group: the processes that fit this model together, each of which calls this function and
-            gets the same; None for this one alone.
+        settings: how.
         starts: where the solves begin, such as ``Fit.starts`` of another λ; None for nowhere.
 
     Raises:
         NonFiniteError: the solver's weights are NaN or infinite.
     """
-    layout = recording.recorder.layout
-    budget = RowBudget(layout.state_dim, options.kappa)
-    ab = _solve_stage(
-        "ab",
-        recording.statistics,
-        PRE_ACTIVATIONS,
-        budget,
-        solver,
-        options,
-        dtype,
-        callbacks,
-        group,
-        None if starts is None else starts.ab,
-        layout.has_bias,
-    )
+    layout, options = recording.recorder.layout, settings.options
+    start = None if starts is None else starts.ab
+    ab = _solve_stage("ab", recording.statistics, layout, settings, start)
+
+    def assembled(cd: Tensor | None) -> ImplicitModel:
+        return assemble(
+            ab.solution.stored,
+            cd,
+            layout,
+            kappa=options.kappa,
+            device=settings.device,
+            factors=ab.solution.factors,
+        )
+
     equilibria, seconds = None, 0.0
     if options.regenerate_states:
         started = time.perf_counter()
-        half_made = assemble(
-            ab.solution.stored,
-            None,
-            layout,
-            kappa=options.kappa,
-            device=device,
-            factors=ab.solution.factors,
+        data = DataPass(
+            loader,
+            options.samples,
+            partial(settings.callbacks.on_samples, "equilibria"),
+            settings.group,
         )
-        equilibria = usable_equilibria(half_made, recording, loader, options, callbacks, group)
+        equilibria = usable_equilibria(assembled(None), recording, data)
         seconds = time.perf_counter() - started
     statistics = recording.statistics if equilibria is None else equilibria.statistics
-    cd = _solve_stage(
-        "cd",
-        statistics,
-        OUTPUTS,
-        None,
-        solver,
-        options,
-        dtype,
-        callbacks,
-        group,
-        None if starts is None else starts.cd,
-        layout.has_bias,
-    )
+    start = None if starts is None else starts.cd
+    cd = _solve_stage("cd", statistics, layout, settings, start)
     return Fit(
         options=options,
-        model=assemble(
-            ab.solution.stored,
-            cd.solution.stored,
-            layout,
-            kappa=options.kappa,
-            device=device,
-            factors=ab.solution.factors,
-        ),
+        model=assembled(cd.solution.stored),
         ab=ab,
         cd=cd,
         state_fit=relative_residual(
@@ -128,39 +122,27 @@ def fit(
 def _solve_stage(
     stage: Stage,
     statistics: Statistics,
-    target: str,
-    budget: RowBudget | None,
-    solver: BaseSolver,
-    options: SimOptions,
-    dtype: torch.dtype,
-    callbacks: SimCallbacks,
-    group: Group | None,
+    layout: StateLayout,
+    settings: FitSettings,
     start: Start | None,
-    has_constant: bool,
 ) -> StageFit:
+    solver, options, callbacks = settings.solver, settings.options, settings.callbacks
     started = time.perf_counter()
     problem = RowRegression.from_statistics(
         statistics,
-        target,
+        PRE_ACTIVATIONS if stage == "ab" else OUTPUTS,
         penalty=options.lambda_z if stage == "ab" else options.lambda_y,
         scale=options.lambda_scale,
         l2=options.l2,
-        budget=budget,
+        budget=RowBudget(layout.state_dim, options.kappa) if stage == "ab" else None,
     )
-
-    def progress(entry: HistoryEntry) -> None:
-        callbacks.on_progress(stage, entry)
-
-    def keep(state: Mapping[str, Tensor]) -> None:
-        callbacks.on_iterate(stage, state)
 
     every = callbacks.iterate_seconds
-    keeping = Keeping(
-        keep=None if every is None else keep,
+    checkpointing = Checkpointing(
+        write=None if every is None else partial(callbacks.on_iterate, stage),
         every=0.0 if every is None else every,
-        kept=callbacks.kept_iterate(stage),
+        restored=callbacks.restored_iterate(stage),
     )
-
     with warnings.catch_warnings():
         # The stage is named in the warning below; what a solver ignores was said before the data.
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -169,11 +151,11 @@ def _solve_stage(
             solver,
             tol=options.tol,
             max_time=options.max_time,
-            dtype=dtype,
-            progress=progress,
+            dtype=settings.dtype,
+            progress=partial(callbacks.on_progress, stage),
             warn=False,
-            group=group,
-            keeping=keeping,
+            group=settings.group,
+            checkpointing=checkpointing,
             start=start,
         )
     if solution.status == "failed":
@@ -193,8 +175,8 @@ def _solve_stage(
         )
     seconds = time.perf_counter() - started
     residual = residual_squares(problem, solution.weights)
-    r2 = row_r2(problem, residual, count=statistics.count, has_constant=has_constant)
-    largest = float(whole_rows(problem, problem.penalties).max())
+    r2 = row_r2(problem, residual, count=statistics.count, has_constant=layout.has_bias)
+    largest = float(problem.partition.whole_rows(problem.penalties).max())
     return StageFit(problem, solution, seconds, largest, r2)
 
 

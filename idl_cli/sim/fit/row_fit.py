@@ -21,7 +21,6 @@ from torch import Tensor
 from idl_cli.errors import PoorFitWarning
 from idl_cli.sim.fit.fits import Fit
 from idl_cli.sim.regression.problem import RowRegression
-from idl_cli.sim.regression.row_partition import own_rows, total, whole_rows
 from idl_cli.sim.states.layout import StateLayout
 
 POOR_FIT: Final = 0.9
@@ -38,7 +37,7 @@ def residual_squares(problem: RowRegression, weights: Tensor) -> Tensor:
         problem: whose statistics and targets.
         weights: (rows, D) float64, of all rows where processes share them.
     """
-    weights = own_rows(problem, weights)
+    weights = problem.partition.own_rows(weights)
     quadratic = ((problem.multiply(weights) - problem.l2 * weights) * weights).sum(dim=1)
     squares = problem.target_square - 2 * (problem.cross * weights).sum(dim=1) + quadratic
     return squares.clamp(min=0)
@@ -59,14 +58,14 @@ def row_r2(problem: RowRegression, residual: Tensor, *, count: int, has_constant
         varies = square - problem.cross[:, -1].square() / count
         spread = torch.where(varies > _CONSTANT * square, varies, square)
     explained = torch.where(square > 0, 1 - residual / spread, torch.ones_like(square))
-    return whole_rows(problem, explained)
+    return problem.partition.whole_rows(explained)
 
 
 def relative_residual(problem: RowRegression, residual: Tensor, scale: Tensor) -> float:
     """√(Σ‖r‖² / Σ‖z‖²), each row in the units it had before it was divided by ``scale`` (rows,)."""
-    units = own_rows(problem, scale).to(residual).square()
+    units = problem.partition.own_rows(scale).to(residual).square()
     sums = torch.stack([(residual * units).sum(), (problem.target_square * units).sum()])
-    lost, target = total(problem, sums).tolist()
+    lost, target = problem.partition.total(sums).tolist()
     return float(lost / target) ** 0.5 if target > 0 else 0.0
 
 

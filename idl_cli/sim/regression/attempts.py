@@ -10,8 +10,9 @@ import torch
 
 from idl_cli.distributed.group import Group
 from idl_cli.errors import ShapeError
-from idl_cli.sim.regression.monitor import HistoryEntry, Judge, Keeping
-from idl_cli.sim.regression.problem import BlockedRegression, RowRegression
+from idl_cli.sim.regression.checkpointing import Checkpointing
+from idl_cli.sim.regression.monitor import GapMonitor, HistoryEntry
+from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.solver import BaseSolver, LowRankFactors, SolverResult, Start
 from idl_cli.sim.regression.units import Units
 
@@ -53,14 +54,17 @@ class Attempts:
 
     @torch.no_grad()
     def run(
-        self, problem: RowRegression, start: Start | None = None, keeping: Keeping | None = None
+        self,
+        problem: RowRegression,
+        start: Start | None = None,
+        checkpointing: Checkpointing | None = None,
     ) -> SolverResult:
         """Solve a form of the problem; the answer is finite where the solver showed a finite one.
 
         Args:
             problem: of this process's rows where G is split.
             start: where to begin.
-            keeping: how it is kept while it lasts.
+            checkpointing: how the iterate is written while it lasts.
 
         Raises:
             ShapeError: the solver returned weights of another shape.
@@ -75,23 +79,28 @@ class Attempts:
                 self._progress(entry)
 
         left = None if self._max_time is None else max(self._max_time - self.elapsed(), 1e-9)
-        judge = Judge(
-            scaled, self._tol, max_time=left, progress=progress, group=self._group, keeping=keeping
+        monitor = GapMonitor(
+            scaled,
+            self._tol,
+            max_time=left,
+            progress=progress,
+            group=self._group,
+            checkpointing=checkpointing,
         )
         if start is None:
-            result = self.solver.solve(scaled, judge)
+            result = self.solver.solve(scaled, monitor)
         else:
             begin = Start(start.weights / units.weight, start.memory)
-            result = self.solver.solve_from(scaled, judge, begin)
+            result = self.solver.solve_from(scaled, monitor, begin)
         if result.weights.shape != problem.cross.shape:
             raise ShapeError(
                 f"{type(self.solver).__name__} returned weights {tuple(result.weights.shape)}, "
                 f"the problem has {tuple(problem.cross.shape)} (rows, features)"
             )
-        weights, notes = judge.settle(result)
-        if not isinstance(problem, BlockedRegression):
+        weights, notes = monitor.settle(result)
+        if not problem.is_split:
             # A solver that knows nothing of groups ran in each process: the first's is taken.
-            judge.group.broadcast_(weights)
+            monitor.group.broadcast_(weights)
         self.iterations += result.iterations
         self.notes = tuple(dict.fromkeys((*self.notes, *notes)))
         for part, seconds in result.seconds.items():

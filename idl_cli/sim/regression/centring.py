@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from idl_cli.sim.regression.attempts import Attempts
+from idl_cli.sim.regression.checkpointing import Checkpointing
 from idl_cli.sim.regression.dual_points import Point
-from idl_cli.sim.regression.monitor import Keeping
-from idl_cli.sim.regression.problem import BlockedRegression, RowRegression
+from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.shift import Shift
 from idl_cli.sim.regression.solver import L1, SolverResult, Start
 
@@ -31,7 +31,7 @@ def solve_centred(
     shift: Shift,
     attempts: Attempts,
     start: Start | None,
-    keeping: Keeping | None,
+    checkpointing: Checkpointing | None,
 ) -> SolverResult:
     """Solve a problem by means of its shift.
 
@@ -42,24 +42,26 @@ def solve_centred(
         shift: the problem's.
         attempts: runs the solver.
         start: where to begin.
-        keeping: how the last solve of all rows is kept.
+        checkpointing: of the last solve of all rows.
     """
     centred = _Centred.of(problem, shift)
     penalised = L1 in attempts.solver.handles and bool((problem.penalties > 0).any())
     free = torch.zeros_like(shift.targets)
-    result = attempts.run(centred.rows(free), start, None if penalised else keeping)
+    result = attempts.run(centred.rows(free), start, None if penalised else checkpointing)
     if result.factors is not None:
-        return attempts.run(problem, start, keeping)
+        return attempts.run(problem, start, checkpointing)
     weights = centred.completed(result.weights, free)
     if not penalised:
         return replace(result, weights=weights)
     best = _Best(problem, weights)
     sign = weights[:, shift.constant].sign()
-    following = attempts.run(centred.rows(sign), Start(result.weights, result.memory), keeping)
+    following = attempts.run(
+        centred.rows(sign), Start(result.weights, result.memory), checkpointing
+    )
     weights = centred.completed(following.weights, sign)
     wrong = weights[:, shift.constant] * sign < 0
     best.offer(torch.where(wrong[:, None], best.weights, weights))
-    if centred.anywhere(wrong):
+    if problem.partition.anywhere(bool(wrong.any())):
         rows = wrong.nonzero().squeeze(1)
         without = centred.without(rows)
         best.offer(best.weights.index_copy(0, rows, attempts.run(without).weights))
@@ -106,7 +108,7 @@ class _Centred:
         # What centring leaves of another constant is rounding, and its weight is b's to choose.
         kept = (left > _CONSTANT * squares).to(squares)
         kept[c] = 0.0
-        columns = inner.split.columns if isinstance(inner, BlockedRegression) else slice(None)
+        columns = inner.columns
         gram = inner.gram - torch.outer(column / column[c], column[columns])
         gram = gram * kept[:, None] * kept[columns]
         return cls(problem, shift, gram, column, kept)
@@ -135,16 +137,9 @@ class _Centred:
         part, c = self.problem.select(rows), self.shift.constant
         present = torch.ones_like(self.kept)
         present[c] = 0.0
-        columns = part.split.columns if isinstance(part, BlockedRegression) else slice(None)
+        columns = part.columns
         gram = part.gram * present[:, None] * present[columns]
         return replace(part, gram=gram, cross=part.cross * present, shift=None)
-
-    def anywhere(self, flags: Tensor) -> bool:
-        """Whether any is set, in any process that has rows of the problem."""
-        here = bool(flags.any())
-        if isinstance(self.problem, BlockedRegression):
-            return any(self.problem.split.group.gather_objects(here))
-        return here
 
     @property
     def _count(self) -> Tensor:

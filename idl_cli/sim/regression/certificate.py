@@ -16,7 +16,7 @@ from idl_cli.errors import ShapeError
 from idl_cli.sim.regression.duality_gap import RowGaps as RowGaps
 from idl_cli.sim.regression.duality_gap import kkt_residual, ratio
 from idl_cli.sim.regression.duality_gap import row_gaps as row_gaps
-from idl_cli.sim.regression.problem import BlockedRegression, RowRegression
+from idl_cli.sim.regression.problem import RowRegression
 
 RowStatus = Literal["optimal", "at_precision", "inexact", "failed"]
 
@@ -86,8 +86,7 @@ def certify(problem: RowRegression, weights: Tensor, *, tol: float = 1e-6) -> Ce
         )
     weights = weights.to(problem.cross)
     finite = weights.isfinite().all(dim=1)
-    blocked = isinstance(problem, BlockedRegression)
-    gaps = row_gaps(problem, weights, tol=tol, thorough=not blocked)
+    gaps = row_gaps(problem, weights, tol=tol, thorough=not problem.is_split)
     kkt = kkt_residual(problem, weights)
     norms = problem.row_norms(weights)
     radius = float("inf") if problem.budget is None else problem.budget.radius
@@ -125,10 +124,8 @@ def certify(problem: RowRegression, weights: Tensor, *, tol: float = 1e-6) -> Ce
 
 def certify_together(problem: RowRegression, weights: Tensor, *, tol: float) -> Certificate:
     """The certificate of all rows, of which each process judges its own."""
-    own = certify(problem, weights, tol=tol)
-    if not isinstance(problem, BlockedRegression):
-        return own
-    return merge_certificates(problem.split.group.gather_objects(own), tol=tol)
+    parts = problem.partition.group.gather_objects(certify(problem, weights, tol=tol))
+    return parts[0] if len(parts) == 1 else merge_certificates(parts, tol=tol)
 
 
 def merge_certificates(parts: Sequence[Certificate], *, tol: float) -> Certificate:

@@ -18,7 +18,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from idl_cli.sim.regression.problem import BlockedRegression, RowRegression
+from idl_cli.sim.regression.problem import RowRegression
 
 _ROUNDING: Final = 8 * torch.finfo(torch.float64).eps
 
@@ -111,7 +111,7 @@ def row_space_gaps(problem: RowRegression, point: Point, *, tol: float) -> Tenso
             left_over = wanted - cut
             space = accurate.row_space
             hopeless = space.norms(left_over) > 2 * problem.features * tol * objective
-            if bool(hopeless.all()) and not isinstance(problem, BlockedRegression):
+            if bool(hopeless.all()) and not problem.is_split:
                 continue
             quadratic, outside, length = space.solve(left_over)
             gap = 0.5 * quadratic + slack.clamp(min=0)
@@ -128,7 +128,7 @@ def _multipliers(problem: RowRegression, point: Point) -> list[Tensor]:
     leading = point.weights[:, : problem.budget.count]
     pull = (point.correlations[:, : problem.budget.count] * leading).sum(dim=1)
     fitted = (pull / leading.abs().sum(dim=1) - point.penalty).nan_to_num(0.0).clamp(min=0)
-    needed = isinstance(problem, BlockedRegression) or bool((fitted > 0).any())
+    needed = problem.is_split or bool((fitted > 0).any())
     return [fitted, none] if needed else [none]
 
 

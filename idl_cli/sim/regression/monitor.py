@@ -1,13 +1,12 @@
 """The monitor of the common loop: judges weights on a solver's request, whole or by shares.
 
-Keeps history, clock and best point, and hands on what a solver wants kept for a later start.
+It has history, clock and best point, and writes the checkpoints that a solver offers.
 """
 
 from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,15 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from idl_cli.distributed.group import Group
-from idl_cli.errors import IgnoredOptionWarning
+from idl_cli.sim.regression.checkpointing import Checkpointing, marked, restored
 from idl_cli.sim.regression.duality_gap import RowGaps, ratio, row_gaps
 from idl_cli.sim.regression.problem import RowRegression
-from idl_cli.sim.regression.row_partition import agreed, own_state, total, whole_state
 from idl_cli.sim.regression.solver import Progress, SolverResult
-
-_PROBLEM = "problem"
-_SAME = 1e-9
-"""Relative difference of two problems' figures that is round-off of their sums."""
 
 
 @dataclass(frozen=True)
@@ -48,24 +42,8 @@ class HistoryEntry:
     rows_solved: int
 
 
-@dataclass(frozen=True)
-class Keeping:
-    """How a solve is kept while it lasts, so that a later one can continue.
-
-    Attributes:
-        keep: takes named tensors, float64 and bool; they are not changed afterwards. In a group
-            every process calls it with the same tensors: one of them should write.
-        every: seconds between two calls at least.
-        kept: what an earlier solve gave to ``keep``; None to start anew.
-    """
-
-    keep: Callable[[Mapping[str, Tensor]], None] | None = None
-    every: float = 60.0
-    kept: Mapping[str, Tensor] | None = None
-
-
-class Judge:
-    """The monitor; see :class:`idl_cli.sim.regression.solver.Monitor`.
+class GapMonitor:
+    """The monitor that goes by duality gaps; see :class:`idl_cli.sim.regression.solver.Monitor`.
 
     Args:
         problem: whose weights are judged.
@@ -73,7 +51,7 @@ class Judge:
         max_time: seconds after which solvers are told to stop; None for no limit.
         progress: called with every history entry.
         group: of processes that solve the problem together; None for this one alone.
-        keeping: how the solve is kept; None for not at all.
+        checkpointing: how the iterate is written; None for not at all.
     """
 
     def __init__(
@@ -84,17 +62,17 @@ class Judge:
         max_time: float | None = None,
         progress: Callable[[HistoryEntry], None] | None = None,
         group: Group | None = None,
-        keeping: Keeping | None = None,
+        checkpointing: Checkpointing | None = None,
     ) -> None:
         self._problem = problem
         self._tol = tol
         self._max_time = max_time
         self._progress = progress
         self._group = Group.single() if group is None else group
-        self._keeping = Keeping() if keeping is None else keeping
-        self._start = self._kept_at = time.perf_counter()
+        self._checkpointing = Checkpointing() if checkpointing is None else checkpointing
+        self._start = self._written_at = time.perf_counter()
         self._own = problem.rows
-        self._rows = round(float(total(problem, torch.tensor([float(problem.rows)]))))
+        self._rows = round(float(problem.partition.total(torch.tensor([float(problem.rows)]))))
         self._best: tuple[float, Tensor] | None = None
         self._latest: RowGaps | None = None
         self.history: list[HistoryEntry] = []
@@ -124,15 +102,15 @@ class Judge:
         objective = entry.objective
         if math.isfinite(objective) and (self._best is None or objective < self._best[0]):
             self._best = (objective, weights.clone())
-        return self._answer(self._latest.solved, entry)
+        return self._report(self._latest.solved, entry)
 
     # -- shares of rows ----------------------------------------------------------------------------
 
-    def share(self, rows: Tensor) -> ShareJudge:
-        """The judge of some rows (indices)."""
-        return ShareJudge(self, self._problem.select(rows), rows, self._tol)
+    def share(self, rows: Tensor) -> ShareMonitor:
+        """The monitor of some rows (indices)."""
+        return ShareMonitor(self, self._problem.select(rows), rows, self._tol)
 
-    def judged_share(self, rows: Tensor, gaps: RowGaps, iteration: int | None) -> Progress:
+    def record_share(self, rows: Tensor, gaps: RowGaps, iteration: int | None) -> Progress:
         """Take over what is known of some rows, and report on all.
 
         Rows that have not been judged yet count with weights zero.
@@ -141,7 +119,7 @@ class Judge:
         for whole, part in zip(latest.tensors(), gaps.tensors(), strict=True):
             whole[rows] = part
         self._latest = latest
-        return self._answer(gaps.solved, self._record(iteration))
+        return self._report(gaps.solved, self._record(iteration))
 
     def _unjudged(self) -> RowGaps:
         square = self._problem.target_square
@@ -154,7 +132,7 @@ class Judge:
         assert self._latest is not None
         gaps = self._latest
         sums = torch.stack([gaps.objective.sum(), gaps.gap.sum(), gaps.solved.double().sum()])
-        objective, gap, solved = total(self._problem, sums).tolist()
+        objective, gap, solved = self._problem.partition.total(sums).tolist()
         entry = HistoryEntry(
             seconds=self.elapsed(),
             iterations=len(self.history) + 1 if iteration is None else iteration,
@@ -167,7 +145,7 @@ class Judge:
             self._progress(entry)
         return entry
 
-    def _answer(self, solved: Tensor, entry: HistoryEntry) -> Progress:
+    def _report(self, solved: Tensor, entry: HistoryEntry) -> Progress:
         late = self._max_time is not None and entry.seconds >= self._max_time
         diverged = not math.isfinite(entry.objective)
         done = entry.rows_solved == self._rows if len(solved) == self._own else bool(solved.all())
@@ -175,68 +153,37 @@ class Judge:
             relative_gap=entry.relative_gap,
             objective=entry.objective,
             solved=solved,
-            should_stop=agreed(self._problem, done or late or diverged),
+            should_stop=self._problem.partition.agreed(done or late or diverged),
         )
 
-    def recipe(self) -> Callable[[RowRegression, Group], Judge]:
-        """Make a judge like this one elsewhere."""
+    def recipe(self) -> Callable[[RowRegression, Group], GapMonitor]:
+        """What makes a monitor like this one elsewhere."""
         left = None if self._max_time is None else max(self._max_time - self.elapsed(), 1e-3)
-        kept = self._keeping.kept
-        arrays = None if kept is None else {name: t.numpy(force=True) for name, t in kept.items()}
-        return partial(_judge_again, self._tol, left, arrays)
+        found = self._checkpointing.restored
+        arrays = None if found is None else {name: t.numpy(force=True) for name, t in found.items()}
+        return partial(_monitor_elsewhere, self._tol, left, arrays)
 
-    # -- what is kept ------------------------------------------------------------------------------
+    # -- checkpoints -------------------------------------------------------------------------------
 
     @property
-    def kept(self) -> Mapping[str, Tensor] | None:
+    def restored(self) -> Mapping[str, Tensor] | None:
         """What to continue from, where it is of this problem; a warning where it is not."""
-        kept = self._keeping.kept
-        if kept is None:
-            return None
-        mine, theirs = self._figures(), kept.get(_PROBLEM)
-        if (
-            theirs is None
-            or theirs.shape != mine.shape
-            or not torch.allclose(mine, theirs.to(mine), rtol=_SAME, atol=0)
-        ):
-            warnings.warn(
-                "the iterate that was kept is of another problem (other data, penalty or bound): "
-                "the solve starts anew",
-                IgnoredOptionWarning,
-                stacklevel=3,
-            )
-            return None
-        return own_state(self._problem, kept)
+        return restored(self._problem, self._checkpointing.restored)
 
     @property
-    def keeping_is_due(self) -> bool:
-        """Whether the solver's state should be kept now."""
-        wanted = self._keeping.keep is not None
-        return wanted and time.perf_counter() - self._kept_at >= self._keeping.every
+    def checkpoint_is_due(self) -> bool:
+        """Whether the solver's iterate should be written now."""
+        wanted = self._checkpointing.write is not None
+        since = time.perf_counter() - self._written_at
+        return wanted and since >= self._checkpointing.every
 
-    def keep(self, state: Mapping[str, Tensor]) -> None:
-        """Hand on a solver's state when it is time."""
-        if self._keeping.keep is None or not agreed(self._problem, self.keeping_is_due):
+    def checkpoint(self, iterate: Mapping[str, Tensor]) -> None:
+        """Write a solver's iterate when it is time."""
+        write = self._checkpointing.write
+        if write is None or not self._problem.partition.agreed(self.checkpoint_is_due):
             return
-        whole = whole_state(self._problem, state)
-        self._keeping.keep({**whole, _PROBLEM: self._figures()})
-        self._kept_at = time.perf_counter()
-
-    def _figures(self) -> Tensor:
-        """Numbers that tell one problem from another; sums, so that round-off leaves them."""
-        problem, budget = self._problem, self._problem.budget
-        sums = (problem.cross.abs(), problem.target_square, problem.penalties)
-        mine = torch.stack([each.sum() for each in sums])
-        numbers = [
-            float(self._rows),
-            float(problem.features),
-            problem.l2,
-            0.0 if budget is None else float(budget.count),
-            0.0 if budget is None else budget.radius,
-            float(problem.feature_squares.sum()),
-            *total(problem, mine).tolist(),
-        ]
-        return torch.tensor(numbers, dtype=torch.float64)
+        write(marked(self._problem, iterate))
+        self._written_at = time.perf_counter()
 
     def settle(self, result: SolverResult) -> tuple[Tensor, tuple[str, ...]]:
         """The weights to certify: the solver's, or the best it showed when its own diverged."""
@@ -247,17 +194,17 @@ class Judge:
         return self._best[1], (*result.notes, note)
 
 
-class ShareJudge:
+class ShareMonitor:
     """The monitor of some rows of a problem.
 
     Args:
-        whole: the judge of all rows.
+        whole: the monitor of all rows.
         problem: of the rows.
         rows: their indices.
         tol: relative tolerance of every row.
     """
 
-    def __init__(self, whole: Judge, problem: RowRegression, rows: Tensor, tol: float) -> None:
+    def __init__(self, whole: GapMonitor, problem: RowRegression, rows: Tensor, tol: float) -> None:
         self._whole = whole
         self._problem = problem
         self._rows = rows
@@ -269,10 +216,10 @@ class ShareJudge:
         return Group.single()
 
     def __call__(self, weights: Tensor, *, iteration: int | None = None) -> Progress:
-        """Judge the weights of these rows; also stops where the whole is due to be kept."""
+        """Judge the weights of these rows; also stops where a checkpoint of the whole is due."""
         gaps = row_gaps(self._problem, weights.to(self._problem.cross), tol=self._tol)
-        progress = self._whole.judged_share(self._rows, gaps, iteration)
-        if not self._whole.keeping_is_due:
+        progress = self._whole.record_share(self._rows, gaps, iteration)
+        if not self._whole.checkpoint_is_due:
             return progress
         return Progress(progress.relative_gap, progress.objective, progress.solved, True)
 
@@ -284,31 +231,32 @@ class ShareJudge:
         """Time until the limit of the whole."""
         return self._whole.seconds_left()
 
-    def share(self, rows: Tensor) -> ShareJudge:
-        """The judge of some of these rows."""
+    def share(self, rows: Tensor) -> ShareMonitor:
+        """The monitor of some of these rows."""
         return self._whole.share(self._rows[rows])
 
-    def recipe(self) -> Callable[[RowRegression, Group], Judge]:
-        """Make a judge like that of the whole elsewhere."""
+    def recipe(self) -> Callable[[RowRegression, Group], GapMonitor]:
+        """What makes a monitor like that of the whole elsewhere."""
         return self._whole.recipe()
 
     @property
-    def kept(self) -> Mapping[str, Tensor] | None:
-        """Nothing: the whole is kept, not its shares."""
+    def restored(self) -> Mapping[str, Tensor] | None:
+        """Nothing: checkpoints are of the whole, not of its shares."""
         return None
 
-    def keep(self, state: Mapping[str, Tensor]) -> None:
-        """Do nothing: the whole is kept, not its shares."""
+    def checkpoint(self, iterate: Mapping[str, Tensor]) -> None:
+        """Do nothing: checkpoints are of the whole, not of its shares."""
 
 
-def _judge_again(
+def _monitor_elsewhere(
     tol: float,
     max_time: float | None,
-    kept: Mapping[str, NDArray[np.generic]] | None,
+    restored: Mapping[str, NDArray[np.generic]] | None,
     problem: RowRegression,
     group: Group,
-) -> Judge:
+) -> GapMonitor:
     tensors = None
-    if kept is not None:
-        tensors = {name: torch.from_numpy(array) for name, array in kept.items()}
-    return Judge(problem, tol, max_time=max_time, group=group, keeping=Keeping(kept=tensors))
+    if restored is not None:
+        tensors = {name: torch.from_numpy(array) for name, array in restored.items()}
+    checkpointing = Checkpointing(restored=tensors)
+    return GapMonitor(problem, tol, max_time=max_time, group=group, checkpointing=checkpointing)

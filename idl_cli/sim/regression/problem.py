@@ -11,13 +11,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from idl_cli.distributed.group import Group
 from idl_cli.errors import ArgumentError, NonFiniteError, ShapeError
+from idl_cli.sim.regression.row_partition import RowPartition
 from idl_cli.sim.regression.row_space import RowSpace
 from idl_cli.sim.regression.shift import Shift
+from idl_cli.sim.statistics.batches import all_finite
 from idl_cli.sim.statistics.block_matrix import ColumnBlocks
 from idl_cli.sim.statistics.column_blocks import ColumnBlockStatistics
 from idl_cli.sim.statistics.dense import SufficientStatistics
-from idl_cli.sim.statistics.finite import all_finite
 from idl_cli.sim.statistics.squares import check_squares
 
 LambdaScale = Literal["absolute", "per_sample", "relative"]
@@ -155,7 +157,7 @@ class RowRegression:
                 f"target {target!r} is not in the statistics; there are {sorted(statistics.cross)}"
             )
         of: Callable[..., RowRegression] = cls
-        if isinstance(statistics, ColumnBlockStatistics):
+        if statistics.blocks is not None:
             of = partial(BlockedRegression, blocks=statistics.blocks)
         parts = (statistics.gram, statistics.cross[target], statistics.square[target])
         shift = None
@@ -176,6 +178,26 @@ class RowRegression:
         raise ArgumentError(
             f"lambda_scale={scale!r} is unknown; choose absolute, per_sample or relative"
         )
+
+    @property
+    def split(self) -> ColumnBlocks | None:
+        """How the columns of G are split over processes; None where each holds G whole."""
+        return None
+
+    @property
+    def is_split(self) -> bool:
+        """Whether products with G are collective, for which all processes must ask in step."""
+        return self.split is not None
+
+    @property
+    def columns(self) -> slice:
+        """The columns of G that ``gram`` holds."""
+        return slice(None)
+
+    @property
+    def partition(self) -> RowPartition:
+        """The processes that share the rows: this one alone, unless G is split."""
+        return RowPartition(Group.single())
 
     @property
     def rows(self) -> int:
@@ -211,7 +233,8 @@ class RowRegression:
         At w = 0 the gradient is −h, and the budget (radius > 0) is slack there, so it changes
         nothing; nor does the elastic net.
         """
-        return float(self.cross.abs().max())
+        mine = float(self.cross.abs().max()) if self.rows else 0.0
+        return self.partition.largest(mine)
 
     @property
     def hessian(self) -> Tensor:
@@ -221,6 +244,10 @@ class RowRegression:
         shifted = self.gram.clone()
         shifted.diagonal().add_(self.l2)
         return shifted
+
+    def scaled_gram(self, cost: Tensor) -> Tensor:
+        """The columns held of diag(cost) (G + l2·I) diag(cost), cost (D,)."""
+        return self.hessian * cost[:, None] * cost
 
     def multiply(self, weights: Tensor) -> Tensor:
         """W (G + l2·I) (rows, D)."""
@@ -293,8 +320,18 @@ class BlockedRegression(RowRegression):
         assert self.blocks is not None
         return self.blocks
 
+    @property
+    def columns(self) -> slice:
+        """The columns of G that ``gram`` holds."""
+        return self.split.columns
+
+    @property
+    def partition(self) -> RowPartition:
+        """The processes that G is split over share the rows too."""
+        return RowPartition(self.split.group)
+
     def _gram_shape(self) -> tuple[int, int]:
-        columns = self.split.columns
+        columns = self.columns
         return self.split.features, columns.stop - columns.start
 
     def _check_squares(self) -> None:
@@ -304,12 +341,6 @@ class BlockedRegression(RowRegression):
     def row_space(self) -> RowSpace:
         """As for one process; collective."""
         return RowSpace(self.hessian_block, self.feature_squares, self.split)
-
-    @property
-    def lambda_max(self) -> float:
-        """As for all rows together."""
-        mine = float(self.cross.abs().max()) if self.rows else 0.0
-        return max(self.split.group.gather_objects(mine))
 
     @property
     def hessian(self) -> Tensor:
@@ -327,6 +358,10 @@ class BlockedRegression(RowRegression):
     def hessian_block(self) -> Tensor:
         """This process's columns of G + l2·I (D, w)."""
         return self.split.shifted(self.gram, self.l2) if self.l2 else self.gram
+
+    def scaled_gram(self, cost: Tensor) -> Tensor:
+        """This process's columns of diag(cost) (G + l2·I) diag(cost) (D, w)."""
+        return self.split.scaled(self.hessian_block, cost)
 
     def multiply(self, weights: Tensor) -> Tensor:
         """W (G + l2·I) of this process's rows (rows, D)."""

@@ -1,62 +1,71 @@
-"""What the processes that share a problem's rows put together: sums and iterates."""
+"""The processes that share a problem's rows, and what they put together: sums and iterates."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from idl_cli.distributed.group import Group
 from idl_cli.distributed.sharding import share
-from idl_cli.sim.regression.problem import BlockedRegression, RowRegression
 
 ROW_ENTRIES = ("weights", "untried")
-"""Entries of a kept iterate with a row a row of the problem."""
+"""Entries of a checkpoint with a row a row of the problem."""
 
 
-def total(problem: RowRegression, values: Tensor) -> Tensor:
-    """Sums over all processes that share the problem's rows; ``values`` itself where none do."""
-    if isinstance(problem, BlockedRegression):
-        values = values.to(device=problem.cross.device, dtype=torch.float64, copy=True)
-        problem.split.group.all_reduce_sum_([values])
-    return values
+@dataclass(frozen=True)
+class RowPartition:
+    """How rows are shared; every method is collective where several processes share them.
 
+    Args:
+        group: the processes, each with some of the rows; of one that has them all, values come
+            back as they are.
+    """
 
-def agreed(problem: RowRegression, verdict: bool) -> bool:
-    """The first process's verdict, in all that share the problem's rows."""
-    if not isinstance(problem, BlockedRegression):
-        return verdict
-    return problem.split.group.broadcast_object(verdict)
+    group: Group
 
-
-def whole_rows(problem: RowRegression, values: Tensor) -> Tensor:
-    """The rows of all processes, in order."""
-    if not isinstance(problem, BlockedRegression):
+    def total(self, values: Tensor) -> Tensor:
+        """Sums over all processes; ``values`` itself, in its own dtype, where one has all rows."""
+        if self.group.size == 1:
+            return values
+        values = values.to(dtype=torch.float64, copy=True)
+        self.group.all_reduce_sum_([values])
         return values
-    if values.dtype == torch.bool:
-        return problem.split.group.gather_rows(values.to(torch.uint8)).bool()
-    return problem.split.group.gather_rows(values)
 
+    def largest(self, value: float) -> float:
+        """The largest of the processes' values."""
+        return max(self.group.gather_objects(value))
 
-def own_rows(problem: RowRegression, values: Tensor) -> Tensor:
-    """Those of all rows that the problem is of."""
-    if not isinstance(problem, BlockedRegression):
-        return values
-    group = problem.split.group
-    return values[share(len(values), group.rank, group.size)]
+    def anywhere(self, flag: bool) -> bool:
+        """Whether it holds in any of the processes."""
+        return bool(self.total(torch.tensor([float(flag)])) > 0)
 
+    def agreed(self, verdict: bool) -> bool:
+        """The first process's verdict, in all."""
+        return self.group.broadcast_object(verdict)
 
-def whole_state(problem: RowRegression, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A solver's state with the rows of all processes."""
-    return {
-        name: whole_rows(problem, value) if name in ROW_ENTRIES else value
-        for name, value in state.items()
-    }
+    def whole_rows(self, values: Tensor) -> Tensor:
+        """The rows of all processes, in order."""
+        if values.dtype == torch.bool:
+            return self.group.gather_rows(values.to(torch.uint8)).bool()
+        return self.group.gather_rows(values)
 
+    def own_rows(self, values: Tensor) -> Tensor:
+        """Those of all rows that are this process's."""
+        return values[share(len(values), self.group.rank, self.group.size)]
 
-def own_state(problem: RowRegression, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The part of a whole state that is of the problem's rows."""
-    return {
-        name: own_rows(problem, value) if name in ROW_ENTRIES else value
-        for name, value in state.items()
-    }
+    def whole_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A solver's state with the rows of all processes."""
+        return {
+            name: self.whole_rows(value) if name in ROW_ENTRIES else value
+            for name, value in state.items()
+        }
+
+    def own_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The part of a whole state that is of this process's rows."""
+        return {
+            name: self.own_rows(value) if name in ROW_ENTRIES else value
+            for name, value in state.items()
+        }

@@ -15,10 +15,10 @@ from idl_cli.errors import ArgumentError, ConvergenceWarning, IgnoredOptionWarni
 from idl_cli.sim.regression.attempts import Attempts
 from idl_cli.sim.regression.centring import solve_centred
 from idl_cli.sim.regression.certificate import Certificate, certify_together
-from idl_cli.sim.regression.monitor import HistoryEntry, Keeping
+from idl_cli.sim.regression.checkpointing import Checkpointing
+from idl_cli.sim.regression.monitor import HistoryEntry
 from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.rounding import round_feasible
-from idl_cli.sim.regression.row_partition import own_rows, whole_rows
 from idl_cli.sim.regression.solver import (
     BUDGET,
     L1,
@@ -117,7 +117,7 @@ def solve(
     progress: Callable[[HistoryEntry], None] | None = None,
     warn: bool = True,
     group: Group | None = None,
-    keeping: Keeping | None = None,
+    checkpointing: Checkpointing | None = None,
     start: Start | None = None,
 ) -> Solution:
     """Solve a row problem and certify the answer.
@@ -135,7 +135,7 @@ def solve(
         group: the processes that solve this problem together, all of which call this function
             with the same problem, or with their own rows of one whose Gram matrix is split; None
             for this one alone.
-        keeping: how the solve is kept, and what to continue from; None for neither.
+        checkpointing: how the iterate is written, and what to continue from; None for neither.
         start: ``Solution.start`` of a similar problem, where the solver may begin. The answer is
             certified all the same.
 
@@ -148,7 +148,7 @@ def solve(
     if max_time is not None and not max_time > 0:
         raise ArgumentError(f"max_time={max_time} must be positive seconds, or None")
     if start is not None:
-        start = Start(own_rows(problem, start.weights), start.memory)
+        start = Start(problem.partition.own_rows(start.weights), start.memory)
     if start is not None and start.weights.shape != problem.cross.shape:
         raise ShapeError(
             f"start.weights has shape {tuple(start.weights.shape)}, the problem "
@@ -162,13 +162,13 @@ def solve(
         )
     attempts = Attempts(solver, tol, max_time=max_time, progress=progress, group=group)
     if problem.shift is None:
-        result = attempts.run(problem, start, keeping)
+        result = attempts.run(problem, start, checkpointing)
     else:
-        result = solve_centred(problem, problem.shift, attempts, start, keeping)
+        result = solve_centred(problem, problem.shift, attempts, start, checkpointing)
     seconds = attempts.elapsed()
     weights = result.weights
     certificate = certify_together(problem, weights, tol=tol)
-    weights = whole_rows(problem, weights)
+    weights = problem.partition.whole_rows(weights)
     status = _status(certificate, ignored, result.stationary)
     if status == "inexact" and warn:
         message = (

@@ -69,7 +69,7 @@ class Monitor(Protocol):
         """A monitor for the problem of some rows (indices), which says stop when they are solved.
 
         Its reports, with what is known of the other rows, enter the common history. It also says
-        stop when it is time for the rows to be put together and kept.
+        stop when it is time for the rows to be put together for a checkpoint.
         """
         ...
 
@@ -81,11 +81,11 @@ class Monitor(Protocol):
         ...
 
     @property
-    def kept(self) -> Mapping[str, Tensor] | None:
-        """What an earlier, interrupted solve of the same problem kept; None to start anew."""
+    def restored(self) -> Mapping[str, Tensor] | None:
+        """The last checkpoint of an interrupted solve of the same problem; None to start anew."""
         ...
 
-    def keep(self, state: Mapping[str, Tensor]) -> None:
+    def checkpoint(self, iterate: Mapping[str, Tensor]) -> None:
         """Offer what a later solve could continue from; the loop decides whether it is time."""
         ...
 

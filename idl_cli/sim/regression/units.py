@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from idl_cli.sim.regression.problem import BlockedRegression, RowBudget, RowRegression
+from idl_cli.sim.regression.problem import RowBudget, RowRegression
 
 _COMFORTABLE = 30
 """Powers of two up to which data are left in their own units."""
@@ -36,9 +36,7 @@ class Units:
         squares = squares[squares > 0]
         feature = float(squares.median()) if len(squares) else 1.0
         target = float(problem.target_square.max()) if problem.rows else 0.0
-        if isinstance(problem, BlockedRegression):
-            target = max(problem.split.group.gather_objects(target))
-        return cls(_root(feature), _root(target))
+        return cls(_root(feature), _root(problem.partition.largest(target)))
 
     @property
     def weight(self) -> float:

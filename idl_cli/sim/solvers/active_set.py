@@ -11,9 +11,9 @@ from idl_cli.errors import ArgumentError
 from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.solver import BUDGET, L1, L2, BaseSolver, Monitor, SolverResult, Start
 from idl_cli.sim.solvers.admm.iteration import Splitting, SplittingState
-from idl_cli.sim.solvers.polish import Answer
+from idl_cli.sim.solvers.polish import Incumbent
 from idl_cli.sim.solvers.scaling import ScaledProblem
-from idl_cli.sim.solvers.warm_start import pays, rewarmed
+from idl_cli.sim.solvers.warm_start import warm_start_pays, warm_started
 
 _RHO = 0.1
 _RELAXATION = 1.6
@@ -67,8 +67,10 @@ class ActiveSetSolver(BaseSolver):
         scaled = ScaledProblem.of(problem, start.memory)
         splitting = Splitting(problem, scaled, _RELAXATION)
         points = scaled.from_weights(start.weights)
-        if pays(problem, points):
-            state = rewarmed(problem, scaled, points, _RELAXATION, time_is_up=monitor.time_is_up)
+        if warm_start_pays(problem, points):
+            state = warm_started(
+                problem, scaled, points, _RELAXATION, time_is_up=monitor.time_is_up
+            )
             return self._finish(problem, monitor, splitting, state, settle_first=False)
         state = SplittingState.at(points, scaled, _RHO)
         return self._finish(problem, monitor, splitting, state, settle_first=True)
@@ -85,9 +87,9 @@ class ActiveSetSolver(BaseSolver):
         """Polish all rows, and go on splitting for those that it does not finish."""
         scaled = splitting.scaled
         rows = torch.arange(problem.rows, device=scaled.cross.device)
-        answer = Answer(problem, scaled, state.sparse)
+        incumbent = Incumbent(problem, scaled, state.sparse)
         # A look costs as much as several rows that are nearly done: after a start none comes first.
-        progress = None if settle_first else monitor(answer.weights, iteration=0)
+        progress = None if settle_first else monitor(incumbent.weights, iteration=0)
         warm = self.warm_iterations
         for attempt in range(self.attempts):
             if progress is not None:
@@ -101,14 +103,14 @@ class ActiveSetSolver(BaseSolver):
                     state, max(warm, _ADAPT_EVERY), _ADAPT_EVERY, time_is_up=monitor.time_is_up
                 )
                 warm *= 2
-                answer.offer(state.sparse, rows)
-            progress = answer.polish(
+                incumbent.offer(state.sparse, rows)
+            progress = incumbent.polish(
                 state.sparse,
                 rows,
                 monitor,
-                iteration=int(answer.passes.sum()),
+                iteration=int(incumbent.passes.sum()),
                 max_passes=self.max_iter,
                 settle_first=settle_first and attempt == 0,
             )
-        passes = int(answer.passes.sum())
-        return SolverResult(weights=answer.weights, iterations=passes, memory=scaled)
+        passes = int(incumbent.passes.sum())
+        return SolverResult(weights=incumbent.weights, iterations=passes, memory=scaled)

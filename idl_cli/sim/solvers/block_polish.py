@@ -17,7 +17,7 @@ from torch import Tensor
 
 from idl_cli.sim.regression.problem import RowBudget, RowRegression
 from idl_cli.sim.regression.solver import Monitor, Progress
-from idl_cli.sim.solvers.polish import Answer, single_threaded
+from idl_cli.sim.solvers.polish import Incumbent, single_threaded
 from idl_cli.sim.solvers.row_descent import polish_row
 from idl_cli.sim.solvers.scaling import ScaledProblem
 from idl_cli.sim.solvers.violations import violations
@@ -37,16 +37,20 @@ class BlockPolish:
         problem: of this process's rows.
         scaled: the same problem in unit-diagonal coordinates.
         blocks: how columns are split.
-        answer: takes the polished rows over.
+        incumbent: takes the polished rows over.
     """
 
     def __init__(
-        self, problem: RowRegression, scaled: ScaledProblem, blocks: ColumnBlocks, answer: Answer
+        self,
+        problem: RowRegression,
+        scaled: ScaledProblem,
+        blocks: ColumnBlocks,
+        incumbent: Incumbent,
     ) -> None:
         self._problem = problem
         self._scaled = scaled
         self._blocks = blocks
-        self._answer = answer
+        self._incumbent = incumbent
 
     def run(
         self,
@@ -59,15 +63,15 @@ class BlockPolish:
         tried: Callable[[Tensor], None],
         settle_first: bool = False,
     ) -> Progress:
-        """Polish some rows, a block after another, and report after each; see ``Answer.polish``."""
-        start = start.to(self._answer.points)
+        """Polish rows, a block after another, and report after each; see ``Incumbent.polish``."""
+        start = start.to(self._incumbent.points)
         for first in range(0, max(self._largest(len(rows)), 1), _ROWS):
             block = rows[first : first + _ROWS]
             points = start[first : first + _ROWS]
             points = self._solved(points, block, max_passes, settle_first=settle_first)
-            self._answer.offer(points, block, ties=True)
+            self._incumbent.offer(points, block, ties=True)
             tried(block)
-            progress = monitor(self._answer.weights, iteration=iteration)
+            progress = monitor(self._incumbent.weights, iteration=iteration)
             if progress.should_stop:
                 break
         return progress
@@ -93,7 +97,7 @@ class BlockPolish:
             left, sets = left[wanted], [each for each, go in zip(sets, wanted, strict=True) if go]
             solved, used = self._on_sets(points[left], rows[left], sets, max_passes)
             passes[left] += used
-            self._answer.passes[rows[left].cpu()] += used.cpu()
+            self._incumbent.passes[rows[left].cpu()] += used.cpu()
             moved = (solved != points[left]).any(dim=1)
             points[left] = solved
             left = left[(moved | first) & (passes[left] < max_passes)]

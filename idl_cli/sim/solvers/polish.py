@@ -21,8 +21,8 @@ _BLOCK_SETTLED = 128
 _TIE = 8 * torch.finfo(torch.float64).eps
 
 
-class Answer:
-    """The best points known of all rows of a problem, in scaled coordinates; improves only.
+class Incumbent:
+    """The incumbents: the best points known of all rows, in scaled coordinates; improves only.
 
     Args:
         problem: gives penalty and budget.

@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from idl_cli.sim.regression.problem import BlockedRegression, RowRegression
+from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.solvers.ridge import BlockInverse, EigenInverse, RidgeInverse
 from idl_cli.sim.statistics.block_matrix import ColumnBlocks
 
@@ -54,11 +54,8 @@ class ScaledProblem:
         deviation = problem.feature_squares.clamp(min=0).sqrt()
         # A feature that is zero throughout has h_j = 0: any unit serves, its weight stays zero.
         cost = torch.where(deviation > 0, 1.0 / deviation, torch.ones_like(deviation))
-        if isinstance(problem, BlockedRegression):
-            block = problem.split.scaled(problem.hessian_block, cost)
-            return cls(block, problem.cross * cost, cost, problem, problem.split)
-        gram = problem.hessian * cost[:, None] * cost
-        return cls(gram, problem.cross * cost, cost, problem)
+        gram = problem.scaled_gram(cost)
+        return cls(gram, problem.cross * cost, cost, problem, problem.split)
 
     @cached_property
     def inverse(self) -> RidgeInverse:

@@ -29,7 +29,7 @@ _LEAST_RHO = torch.finfo(torch.float32).eps
 """Beside a unit diagonal: what float32 can tell from nothing."""
 
 
-def pays(problem: RowRegression, points: Tensor) -> bool:
+def warm_start_pays(problem: RowRegression, points: Tensor) -> bool:
     """Whether iterating costs less than the passes that it saves.
 
     Args:
@@ -44,7 +44,7 @@ def pays(problem: RowRegression, points: Tensor) -> bool:
     return saved > ITERATIONS * 2 * len(points) * features**2 + features**3
 
 
-def rewarmed(
+def warm_started(
     problem: RowRegression,
     scaled: ScaledProblem,
     points: Tensor,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from idl_cli.equilibrium.activations import Activation
 from idl_cli.errors import ArgumentError, NonFiniteError, ShapeError, UnsupportedModelError
 from idl_cli.sim.states.hooks import left_as_found
-from idl_cli.sim.statistics.finite import all_finite
+from idl_cli.sim.statistics.batches import all_finite
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,15 @@ class StateBatch:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def first(self, count: int) -> StateBatch:
+        """Those of the first samples."""
+        return StateBatch(
+            self.inputs[:count],
+            self.pre_activations[:count],
+            self.states[:count],
+            self.outputs[:count],
+        )
 
 
 class StateRecorder(ABC):

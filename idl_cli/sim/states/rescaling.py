@@ -15,7 +15,6 @@ from idl_cli.sim.states.affine_check import state_columns
 from idl_cli.sim.states.hooks import left_as_found
 from idl_cli.sim.states.layout import StateRecorder
 from idl_cli.sim.states.recorders import ImplicitRecorder, NetworkRecorder
-from idl_cli.sim.statistics.dense import SufficientStatistics
 
 _CHUNK_ENTRIES = 4_000_000
 """Entries of the states held at once while columns of A are read: 16 MB in float32."""
@@ -80,33 +79,4 @@ def _feedforward_scale(recorder: NetworkRecorder, kappa: float) -> Tensor:
                     sums[later] += scale[columns] @ by_block[later].double().abs()
     result = torch.cat(scales[::-1])
     require_scale(result)
-    return result
-
-
-def rescale_statistics(statistics: SufficientStatistics, scale: Tensor) -> SufficientStatistics:
-    """The statistics of the states divided by ``scale``, and of the targets Z divided by it too.
-
-    Exact up to one rounding a number: G ← E G E, H ← diag(1/t) H E, ‖z‖² ← ‖z‖²/t² with
-    E = diag(1/t, 1).
-
-    Args:
-        statistics: with targets "Z" (n rows) and "Y"; left as it is.
-        scale: t (n,), positive.
-    """
-    result = SufficientStatistics(
-        statistics.state_dim,
-        statistics.input_dim,
-        {name: len(cross) for name, cross in statistics.cross.items()},
-        device=statistics.gram.device,
-    )
-    inverse = scale.to(statistics.gram).reciprocal()
-    features = torch.cat([inverse, inverse.new_ones(statistics.input_dim)])
-    result.count = statistics.count
-    result.gram.copy_(features[:, None] * statistics.gram * features)
-    for name, cross in statistics.cross.items():
-        rows = inverse if name == "Z" else inverse.new_ones(len(cross))
-        result.cross[name].copy_(rows[:, None] * cross * features)
-        result.square[name].copy_(rows.square() * statistics.square[name])
-    if statistics.offsets is not None:
-        result.offsets = statistics.offsets.scaled(features, {"Z": inverse})
     return result

@@ -11,10 +11,9 @@ __all__ = ["SufficientStatistics"]
 
 
 def __getattr__(name: str) -> object:
-    # On first use: the statistics know what they are of, and that is told by files that need some
-    # of this package's own.
-    if name == "SufficientStatistics":
-        from idl_cli.sim.statistics.dense import SufficientStatistics
+    """The class on first use: whoever imports a single check must not import what needs it."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from idl_cli.sim.statistics.dense import SufficientStatistics
 
-        return SufficientStatistics
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return SufficientStatistics

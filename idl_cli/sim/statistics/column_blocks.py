@@ -7,7 +7,7 @@ every sample to every process once, and spreads the teacher's work and the produ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from idl_cli.distributed.group import Group
 from idl_cli.distributed.sharding import share
 from idl_cli.errors import NonFiniteError
 from idl_cli.sim.statistics.block_matrix import ColumnBlocks
+from idl_cli.sim.statistics.dense import SufficientStatistics
 from idl_cli.sim.statistics.offsets import Offsets, moved, none_like
 
 _CHUNK = 1024  # samples converted to float64 at a time
@@ -63,6 +64,24 @@ class ColumnBlockStatistics:
             length = rows.stop - rows.start
             self.cross[name] = self.gram.new_zeros(length, features)
             self.square[name] = self.gram.new_zeros(length)
+
+    @property
+    def whole(self) -> SufficientStatistics | None:
+        """None: no process holds them whole."""
+        return None
+
+    def empty(self, targets: Iterable[str]) -> ColumnBlockStatistics:
+        """Statistics of the same features and some of the targets, of no sample yet."""
+        return ColumnBlockStatistics(
+            self.state_dim,
+            self.input_dim,
+            {name: self.targets[name] for name in targets},
+            group=self.blocks.group,
+            device=self.gram.device,
+        )
+
+    def sum_over(self, group: Group) -> None:
+        """Nothing: every process has added the samples of all."""
 
     def rows_of(self, target: str) -> slice:
         """Which rows of a target are this process's."""
@@ -133,13 +152,7 @@ class ColumnBlockStatistics:
 
     def rescaled(self, scale: Tensor) -> ColumnBlockStatistics:
         """Those of the states divided by ``scale`` (n,), and of the targets "Z" likewise."""
-        result = ColumnBlockStatistics(
-            self.state_dim,
-            self.input_dim,
-            self.targets,
-            group=self.blocks.group,
-            device=self.gram.device,
-        )
+        result = self.empty(self.targets)
         inverse = scale.to(self.gram).reciprocal()
         features = torch.cat([inverse, inverse.new_ones(self.input_dim)])
         result.count = self.count

@@ -12,28 +12,23 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from idl_cli.data.digest import content_digest
 from idl_cli.distributed.group import Group
 from idl_cli.errors import ArgumentError, DataError, ShapeError
 from idl_cli.sim.states.origin import Origin
 from idl_cli.sim.statistics.batches import check_batch
+from idl_cli.sim.statistics.block_matrix import ColumnBlocks
 from idl_cli.sim.statistics.offsets import Offsets, moved, none_like
 from idl_cli.sim.statistics.reduction import sum_over_group
 from idl_cli.sim.statistics.squares import check_moments
+from idl_cli.sim.statistics.sums_file import read_sums, write_sums
 from idl_cli.sim.statistics.symmetric import add_gram_, mirror_
 
-_FORMAT = "idl-sufficient-statistics-2"
-_WITHOUT_CHECKSUM = "idl-sufficient-statistics-1"
 _OFFSETS = "offsets."
 _CHUNK = 1024
 """Samples converted to float64 at a time: bounds the memory when a batch is the whole data set."""
@@ -105,6 +100,16 @@ class SufficientStatistics:
         return self._gram
 
     @property
+    def blocks(self) -> ColumnBlocks | None:
+        """How G is split by columns: not at all."""
+        return None
+
+    @property
+    def whole(self) -> SufficientStatistics | None:
+        """These, where a process holds them whole: what can be saved, and shared between passes."""
+        return self
+
+    @property
     def feature_dim(self) -> int:
         """D = n + p."""
         return self.state_dim + self.input_dim
@@ -143,6 +148,33 @@ class SufficientStatistics:
                 self.cross[name].addmm_(target.T, features)
                 self.square[name].add_(target.square().sum(dim=0))
         self.count += len(states)
+
+    def empty(self, targets: Iterable[str]) -> SufficientStatistics:
+        """Statistics of the same features and some of the targets, of no sample yet."""
+        rows = {name: len(self.cross[name]) for name in targets}
+        return SufficientStatistics(self.state_dim, self.input_dim, rows, device=self._gram.device)
+
+    def rescaled(self, scale: Tensor) -> SufficientStatistics:
+        """Those of the states divided by ``scale``, and of the targets "Z" divided by it too.
+
+        Exact up to one rounding a number: G ← E G E, H ← diag(1/t) H E, ‖z‖² ← ‖z‖²/t² with
+        E = diag(1/t, 1).
+
+        Args:
+            scale: t (n,), positive.
+        """
+        result = self.empty(self.cross)
+        inverse = scale.to(self.gram).reciprocal()
+        features = torch.cat([inverse, inverse.new_ones(self.input_dim)])
+        result.count = self.count
+        result.gram.copy_(features[:, None] * self.gram * features)
+        for name, cross in self.cross.items():
+            rows = inverse if name == "Z" else inverse.new_ones(len(cross))
+            result.cross[name].copy_(rows[:, None] * cross * features)
+            result.square[name].copy_(rows.square() * self.square[name])
+        if self.offsets is not None:
+            result.offsets = self.offsets.scaled(features, {"Z": inverse})
+        return result
 
     def target_offsets(self, target: str) -> Tensor:
         """What has been taken out of a target (rows,)."""
@@ -214,31 +246,19 @@ class SufficientStatistics:
         return result
 
     def save(self, path: str | Path) -> None:
-        """Write the statistics and their origin as safetensors, atomically, with a digest of both.
-
-        There is no pickle on either side.
-        """
-        path = Path(path)
-        metadata = {
-            "format": _FORMAT,
+        """Write the statistics and their origin, atomically, with a digest of both."""
+        description = {
             "layout": json.dumps(self._layout()),
             "count": str(self.count),
             "origin": json.dumps(None if self.origin is None else self.origin.to_dict()),
         }
         stored = self.tensors()
         if self.offsets is not None:
-            metadata["constant"] = str(self.offsets.constant)
+            description["constant"] = str(self.offsets.constant)
             stored[f"{_OFFSETS}features"] = self.offsets.features
             for name, target in self.offsets.targets.items():
                 stored[f"{_OFFSETS}target.{name}"] = target
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            contiguous = {name: value.contiguous() for name, value in stored.items()}
-            metadata["sha256"] = content_digest(contiguous, metadata)
-            save_file(contiguous, temporary, metadata=metadata)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_sums(Path(path), stored, description)
 
     @classmethod
     def load(cls, path: str | Path, *, device: torch.device | str = "cpu") -> SufficientStatistics:
@@ -249,30 +269,7 @@ class SufficientStatistics:
                 numbers are impossible (not finite, not symmetric, violating Cauchy-Schwarz).
         """
         path = Path(path)
-        try:
-            with safe_open(path, framework="pt", device=str(device)) as file:
-                metadata = file.metadata() or {}
-                stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 safe_open is no mapping
-        except (OSError, SafetensorError) as error:
-            raise DataError(
-                f"{path}: cannot be read as statistics ({error}); record the states again"
-            ) from error
-        digest = metadata.pop("sha256", None)
-        if metadata.get("format") == _WITHOUT_CHECKSUM:
-            warnings.warn(
-                f"{path}: written by an earlier version, without a checksum; whether it is "
-                "undamaged cannot be checked",
-                stacklevel=2,
-            )
-        elif metadata.get("format") != _FORMAT:
-            raise DataError(
-                f"{path}: is not a statistics file of this version "
-                f"(format {metadata.get('format')!r}, need {_FORMAT!r}); record the states again"
-            )
-        elif digest != content_digest(stored, metadata):
-            raise DataError(
-                f"{path}: damaged: its content does not match its checksum; record the states again"
-            )
+        stored, metadata = read_sums(path, device)
         try:
             layout = json.loads(metadata["layout"])
             announced = layout["state_dim"] + layout["input_dim"], *layout["targets"].values()

@@ -166,7 +166,7 @@ def test_a_run_of_one_process_stays_one_where_gpus_are_visible(
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr(
-        "idl_cli.sim.solvers.admm.multigpu.solve_on_own_ranks",
+        "idl_cli.sim.solvers.admm.multigpu.solve_in_spawned_ranks",
         lambda *_: pytest.fail("processes were started for a solve"),
     )
     done = idl_here("sim", "solver=admm_multigpu", *PROBLEM, "hydra.run.dir=run")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from idl_cli.distributed.group import Group
 from idl_cli.errors import IgnoredOptionWarning
 from idl_cli.sim.fit.callbacks import SimCallbacks, Stage
-from idl_cli.sim.regression.monitor import Keeping
+from idl_cli.sim.regression.checkpointing import Checkpointing
 from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.solve import Solution, solve
 from idl_cli.sim.sim import SIM
@@ -118,9 +118,15 @@ def _solve_kept(
     group: Group, solver: BaseSolver, kept: Mapping[str, Tensor] | None, max_time: float | None
 ) -> tuple[Solution, list[dict[str, Tensor]]]:
     keeper = _Keeper()
-    keeping = Keeping(keep=keeper, every=0.0, kept=kept)
+    checkpointing = Checkpointing(write=keeper, every=0.0, restored=kept)
     solution = solve(
-        _hard(), solver, tol=TOL, max_time=max_time, group=group, keeping=keeping, warn=False
+        _hard(),
+        solver,
+        tol=TOL,
+        max_time=max_time,
+        group=group,
+        checkpointing=checkpointing,
+        warn=False,
     )
     return solution, keeper.states
 
@@ -156,7 +162,9 @@ def test_an_iterate_of_another_problem_is_not_continued() -> None:
     _, states = _solve_kept(Group.single(), ADMMSolver(), None, None)
     other = planted("hard", 51, rows=40, samples=12, l1=1e-4, radius=0.5).regression
     with pytest.warns(IgnoredOptionWarning, match="another problem"):
-        solution = solve(other, ADMMSolver(), tol=TOL, keeping=Keeping(kept=states[-1]))
+        solution = solve(
+            other, ADMMSolver(), tol=TOL, checkpointing=Checkpointing(restored=states[-1])
+        )
     assert solution.status == "optimal"
 
 
@@ -173,7 +181,7 @@ class _Files(SimCallbacks):
         save_file(dict(state), partial)
         partial.replace(self.folder / f"{stage}.safetensors")
 
-    def kept_iterate(self, stage: Stage) -> Mapping[str, Tensor] | None:
+    def restored_iterate(self, stage: Stage) -> Mapping[str, Tensor] | None:
         path = self.folder / f"{stage}.safetensors"
         return load_file(path) if path.is_file() else None
 

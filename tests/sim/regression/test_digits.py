@@ -24,7 +24,6 @@ from idl_cli.sim.solvers import (
     CVXSolver,
     ProjectedGDLowRankSolver,
 )
-from idl_cli.sim.states.rescaling import rescale_statistics
 from idl_cli.sim.statistics.dense import SufficientStatistics
 from tests.sim.problem_bank import BankProblem, _row_optimum
 
@@ -166,7 +165,7 @@ def test_offsets_are_taken_out_alike_however_samples_are_batched_and_merged(
 def test_rescaled_states_keep_their_digits() -> None:
     features, target = _offset(1e6)
     scale = torch.tensor([4.0, 0.3]).double()
-    statistics = rescale_statistics(_statistics(features, target.expand(-1, 2), states=2), scale)
+    statistics = _statistics(features, target.expand(-1, 2), states=2).rescaled(scale)
     rescaled = features / torch.cat([scale, torch.ones(1).double()])
     weights = torch.tensor([[0.9, 0.1, -5.0], [0.2, 0.4, 3.0]]).double()
     certificate = certify(RowRegression.from_statistics(statistics, "Z", penalty=0.0), weights)

@@ -13,7 +13,7 @@ from idl_cli.sim.regression.certificate import certify
 from idl_cli.sim.regression.problem import RowBudget, RowRegression
 from idl_cli.sim.regression.solver import Progress
 from idl_cli.sim.solvers.line_search import first_crossing, line_minimum
-from idl_cli.sim.solvers.polish import Answer
+from idl_cli.sim.solvers.polish import Incumbent
 from idl_cli.sim.solvers.row_descent import polish_row
 from idl_cli.sim.solvers.scaling import ScaledProblem
 from idl_cli.sim.solvers.support import SupportFactor
@@ -150,28 +150,28 @@ def test_a_float32_start_beyond_the_budget_does_not_look_better_than_the_optimum
     scaled = ScaledProblem.of(problem)
     best = optimum("budget active")
     outside = scaled.from_weights(best * (1 + 3e-7)).float()
-    answer = Answer(problem, scaled, outside)
-    assert certify(problem, answer.weights).feasible
-    answer.polish(outside, torch.arange(problem.rows), _always, iteration=0, max_passes=20)
-    assert certify(problem, answer.weights).status == "optimal"
+    incumbent = Incumbent(problem, scaled, outside)
+    assert certify(problem, incumbent.weights).feasible
+    incumbent.polish(outside, torch.arange(problem.rows), _always, iteration=0, max_passes=20)
+    assert certify(problem, incumbent.weights).status == "optimal"
 
 
 def test_answers_only_improve() -> None:
     problem = BANK["planted sparse"].regression
     scaled = ScaledProblem.of(problem)
     good = scaled.from_weights(optimum("planted sparse"))
-    answer = Answer(problem, scaled, torch.zeros_like(good))
-    answer.offer(good[[0, 2]], torch.tensor([0, 2]))
-    answer.offer(2 * good, torch.arange(problem.rows))
-    torch.testing.assert_close(answer.points[[0, 2]], good[[0, 2]], rtol=0, atol=0)
+    incumbent = Incumbent(problem, scaled, torch.zeros_like(good))
+    incumbent.offer(good[[0, 2]], torch.tensor([0, 2]))
+    incumbent.offer(2 * good, torch.arange(problem.rows))
+    torch.testing.assert_close(incumbent.points[[0, 2]], good[[0, 2]], rtol=0, atol=0)
     before = certify(problem, torch.zeros_like(good)).row_objectives
-    assert bool((certify(problem, answer.weights).row_objectives <= before).all())
+    assert bool((certify(problem, incumbent.weights).row_objectives <= before).all())
 
 
 def test_threads_are_restored_even_when_the_monitor_raises() -> None:
     problem = BANK["planted sparse"].regression
     scaled = ScaledProblem.of(problem)
-    answer = Answer(problem, scaled, torch.zeros_like(scaled.cross))
+    incumbent = Incumbent(problem, scaled, torch.zeros_like(scaled.cross))
     threads = torch.get_num_threads()
 
     def interrupt(weights: Tensor, *, iteration: int | None = None) -> Progress:
@@ -179,7 +179,7 @@ def test_threads_are_restored_even_when_the_monitor_raises() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        answer.polish(
+        incumbent.polish(
             scaled.cross, torch.arange(problem.rows), interrupt, iteration=0, max_passes=1
         )
     assert torch.get_num_threads() == threads

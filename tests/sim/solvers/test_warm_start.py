@@ -14,7 +14,7 @@ from idl_cli.sim.solvers import ActiveSetSolver, ADMMSolver
 from idl_cli.sim.solvers import active_set as active_set_module
 from idl_cli.sim.solvers.ridge import CholeskyInverse, EigenInverse
 from idl_cli.sim.solvers.scaling import ScaledProblem
-from idl_cli.sim.solvers.warm_start import ITERATIONS, pays, rewarmed
+from idl_cli.sim.solvers.warm_start import ITERATIONS, warm_start_pays, warm_started
 
 FEATURES, ROWS = 240, 8
 TOL = 1e-9
@@ -71,9 +71,9 @@ def test_iterations_save_factorisations_and_change_no_answer(
     before, after = (_problem(**arguments) for arguments in CASES[case])
     start = solve(replace(before, l1=150.0), ActiveSetSolver(), tol=TOL).start
     assert start is not None
-    assert pays(after, start.weights)
+    assert warm_start_pays(after, start.weights)
     with_iterations = solve(after, ActiveSetSolver(), tol=TOL, start=start)
-    monkeypatch.setattr(active_set_module, "pays", lambda problem, points: False)
+    monkeypatch.setattr(active_set_module, "warm_start_pays", lambda problem, points: False)
     without = solve(after, ActiveSetSolver(), tol=TOL, start=start)
     cold = solve(after, ActiveSetSolver(), tol=TOL)
     for solution in (with_iterations, without):
@@ -90,10 +90,10 @@ def test_iterations_save_factorisations_and_change_no_answer(
 def test_iterations_are_left_out_where_they_do_not_pay() -> None:
     problem = _problem()
     sparse = torch.zeros_like(problem.cross)
-    assert not pays(problem, sparse)
+    assert not warm_start_pays(problem, sparse)
     sparse[:, :20] = 1.0
-    assert not pays(problem, sparse)
-    assert not pays(replace(problem, l1=0.0), torch.ones_like(problem.cross))
+    assert not warm_start_pays(problem, sparse)
+    assert not warm_start_pays(replace(problem, l1=0.0), torch.ones_like(problem.cross))
 
 
 def test_the_answer_itself_stays_where_it_is() -> None:
@@ -101,7 +101,7 @@ def test_the_answer_itself_stays_where_it_is() -> None:
     solution = solve(problem, ActiveSetSolver(), tol=TOL)
     scaled = ScaledProblem.of(problem)
     points = scaled.from_weights(solution.weights)
-    state = rewarmed(problem, scaled, points, 1.6)
+    state = warm_started(problem, scaled, points, 1.6)
     # Iterations are in float32.
     torch.testing.assert_close(state.sparse, points, rtol=1e-4, atol=1e-4 * float(points.max()))
     assert torch.equal(state.sparse != 0, points != 0)
@@ -117,9 +117,9 @@ def test_the_iterations_end_when_time_is_up() -> None:
         asked.append(True)
         return True
 
-    early = rewarmed(problem, scaled, points, 1.6, time_is_up=at_once)
+    early = warm_started(problem, scaled, points, 1.6, time_is_up=at_once)
     assert len(asked) == 1
-    assert not torch.equal(early.sparse, rewarmed(problem, scaled, points, 1.6).sparse)
+    assert not torch.equal(early.sparse, warm_started(problem, scaled, points, 1.6).sparse)
 
 
 def test_a_start_that_explains_everything_has_no_gradient_to_balance() -> None:

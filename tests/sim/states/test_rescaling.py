@@ -16,7 +16,7 @@ from idl_cli.models.rescaling import contraction_scale, rescale
 from idl_cli.sim.states.affine_check import state_columns
 from idl_cli.sim.states.hooks import left_as_found
 from idl_cli.sim.states.recorders import NetworkRecorder, state_recorder
-from idl_cli.sim.states.rescaling import rescale_statistics, state_scale, why_not_rescalable
+from idl_cli.sim.states.rescaling import state_scale, why_not_rescalable
 from idl_cli.sim.statistics.dense import SufficientStatistics
 
 
@@ -129,7 +129,7 @@ def test_statistics_of_rescaled_states_follow_from_the_raw_ones() -> None:
     direct = SufficientStatistics(4, 3, {"Z": 4, "Y": 2})
     direct.update(states / scale, inputs, {"Z": targets["Z"] / scale, "Y": targets["Y"]})
 
-    rescaled = rescale_statistics(raw, scale)
+    rescaled = raw.rescaled(scale)
 
     assert rescaled.count == 20
     for name, tensor in direct.tensors().items():

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.prox import prox_rows
+from idl_cli.sim.regression.row_partition import RowPartition
 from idl_cli.sim.solvers.ridge import RidgeInverse
 from idl_cli.sim.solvers.scaling import ScaledProblem
 
@@ -76,11 +77,11 @@ class SplittingState:
             self.rho,
         )
 
-    def balanced(self, total: Callable[[Tensor], Tensor] | None = None) -> SplittingState:
+    def balanced(self, partition: RowPartition) -> SplittingState:
         """Change ρ to bring the relative primal and dual residuals together.
 
         Args:
-            total: sums squared norms over all rows that share ρ; None when these are all.
+            partition: the processes whose rows share ρ.
         """
         parts = (
             self.dense - self.sparse,
@@ -90,9 +91,7 @@ class SplittingState:
             self.dual,
         )
         squares = torch.stack([part.norm().double().square() for part in parts])
-        if total is not None:
-            squares = total(squares)
-        gap, dense, sparse, change, dual_norm = squares.sqrt().tolist()
+        gap, dense, sparse, change, dual_norm = partition.total(squares).sqrt().tolist()
         tiny = torch.finfo(self.sparse.dtype).tiny
         primal = gap / max(dense, sparse, tiny)
         dual = change / max(dual_norm, tiny)
@@ -113,8 +112,6 @@ class Splitting:
         problem: gives penalty and budget.
         scaled: the same problem in unit-diagonal coordinates.
         relaxation: over-relaxation in [1, 2).
-        total: sums squared norms over all rows that share ρ, where others than these rows do;
-            None for no others.
         inverse: of the scaled problem's G; None for the one that serves every ρ.
     """
 
@@ -124,14 +121,12 @@ class Splitting:
         scaled: ScaledProblem,
         relaxation: float,
         *,
-        total: Callable[[Tensor], Tensor] | None = None,
         inverse: RidgeInverse | None = None,
     ) -> None:
         self._problem = problem
         self._own_inverse = inverse
         self.scaled = scaled
         self._relaxation = relaxation
-        self._total = total
         self._cross = scaled.cross
         self._penalties = problem.penalties[:, None]
         self._key: tuple[float, torch.dtype] | None = None
@@ -170,16 +165,14 @@ class Splitting:
             state = self._step(state)
             self.iterations += 1
             if adapt_every and iteration % adapt_every == 0:
-                state = state.balanced(self._total)
+                state = state.balanced(self._problem.partition)
             if time_is_up is not None and iteration % _ASK_EVERY == 0 and self._any(time_is_up()):
                 break
         return state
 
     def _any(self, here: bool) -> bool:
         """Whether it holds in any process that shares ρ: all must do equally many iterations."""
-        if self._total is None:
-            return here
-        return bool(self._total(torch.tensor([float(here)], dtype=torch.float64)) > 0)
+        return self._problem.partition.anywhere(here)
 
     def _step(self, state: SplittingState) -> SplittingState:
         self._prepare(state.rho, state.sparse.dtype)

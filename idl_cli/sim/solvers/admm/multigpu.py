@@ -10,15 +10,12 @@ import torch
 
 from idl_cli.distributed.devices import rank_devices
 from idl_cli.errors import ArgumentError
-from idl_cli.sim.regression.problem import BlockedRegression, RowRegression
-from idl_cli.sim.regression.row_partition import total
+from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.solver import Monitor, SolverResult, Start
-from idl_cli.sim.solvers.admm.row_shares import solve_in_shares
-from idl_cli.sim.solvers.admm.run import ADMMRun, Iterate
+from idl_cli.sim.solvers.admm.row_shares import SharedRun
+from idl_cli.sim.solvers.admm.run import solve_in_phases
 from idl_cli.sim.solvers.admm.solver import ADMMSolver
-from idl_cli.sim.solvers.admm.spawn import solve_on_own_ranks
-from idl_cli.sim.solvers.scaling import ScaledProblem
-from idl_cli.sim.solvers.stopwatch import Stopwatch
+from idl_cli.sim.solvers.admm.spawn import solve_in_spawned_ranks
 from idl_cli.sim.statistics.block_matrix import WHOLE_FEATURES
 
 
@@ -30,6 +27,10 @@ class ADMMMultiGPUSolver(ADMMSolver):
     iterations of ``ADMMSolver`` on its own, and are put together after every phase. The answer is
     that of ``ADMMSolver`` to the tolerance, whatever the number of processes.
 
+    In a program that is a single process, those that ``devices`` and ``processes`` ask for are
+    started for each solve, and end with it; they begin from zero weights. They import the program's
+    main module: a script needs its ``if __name__ == "__main__":``.
+
     Args:
         devices: GPUs, how many or which; None for all that are visible. On a machine without,
             one process a number.
@@ -38,6 +39,10 @@ class ADMMMultiGPUSolver(ADMMSolver):
             ``auto`` does so beyond 20,000 features, ``always`` and ``never`` as they say. It
             needs a process a GPU from the beginning (the command line, torchrun); iterations then
             send the rows round, and a polish gathers the part of the matrix a row needs.
+
+    Raises:
+        ConfigError: there are no such devices.
+        RankError: one of the processes started failed.
     """
 
     devices: int | Sequence[int] | None = None
@@ -55,55 +60,13 @@ class ADMMMultiGPUSolver(ADMMSolver):
             return False
         return self.column_blocks == "always" or features > WHOLE_FEATURES
 
-    def solve(self, problem: RowRegression, monitor: Monitor) -> SolverResult:
-        """Solve with all processes of the monitor's group; see :class:`BaseSolver`.
-
-        In a program that is a single process, those that ``devices`` and ``processes`` ask for are
-        started for this solve, and end with it. They import the program's main module: a script
-        needs its ``if __name__ == "__main__":``.
-
-        Raises:
-            ConfigError: there are no such devices.
-            RankError: one of the processes started failed.
-        """
-        return self._solve(problem, monitor, None)
-
-    def solve_from(self, problem: RowRegression, monitor: Monitor, start: Start) -> SolverResult:
-        """As ``solve``, from the start; processes of one solve begin from nothing."""
-        return self._solve(problem, monitor, start)
-
     def _solve(self, problem: RowRegression, monitor: Monitor, start: Start | None) -> SolverResult:
-        if isinstance(problem, BlockedRegression):
-            return self._solve_blocked(problem, monitor, start)
+        if problem.is_split:  # all processes take every step of it together
+            return super()._solve(problem, monitor, start)
         if monitor.group.size > 1:
-            watch = Stopwatch(problem.cross.device)
-            return solve_in_shares(problem, self, monitor, watch, start)
+            return solve_in_phases(SharedRun, problem, self, monitor, start)
         visible = torch.cuda.device_count() if torch.cuda.is_available() else 0
         devices = rank_devices(self.devices, self.processes, visible=visible)
         if len(devices) > 1:
-            return solve_on_own_ranks(problem, self, monitor, devices)
-        if start is None:
-            return super().solve(problem, monitor)
-        return super().solve_from(problem, monitor, start)
-
-    def _solve_blocked(
-        self, problem: BlockedRegression, monitor: Monitor, start: Start | None
-    ) -> SolverResult:
-        """Iterate on this process's rows; all processes take every step together."""
-        watch = Stopwatch(problem.cross.device)
-        scaled = ScaledProblem.of(problem, None if start is None else start.memory)
-        begin = Iterate.kept(problem, monitor, self)
-        if begin is None and start is not None:
-            begin = Iterate.after(start.weights, self)
-        run = ADMMRun(
-            problem,
-            self,
-            watch,
-            scaled=scaled,
-            start=begin,
-            total=lambda squares: total(problem, squares),
-        )
-        progress = run.advance(monitor) if begin is None else run.look(monitor)
-        while not (progress.should_stop or run.exhausted):
-            progress = run.advance(monitor)
-        return SolverResult(run.weights, run.iteration, seconds=watch.seconds, memory=scaled)
+            return solve_in_spawned_ranks(problem, self, monitor, devices)
+        return super()._solve(problem, monitor, start)

@@ -9,20 +9,18 @@ factorisation and its penalty ρ throughout.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from idl_cli.distributed.group import Group
 from idl_cli.sim.regression.problem import RowRegression
-from idl_cli.sim.regression.solver import Monitor, SolverResult, Start
-from idl_cli.sim.solvers.admm.run import ADMMRun, Iterate
+from idl_cli.sim.regression.solver import Monitor, Progress
+from idl_cli.sim.solvers.admm.iterate import Iterate
+from idl_cli.sim.solvers.admm.options import ADMMOptions
+from idl_cli.sim.solvers.admm.run import ADMMRun
 from idl_cli.sim.solvers.scaling import ScaledProblem
 from idl_cli.sim.solvers.stopwatch import Stopwatch
-
-if TYPE_CHECKING:
-    from idl_cli.sim.solvers.admm.solver import ADMMSolver
 
 
 def deal(rows: Tensor, effort: Tensor, size: int) -> list[Tensor]:
@@ -44,63 +42,79 @@ def deal(rows: Tensor, effort: Tensor, size: int) -> list[Tensor]:
     return [order[seats == rank] for rank in range(size)]
 
 
-def solve_in_shares(
-    problem: RowRegression,
-    options: ADMMSolver,
-    monitor: Monitor,
-    watch: Stopwatch,
-    start: Start | None = None,
-) -> SolverResult:
-    """Solve a problem that every process of the monitor's group holds, each its share of rows.
+class SharedRun:
+    """ADMM on the rows of a problem that every process of the monitor's group holds.
 
     Args:
         problem: the same in every process.
-        options: of the iterations.
-        monitor: of all rows; it knows the group.
+        options: of the solver.
         watch: counts the phases, ``waiting`` for other processes and ``gather``.
-        start: the answer of a similar problem; None for all zero.
-
-    Returns:
-        The same in every process, but for seconds.
+        scaled: the problem in unit-diagonal coordinates.
+        start: where to go on from; None for all zero.
     """
-    group = monitor.group
-    scaled = ScaledProblem.of(problem, None if start is None else start.memory)
-    iterate = Iterate.kept(problem, monitor, options)
-    if iterate is None and start is not None:
-        iterate = Iterate.after(start.weights, options)
-    left = torch.arange(problem.rows, device=problem.cross.device)
-    if iterate is None:
-        iterate = Iterate.start(problem, options.rho)
-    else:
-        left, stop = _judge(iterate, monitor)
-        if stop:
-            return _result(iterate, watch, scaled)
-    while True:
-        shares = _next_shares(iterate, left, group.size)
+
+    def __init__(
+        self,
+        problem: RowRegression,
+        options: ADMMOptions,
+        watch: Stopwatch,
+        scaled: ScaledProblem,
+        start: Iterate | None,
+    ) -> None:
+        self._problem = problem
+        self._options = options
+        self._watch = watch
+        self._scaled = scaled
+        self._iterate = Iterate.start(problem, options.rho) if start is None else start
+        self._left = torch.arange(problem.rows, device=problem.cross.device)
+
+    @property
+    def weights(self) -> Tensor:
+        """The best known of all rows (rows, D) float64, the same in every process."""
+        return self._iterate.weights
+
+    @property
+    def iteration(self) -> int:
+        """Iterations so far."""
+        return self._iterate.iteration
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no phase is left."""
+        return self._iterate.exhausts(self._options)
+
+    def look(self, monitor: Monitor) -> Progress:
+        """Have the weights judged; which rows are solved is what the first process sees."""
+        progress = monitor(self.weights, iteration=self.iteration)
+        verdict = torch.cat([progress.solved, progress.solved.new_tensor([progress.should_stop])])
+        verdict = verdict.to(torch.uint8)
+        monitor.group.broadcast_(verdict)
+        solved = verdict[:-1].bool()
+        self._left = (~solved).nonzero().squeeze(1)
+        return replace(progress, solved=solved, should_stop=bool(verdict[-1]))
+
+    def advance(self, monitor: Monitor) -> Progress:
+        """Perform the next phase, each process on its share of the rows that are left."""
+        group, iterate = monitor.group, self._iterate
+        shares = _next_shares(iterate, self._left, group.size)
         mine = shares[group.rank]
         run = ADMMRun(
-            problem.select(mine),
-            options,
-            watch,
-            scaled=scaled.select(mine),
-            start=iterate.select(mine),
+            self._problem.select(mine),
+            self._options,
+            self._watch,
+            self._scaled.select(mine),
+            iterate.select(mine),
         )
         if len(mine):
             run.advance(monitor.share(mine))
-        with watch.time("waiting"):
+        with self._watch.time("waiting"):
             group.barrier()
-        with watch.time("gather"):
-            iterate = _together(iterate, run.iterate, shares, group, options)
-        left, stop = _judge(iterate, monitor)
-        if stop or (
-            iterate.iteration >= options.max_iter and iterate.iteration < iterate.next_polish
-        ):
-            return _result(iterate, watch, scaled)
-        monitor.keep(iterate.tensors())
-
-
-def _result(iterate: Iterate, watch: Stopwatch, scaled: ScaledProblem) -> SolverResult:
-    return SolverResult(iterate.weights, iterate.iteration, seconds=watch.seconds, memory=scaled)
+        with self._watch.time("gather"):
+            self._iterate = _together(iterate, run.iterate, shares, group)
+        progress = self.look(monitor)
+        if not (progress.should_stop or self.exhausted):
+            monitor.checkpoint(self._iterate.tensors())
+        return progress
 
 
 def _next_shares(iterate: Iterate, left: Tensor, size: int) -> list[Tensor]:
@@ -110,18 +124,7 @@ def _next_shares(iterate: Iterate, left: Tensor, size: int) -> list[Tensor]:
     return deal(rows, (iterate.weights[rows] != 0).sum(dim=1), size)
 
 
-def _judge(iterate: Iterate, monitor: Monitor) -> tuple[Tensor, bool]:
-    """Rows that are left, and whether to stop, as the first process sees it."""
-    progress = monitor(iterate.weights, iteration=iterate.iteration)
-    verdict = torch.cat([progress.solved, progress.solved.new_tensor([progress.should_stop])])
-    verdict = verdict.to(torch.uint8)
-    monitor.group.broadcast_(verdict)
-    return (verdict[:-1] == 0).nonzero().squeeze(1), bool(verdict[-1])
-
-
-def _together(
-    before: Iterate, mine: Iterate, shares: list[Tensor], group: Group, options: ADMMSolver
-) -> Iterate:
+def _together(before: Iterate, mine: Iterate, shares: list[Tensor], group: Group) -> Iterate:
     """All rows after a phase: what every process did with its own."""
     rows = torch.cat(shares)
     weights, untried = before.weights.clone(), before.untried.clone()

@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from idl_cli.errors import ArgumentError
 from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.solver import BUDGET, L1, L2, BaseSolver, Monitor, SolverResult, Start
-from idl_cli.sim.solvers.admm.run import ADMMRun, Iterate
-from idl_cli.sim.solvers.scaling import ScaledProblem
-from idl_cli.sim.solvers.stopwatch import Stopwatch
+from idl_cli.sim.solvers.admm.options import ADMMOptions
+from idl_cli.sim.solvers.admm.run import ADMMRun, solve_in_phases
 
 
 @dataclass(frozen=True, kw_only=True)
-class ADMMSolver(BaseSolver):
+class ADMMSolver(ADMMOptions, BaseSolver):
     """Alternating direction method of multipliers, in unit-diagonal coordinates.
 
     Iterations are those of ADMM; each costs one product (rows, D) x (D, D). Rows that the
@@ -22,66 +20,18 @@ class ADMMSolver(BaseSolver):
     slowly, so that rows are polished on their support at ``warm_iterations`` and again whenever
     the number of iterations has doubled.
 
-    Args:
-        max_iter: largest number of iterations, float32 and float64 together.
-        rho: initial penalty ρ > 0 in units of the (unit) diagonal of the scaled gram matrix.
-        relaxation: over-relaxation in [1, 2); 1.6 as usual.
-        adapt_every: iterations between adjustments of ρ; 0 keeps it fixed. ρ is left alone after
-            half of ``max_iter``, so that the convergence proof for fixed ρ applies.
-        warm_iterations: first iterations done in float32, at half the cost; 0 for none. 800 find
-            most of the support at small λ too, which spares the polish its factorisations.
-        check_every: iterations between looks at the certificate.
-        polish_passes: factorisations a row and polish; 0 for pure ADMM.
+    Args: those of :class:`ADMMOptions`.
     """
 
     handles: ClassVar[frozenset[str]] = frozenset({L1, L2, BUDGET})
 
-    max_iter: int = 10000
-    rho: float = 0.1
-    relaxation: float = 1.6
-    adapt_every: int = 20
-    warm_iterations: int = 800
-    check_every: int = 50
-    polish_passes: int = 40
-
-    def __post_init__(self) -> None:
-        own = type(self).__name__
-        if not self.rho > 0:
-            raise ArgumentError(f"{own}: rho={self.rho} must be positive")
-        if not 1 <= self.relaxation < 2:
-            raise ArgumentError(f"{own}: relaxation={self.relaxation} must lie in [1, 2)")
-        lowest = {"max_iter": 1, "check_every": 1}
-        for name in ("max_iter", "check_every", "adapt_every", "warm_iterations", "polish_passes"):
-            least = lowest.get(name, 0)
-            if getattr(self, name) < least:
-                raise ArgumentError(f"{own}: {name}={getattr(self, name)} must be >= {least}")
-
     def solve(self, problem: RowRegression, monitor: Monitor) -> SolverResult:
         """Iterate until the monitor says stop; see :class:`BaseSolver`."""
-        return self._run(problem, monitor, ScaledProblem.of(problem), None)
+        return self._solve(problem, monitor, None)
 
     def solve_from(self, problem: RowRegression, monitor: Monitor, start: Start) -> SolverResult:
-        """As ``solve``, from the start's weights and multipliers; polished at once."""
-        scaled = ScaledProblem.of(problem, start.memory)
-        return self._run(problem, monitor, scaled, Iterate.after(start.weights, self))
+        """Iterate from the start's weights and multipliers, which are polished at once."""
+        return self._solve(problem, monitor, start)
 
-    def _run(
-        self,
-        problem: RowRegression,
-        monitor: Monitor,
-        scaled: ScaledProblem,
-        start: Iterate | None,
-    ) -> SolverResult:
-        watch = Stopwatch(problem.cross.device)
-        kept = Iterate.kept(problem, monitor, self)
-        start = start if kept is None else kept
-        run = ADMMRun(problem, self, watch, scaled=scaled, start=start)
-        progress = run.advance(monitor) if start is None else run.look(monitor)
-        while not (progress.should_stop or run.exhausted):
-            progress = run.advance(monitor)
-        return SolverResult(
-            weights=run.weights,
-            iterations=run.iteration,
-            seconds=watch.seconds,
-            memory=scaled,
-        )
+    def _solve(self, problem: RowRegression, monitor: Monitor, start: Start | None) -> SolverResult:
+        return solve_in_phases(ADMMRun, problem, self, monitor, start)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,10 +14,7 @@ from idl_cli.distributed.join import joined
 from idl_cli.distributed.launch import launch
 from idl_cli.errors import RankError
 from idl_cli.sim.regression.problem import RowBudget, RowRegression
-from idl_cli.sim.regression.solver import Monitor, SolverResult
-
-if TYPE_CHECKING:
-    from idl_cli.sim.solvers.admm.multigpu import ADMMMultiGPUSolver
+from idl_cli.sim.regression.solver import BaseSolver, Monitor, SolverResult
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +27,7 @@ class _Task:
         l1: of the problem.
         l2: of the problem.
         budget: of the problem.
-        options: of the solver.
+        solver: what every process runs.
         monitor_of: makes the monitor.
     """
 
@@ -40,13 +36,13 @@ class _Task:
     l1: float | NDArray[np.float64]
     l2: float
     budget: RowBudget | None
-    options: ADMMMultiGPUSolver
+    solver: BaseSolver
     monitor_of: Callable[[RowRegression, Group], Monitor]
 
 
-def solve_on_own_ranks(
+def solve_in_spawned_ranks(
     problem: RowRegression,
-    options: ADMMMultiGPUSolver,
+    solver: BaseSolver,
     monitor: Monitor,
     devices: tuple[str, ...],
 ) -> SolverResult:
@@ -54,7 +50,7 @@ def solve_on_own_ranks(
 
     Args:
         problem: what to solve.
-        options: of the solver.
+        solver: what every process runs.
         monitor: of the caller, who sees the answer only: the processes have their own.
         devices: ``cpu`` or ``cuda:N``, one a process.
 
@@ -68,7 +64,7 @@ def solve_on_own_ranks(
         l1=problem.l1 if isinstance(problem.l1, float) else problem.l1.numpy(force=True),
         l2=problem.l2,
         budget=problem.budget,
-        options=options,
+        solver=solver,
         monitor_of=monitor.recipe(),
     )
     tasks = [replace(task, device=device) for device in devices]
@@ -89,5 +85,5 @@ def _solve(task: _Task) -> tuple[NDArray[np.float64], int, dict[str, float]]:
         gram, cross, square = (torch.from_numpy(each).to(group.device) for each in task.arrays)
         l1 = task.l1 if isinstance(task.l1, float) else torch.from_numpy(task.l1).to(group.device)
         problem = RowRegression(gram, cross, square, l1, task.l2, task.budget)
-        result = task.options.solve(problem, task.monitor_of(problem, group))
+        result = task.solver.solve(problem, task.monitor_of(problem, group))
         return result.weights.numpy(force=True), result.iterations, dict(result.seconds)

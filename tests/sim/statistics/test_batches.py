@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from idl_cli.sim.statistics.finite import all_finite
+from idl_cli.sim.statistics.batches import all_finite
 
 INFINITY = float("inf")
 

@@ -7,14 +7,16 @@ continued before anyone knows whether it may be.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from idl_cli.masking import masked
-from idl_cli.run import RunDirectory
 from idl_cli.run.files import write_atomic
 from idl_cli.run.records import HYDRA
+
+if TYPE_CHECKING:
+    from idl_cli.run import RunDirectory
 
 MULTIRUN: Final = "multirun.yaml"
 

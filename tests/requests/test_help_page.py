@@ -15,7 +15,7 @@ from idl_cli.errors import ConfigError
 from idl_cli.requests.help_page import FLAGS, help_page
 from idl_cli.requests.request import Request
 from idl_cli.requests.specification import COMMANDS
-from tests.commands.conftest import IdlHere
+from tests.conftest import IdlHere
 
 
 def _page(command: str, *overrides: str, width: int = 80) -> str:

@@ -11,7 +11,7 @@ from idl_cli.requests.output_directory import OF_RUNS, claim
 from idl_cli.requests.preflight import Accepted, Request, preflight
 from idl_cli.requests.specification import COMMANDS
 from idl_cli.run import RunDirectory
-from tests.commands.conftest import IdlHere
+from tests.conftest import IdlHere
 
 
 def accept(*overrides: str) -> Accepted:

@@ -17,8 +17,6 @@ import torch
 
 from idl_cli.cli import main
 
-from tests.commands.conftest import idl_here as idl_here
-
 if TYPE_CHECKING:
     from tests.training.ranks import Ranks
 

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
-from tests.commands.conftest import idl_here as idl_here
+from idl_cli.cli import main
 
 if TYPE_CHECKING:
     from tests.training.ranks import Ranks
 
 Idl = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended: exit status, what it printed."""
+
+    status: int
+    output: str
+    errors: str
+
+
+IdlHere = Callable[..., Done]
 
 
 def pytest_configure() -> None:
@@ -41,6 +56,31 @@ def idl(tmp_path: Path) -> Idl:
         )
 
     return run
+
+
+@pytest.fixture
+def idl_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[IdlHere]:
+    """``idl_here(*arguments)``: the command in an empty directory, in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    root = logging.getLogger()
+    handlers, level, threads = list(root.handlers), root.level, torch.get_num_threads()
+
+    def run(*arguments: str) -> Done:
+        capsys.readouterr()
+        status = main(arguments)
+        captured = capsys.readouterr()
+        return Done(status, captured.out, captured.err)
+
+    yield run
+    for handler in root.handlers:
+        if handler not in handlers:
+            handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -181,6 +181,7 @@ def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
     assert "trainer.lambda_z" in keys
 
 
+@pytest.mark.filterwarnings("ignore::idl_cli.errors.PoorFitWarning")  # of its large λ
 def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every cell in order, in one namespace, as a kernel would; figures go nowhere."""
     import matplotlib as mpl

@@ -19,6 +19,7 @@ PLAN = "jobs.json"
 OF_RUNS: Final = (
     ".hydra",
     "checkpoints",
+    "data.json",
     "environment.json",
     "forecast.png",
     "gap.png",

@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 from idl_cli.errors import IgnoredOptionWarning
-from tests.commands.conftest import IdlHere
+from tests.conftest import IdlHere
 
 SMALL = (
     "dataset.train_samples=100",

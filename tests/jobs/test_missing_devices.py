@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.commands.conftest import IdlHere
+from tests.conftest import IdlHere
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from idl_cli.commands.train.resume import plain
-from tests.commands.conftest import IdlHere
+from tests.conftest import IdlHere
 
 SECRET = "hunter2-Ab9"
 

@@ -16,9 +16,9 @@ from idl_cli.errors import RequestError
 from idl_cli.jobs.torchrun import refuse_alone
 from idl_cli.requests.preflight import Request, preflight
 from idl_cli.run import read_metrics, read_summary, run_status
-from tests.commands.conftest import IdlHere
 from tests.commands.sim.test_sim_ranks import PROBLEM
 from tests.commands.sim.test_sim_ranks import plug_in as plug_in
+from tests.conftest import IdlHere
 from tests.distributed.helpers import LIMIT, free_port, wait_until
 from tests.sub_commands import COMMANDS
 
@@ -63,6 +63,7 @@ def _agent(home: Path, port: int, arguments: Sequence[str]) -> subprocess.Popen[
     )
 
 
+@pytest.mark.filterwarnings("default::idl_cli.errors.PoorFitWarning")  # of few epochs
 def test_two_machines_leave_one_run_with_the_figures_of_one_process(
     tmp_path: Path, idl_here: IdlHere
 ) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from idl_cli.reports.run_page import run_page
 from idl_cli.sweeps.page import write_sweep_page
-from tests.commands.conftest import IdlHere
 from tests.commands.test_compare_command import make_run
+from tests.conftest import IdlHere
 from tests.sub_commands import COMMANDS
 
 QUICK = ("trainer.epochs=2", "dataset.train_samples=64", "dataset.test_samples=32")
@@ -54,8 +54,10 @@ def test_a_failed_run_says_why_in_its_report(idl_here: IdlHere) -> None:
 
 
 def test_a_report_that_cannot_be_written_fails_no_run(idl_here: IdlHere, tmp_path: Path) -> None:
-    (tmp_path / "run" / "report.html").mkdir(parents=True)
-    done = idl_here("train", *QUICK, "hydra.run.dir=run")
+    assert idl_here("train", *QUICK, "hydra.run.dir=run").status == 0
+    (tmp_path / "run" / "report.html").unlink()
+    (tmp_path / "run" / "report.html").mkdir()
+    done = idl_here("train", *QUICK, "trainer.epochs=2", "hydra.run.dir=run", "resume=auto")
     assert done.status == 0
     assert "report.html was not written" in done.errors
 

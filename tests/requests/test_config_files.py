@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.conftest import IdlHere
+from tests.conftest import IdlHere
 
 LAUGHS = "".join(f"x{n}: &x{n} [{f'*x{n - 1}, *x{n - 1}' if n else 1}]\n" for n in range(40))
 

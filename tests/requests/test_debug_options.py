@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.commands.conftest import IdlHere
+from tests.conftest import IdlHere
 
 
 def _summary(run: Path) -> dict[str, Any]:

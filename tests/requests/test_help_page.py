@@ -14,7 +14,7 @@ from idl_cli.config.options import config_directory
 from idl_cli.errors import ConfigError
 from idl_cli.requests.help_page import FLAGS, help_page
 from idl_cli.requests.request import Request
-from tests.commands.conftest import IdlHere
+from tests.conftest import IdlHere
 from tests.sub_commands import COMMANDS
 
 

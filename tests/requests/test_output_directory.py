@@ -10,7 +10,7 @@ from idl_cli.errors import RunError
 from idl_cli.requests.output_directory import OF_RUNS, claim
 from idl_cli.requests.preflight import Accepted, Request, preflight
 from idl_cli.run import RunDirectory
-from tests.commands.conftest import IdlHere
+from tests.conftest import IdlHere
 from tests.sub_commands import COMMANDS
 
 

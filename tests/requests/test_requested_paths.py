@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from idl_cli.requests.overrides import with_home
-from tests.commands.conftest import IdlHere
+from tests.conftest import IdlHere
 
 
 @pytest.mark.parametrize(

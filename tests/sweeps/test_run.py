@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from idl_cli.jobs.parallel import cores
 from idl_cli.run.lock import RunLock, is_locked
-from tests.commands.conftest import IdlHere
+from tests.conftest import IdlHere
 from tests.sweeps import flaky
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,6 +45,7 @@ HALF = max(1, cores() // 2)
 pytestmark = pytest.mark.filterwarnings(  # least squares ignores λ, projected_gd is not exact
     "default::idl_cli.errors.IgnoredOptionWarning",
     "default::idl_cli.errors.ConvergenceWarning",
+    "default::idl_cli.errors.PoorFitWarning",  # of λ chosen to give few weights
     # Of the SQLAlchemy that Hydra's Optuna needs, at whichever test imports it first.
     "ignore:Deprecated API features detected:DeprecationWarning",
 )

@@ -70,7 +70,7 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
     sim.warn_ignored(solver)  # before any data are read
     warn_of_idle_sim_options(settings)
     dataset = build_dataset(settings, group)
-    if group.is_main:
+    if group.is_main and not settings.trainer["dry_run"]:
         resumed = directory.path if settings.resume == "auto" else settings.resume
         record_data(dataset, directory, None if resumed is None else Path(resumed))
     check_metric(settings.optimized_metric, dataset)

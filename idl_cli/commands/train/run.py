@@ -78,7 +78,7 @@ def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> 
     )
     directory.write_json("environment.json", collect_environment(compute.device, directory.command))
     dataset = build_dataset(settings, group)
-    if group.is_main:
+    if group.is_main and not settings.trainer["dry_run"]:
         record_data(dataset, directory, None if resumption is None else resumption.path)
     check_metric(settings.optimized_metric, dataset)
     for assumption in dataset.assumptions:

@@ -74,6 +74,8 @@ def _read_npz(file: Path) -> dict[str, RawPart]:
     if _start(file).startswith(_ARRAY):
         raise DataError(f"{file}: a single array, although its name ends in .npz")
     arrays = NpzMembers(file)
+    if not arrays:
+        raise DataError(f"{file}: holds no arrays")
     if {"inputs", "targets"} <= arrays.keys():
         chosen = {"train": ("inputs", "targets")}
     else:

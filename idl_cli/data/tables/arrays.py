@@ -153,10 +153,6 @@ def _check(
         samples, targets = (part.inputs.shape or (0,))[0], (part.targets.shape or (0,))[0]
         if not samples:
             raise DataError(f"{part.inputs_name}: holds no samples")
-        if 0 in part.inputs.shape:
-            raise DataError(
-                f"{part.inputs_name}: samples of shape {part.inputs.shape[1:]} hold no numbers"
-            )
         if samples != targets:
             raise DataError(
                 f"{part.targets_name}: {targets:,} targets for the {samples:,} samples of"

@@ -19,7 +19,7 @@ from idl_cli.data.images.digits import digits
 from idl_cli.models.explicit import MLP
 from idl_cli.models.parameter_count import parameter_count
 from idl_cli.models.pruning import count_nonzeros
-from tests.commands.conftest import IdlHere
+from tests.conftest import IdlHere
 
 QUICK = (
     "teacher.hidden_dims=[12]",

@@ -16,7 +16,7 @@ import pytest
 from safetensors.torch import load_file
 
 from idl_cli.run import read_metrics, read_summary, run_status
-from tests.commands.conftest import IdlHere
+from tests.conftest import IdlHere
 from tests.distributed.helpers import (
     LIMIT,
     all_ended,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.commands.conftest import IdlHere
+from tests.conftest import IdlHere
 
 QUICK = ("trainer.epochs=2", "threads=1", "hydra.run.dir=run")
 

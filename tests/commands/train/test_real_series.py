@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.conftest import IdlHere
+from tests.conftest import IdlHere
 
 _PACKAGE = find_spec("statsmodels")
 

@@ -267,7 +267,7 @@ def test_every_optimizer_goes_with_every_scheduler(
     result = train(
         tmp_path,
         optimizer={"name": optimizer},
-        scheduler={"name": scheduler},
+        scheduler={"name": scheduler, **({"every_epochs": 1} if scheduler == "step" else {})},
         trainer={"epochs": 2},
     )
     assert math.isfinite(result["metrics"]["test_loss"])

@@ -22,8 +22,8 @@ from idl_cli.errors import DataError
 from idl_cli.jobs.ranks import run_on_ranks
 from idl_cli.reporting import SilentReporter
 from idl_cli.run import RunDirectory, load_model, read_metrics, read_summary, run_status
-from tests.commands.conftest import IdlHere
 from tests.commands.helpers import train, train_settings
+from tests.conftest import IdlHere
 from tests.distributed.helpers import nothing_left_behind
 from tests.sub_commands import COMMANDS
 from tests.training.helpers import without_seconds

@@ -33,7 +33,8 @@ from idl_cli.requests.compose import VERSION_BASE, store_root
 from idl_cli.requests.help_page import help_page
 from idl_cli.requests.output_directory import claim
 from idl_cli.requests.overrides import with_home
-from idl_cli.requests.preflight import Accepted, Request, preflight
+from idl_cli.requests.preflight import preflight
+from idl_cli.requests.request import Accepted, Request
 from idl_cli.requests.specification import Command
 from idl_cli.sweeps.resume import Continuation, continuation
 

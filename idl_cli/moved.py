@@ -10,10 +10,12 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader
 
 _MOVED: Final = {
     "data.arrays": "data.tables.arrays",
@@ -42,8 +44,12 @@ _MOVED: Final = {
 """Old name → new name, below ``idl_cli``."""
 
 
-class MovedModules(MetaPathFinder, Loader):
-    """Finds a module under its old name; it is the same module object as under the new one."""
+class MovedModules:
+    """Finds a module under its old name; it is the same module object as under the new one.
+
+    A finder and loader by its methods: the base classes of ``importlib.abc`` take as long to import
+    as all the rest of ``idl --help``.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -52,7 +58,7 @@ class MovedModules(MetaPathFinder, Loader):
         package, _, name = fullname.partition(".")
         if package != "idl_cli" or name not in _MOVED:
             return None
-        return ModuleSpec(fullname, self)
+        return ModuleSpec(fullname, cast("Loader", self))
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """An empty one; ``exec_module`` puts the real one in its place."""

@@ -23,7 +23,7 @@ from idl_cli.config.check import instantiate
 from idl_cli.errors import ConfigError, RankError
 from idl_cli.jobs.parallel import cores, threads_each
 from idl_cli.reporting import Reporter, SilentReporter
-from idl_cli.requests.preflight import Accepted
+from idl_cli.requests.request import Accepted
 from idl_cli.requests.specification import Command
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ from idl_cli.errors import (
 )
 from idl_cli.jobs.rank_requests import RankRequest, problems_of
 from idl_cli.requests.output_directory import claim
-from idl_cli.requests.preflight import Accepted
+from idl_cli.requests.request import Accepted
 
 if TYPE_CHECKING:
     from idl_cli.distributed.store import MeetingPlace

@@ -11,7 +11,7 @@ from typing import Final
 from omegaconf import OmegaConf
 
 from idl_cli.errors import RunError
-from idl_cli.requests.preflight import Accepted
+from idl_cli.requests.request import Accepted
 
 PLAN = "jobs.json"
 """In a sweep's directory: what every job is to run."""

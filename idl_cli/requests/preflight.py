@@ -8,7 +8,7 @@ that the schemas can name the nearest valid one. What a sweep would run is looke
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -33,25 +33,9 @@ from idl_cli.requests.mistakes import (
     wrong_trainer,
 )
 from idl_cli.requests.overrides import key_of, pinned, value_texts, written
+from idl_cli.requests.request import Accepted
 from idl_cli.requests.request import Request as Request
 from idl_cli.requests.specification import Command, Commands, command_for_trainer
-
-
-@dataclass(frozen=True)
-class Accepted:
-    """A request without mistakes.
-
-    Attributes:
-        overrides: what to hand to Hydra: the user's own, written so that Hydra takes them.
-        hydra: Hydra's part of the (first job's) configuration.
-        settings: the checked settings of the (first) job.
-        request: that was accepted.
-    """
-
-    overrides: tuple[str, ...]
-    hydra: DictConfig
-    settings: dict[str, Any]
-    request: Request
 
 
 def preflight(request: Request) -> Accepted:

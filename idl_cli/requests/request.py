@@ -1,9 +1,12 @@
-"""What the user asked of one command."""
+"""What the user asked of one command, and what is accepted of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
 
 from idl_cli.config.options import config_directory, defaults_in
 from idl_cli.requests.specification import Command, Commands
@@ -43,3 +46,20 @@ class Request:
         roots = (directory / f"{self.root}.yaml" for directory in self.directories)
         file = next((each for each in roots if each.is_file()), None)
         return file is None or defaults_in(file).get(group) == "null"
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A request without mistakes.
+
+    Attributes:
+        overrides: what to hand to Hydra: the user's own, written so that Hydra takes them.
+        hydra: Hydra's part of the (first job's) configuration.
+        settings: the checked settings of the (first) job.
+        request: that was accepted.
+    """
+
+    overrides: tuple[str, ...]
+    hydra: DictConfig
+    settings: dict[str, Any]
+    request: Request

@@ -16,7 +16,7 @@ from idl_cli.distributed.process import interruptible
 from idl_cli.errors import IdlError
 from idl_cli.reporting import Reporter
 from idl_cli.requests.output_directory import claim
-from idl_cli.requests.preflight import Accepted
+from idl_cli.requests.request import Accepted
 from idl_cli.requests.specification import Commands
 from idl_cli.run.lock import RunLock
 from idl_cli.sweeps.launcher import SweepLauncher, is_grid

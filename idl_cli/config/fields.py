@@ -1,12 +1,18 @@
-"""What a schema's annotation may say about a value beyond its type."""
+"""What a schema's annotation may say about a value beyond its type.
+
+Every room may import this module, as all of ``config``: options stand with the component that they
+are of. It imports the standard library alone.
+"""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Final, Literal
+from enum import Enum, auto
+from types import MappingProxyType, UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 
 @dataclass(frozen=True)
@@ -33,11 +39,12 @@ class Range:
         return value < self.high or (not self.high_open and value == self.high)
 
     def __str__(self) -> str:
-        if self.low is not None and self.high is not None:
+        if self.low is not None and self.high not in (None, math.inf):
             left, right = "(" if self.low_open else "[", ")" if self.high_open else "]"
             return f"in {left}{self.low:g}, {self.high:g}{right}"
         if self.low is not None:
-            return f"{'>' if self.low_open else '>='} {self.low:g}"
+            finite = " and finite" if self.high == math.inf else ""
+            return f"{'>' if self.low_open else '>='} {self.low:g}{finite}"
         if self.high is not None:
             return f"{'<' if self.high_open else '<='} {self.high:g}"
         return "any number"
@@ -105,11 +112,87 @@ class Extra:
     library: str
 
 
+def parts_of(hint: Any) -> Iterator[Any]:
+    """The types and marks of an annotation: of each member of a union, not of a list's entries."""
+    if get_origin(hint) is Annotated:
+        base, *marks = get_args(hint)
+        yield from marks
+        yield from parts_of(base)
+    elif get_origin(hint) in (Union, UnionType):
+        for member in get_args(hint):
+            yield from parts_of(member)
+    else:
+        yield hint
+
+
 POSITIVE = Range(0, low_open=True)
 NON_NEGATIVE = Range(0)
+FINITE_POSITIVE = Range(0, math.inf, low_open=True, high_open=True)
+FINITE_NON_NEGATIVE = Range(0, math.inf, high_open=True)
 AT_LEAST_ONE = Range(1)
 FRACTION = Range(0, 1, high_open=True)
+PROPER_FRACTION = Range(0, 1, low_open=True, high_open=True)
 
 COMMAND_ONLY: Final[Mapping[str, bool]] = MappingProxyType({"command_only": True})
 """Field metadata of a key that the command acts on and the component's constructor never sees:
 ``init_run: str | None = field(default=None, metadata=COMMAND_ONLY)``."""
+
+
+class Role(Enum):
+    """What a key is to the job that its settings describe: whether another value is another job.
+
+    Attach it as metadata, ``device: str = field(default="auto", metadata=MACHINE)``; what is marked
+    holds for the keys below it.
+
+    Attributes:
+        RESULT: what the result follows from; keys without a mark.
+        LENGTH: how long it works. The same run may go on with another value, its result is another.
+        SOURCE: the path of the data themselves, which are compared once they are read.
+        MACHINE: what a machine gives to it: a device, threads.
+        PROCESSES: how the work is divided and rounded; what it converges to is the same.
+        PLACE: where files lie and how long to wait for others; leaves no trace.
+        RECORD: what is written down of it, and how often.
+        EARLIER: which earlier work it goes on with.
+    """
+
+    RESULT = auto()
+    LENGTH = auto()
+    SOURCE = auto()
+    MACHINE = auto()
+    PROCESSES = auto()
+    PLACE = auto()
+    RECORD = auto()
+    EARLIER = auto()
+
+    @property
+    def may_differ_between_ranks(self) -> bool:
+        """Whether each rank of a job may have a value of its own."""
+        return self in (Role.SOURCE, Role.MACHINE, Role.PLACE)
+
+    @property
+    def may_change_on_resume(self) -> bool:
+        """Whether a run goes on from its checkpoint with another value."""
+        return self not in (Role.RESULT, Role.SOURCE)
+
+    @property
+    def keeps_the_job(self) -> bool:
+        """Whether a sweep that goes on takes another value for its jobs, and makes no new ones."""
+        return self in (Role.MACHINE, Role.PROCESSES, Role.PLACE, Role.RECORD)
+
+    @property
+    def tells_runs_apart(self) -> bool:
+        """Whether a comparison shows the key where runs differ in it."""
+        return self not in (Role.PLACE, Role.RECORD, Role.EARLIER)
+
+
+def _metadata(role: Role) -> Mapping[str, Role]:
+    return MappingProxyType({"role": role})
+
+
+LENGTH: Final = _metadata(Role.LENGTH)
+SOURCE: Final = _metadata(Role.SOURCE)
+MACHINE: Final = _metadata(Role.MACHINE)
+PROCESSES: Final = _metadata(Role.PROCESSES)
+PLACE: Final = _metadata(Role.PLACE)
+RECORD: Final = _metadata(Role.RECORD)
+EARLIER: Final = _metadata(Role.EARLIER)

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from idl_cli.errors import ArgumentError, NonFiniteError, ShapeError
+from idl_cli.sim.options import LambdaScale as LambdaScale
 from idl_cli.sim.regression.row_space import RowSpace
 from idl_cli.sim.regression.shift import Shift
 from idl_cli.sim.statistics.block_matrix import ColumnBlocks
@@ -19,8 +19,6 @@ from idl_cli.sim.statistics.column_blocks import ColumnBlockStatistics
 from idl_cli.sim.statistics.dense import SufficientStatistics
 from idl_cli.sim.statistics.finite import all_finite
 from idl_cli.sim.statistics.squares import check_squares
-
-LambdaScale = Literal["absolute", "per_sample", "relative"]
 
 
 @dataclass(frozen=True)

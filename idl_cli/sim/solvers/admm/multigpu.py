@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from idl_cli.distributed.devices import rank_devices
-from idl_cli.errors import ArgumentError
 from idl_cli.sim.regression.problem import BlockedRegression, RowRegression
 from idl_cli.sim.regression.row_partition import total
 from idl_cli.sim.regression.solver import Monitor, SolverResult, Start
@@ -17,13 +14,14 @@ from idl_cli.sim.solvers.admm.row_shares import solve_in_shares
 from idl_cli.sim.solvers.admm.run import ADMMRun, Iterate
 from idl_cli.sim.solvers.admm.solver import ADMMSolver
 from idl_cli.sim.solvers.admm.spawn import solve_on_own_ranks
+from idl_cli.sim.solvers.options import AdmmMultigpuOptions
 from idl_cli.sim.solvers.scaling import ScaledProblem
 from idl_cli.sim.solvers.stopwatch import Stopwatch
 from idl_cli.sim.statistics.block_matrix import WHOLE_FEATURES
 
 
 @dataclass(frozen=True, kw_only=True)
-class ADMMMultiGPUSolver(ADMMSolver):
+class ADMMMultiGPUSolver(AdmmMultigpuOptions, ADMMSolver):
     """The same as ``ADMMSolver``, on the processes of a group.
 
     Rows are independent of each other: they are split over the processes, each of which runs the
@@ -39,15 +37,6 @@ class ADMMMultiGPUSolver(ADMMSolver):
             needs a process a GPU from the beginning (the command line, torchrun); iterations then
             send the rows round, and a polish gathers the part of the matrix a row needs.
     """
-
-    devices: int | Sequence[int] | None = None
-    processes: int | None = None
-    column_blocks: Literal["auto", "always", "never"] = "auto"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.processes is not None and self.processes < 1:
-            raise ArgumentError(f"ADMMMultiGPUSolver: processes={self.processes} must be >= 1")
 
     def splits_columns(self, features: int, processes: int) -> bool:
         """Whether G is to be split by columns; see ``column_blocks``."""

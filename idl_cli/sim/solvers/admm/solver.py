@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from idl_cli.errors import ArgumentError
 from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.solver import BUDGET, L1, L2, BaseSolver, Monitor, SolverResult, Start
 from idl_cli.sim.solvers.admm.run import ADMMRun, Iterate
+from idl_cli.sim.solvers.options import AdmmOptions
 from idl_cli.sim.solvers.scaling import ScaledProblem
 from idl_cli.sim.solvers.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True, kw_only=True)
-class ADMMSolver(BaseSolver):
+class ADMMSolver(AdmmOptions, BaseSolver):
     """Alternating direction method of multipliers, in unit-diagonal coordinates.
 
     Iterations are those of ADMM; each costs one product (rows, D) x (D, D). Rows that the
@@ -35,26 +35,6 @@ class ADMMSolver(BaseSolver):
     """
 
     handles: ClassVar[frozenset[str]] = frozenset({L1, L2, BUDGET})
-
-    max_iter: int = 10000
-    rho: float = 0.1
-    relaxation: float = 1.6
-    adapt_every: int = 20
-    warm_iterations: int = 800
-    check_every: int = 50
-    polish_passes: int = 40
-
-    def __post_init__(self) -> None:
-        own = type(self).__name__
-        if not self.rho > 0:
-            raise ArgumentError(f"{own}: rho={self.rho} must be positive")
-        if not 1 <= self.relaxation < 2:
-            raise ArgumentError(f"{own}: relaxation={self.relaxation} must lie in [1, 2)")
-        lowest = {"max_iter": 1, "check_every": 1}
-        for name in ("max_iter", "check_every", "adapt_every", "warm_iterations", "polish_passes"):
-            least = lowest.get(name, 0)
-            if getattr(self, name) < least:
-                raise ArgumentError(f"{own}: {name}={getattr(self, name)} must be >= {least}")
 
     def solve(self, problem: RowRegression, monitor: Monitor) -> SolverResult:
         """Iterate until the monitor says stop; see :class:`BaseSolver`."""

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from numbers import Integral, Real
 
-from idl_cli.config.check import collect, ranges
+from idl_cli.config.check import Problem, mistakes
+from idl_cli.config.describe import shown
 from idl_cli.errors import ArgumentError, ConfigError
 
 
@@ -24,11 +25,11 @@ def check_options(options: type, values: Mapping[str, object], *, section: str =
         ArgumentError: one sentence a mistake; a ConfigError where the section is named.
     """
     plain = {key: _plain(value) for key, value in values.items()}
-    problems = collect(options, plain, lambda group, name: options)[1]
+    problems = mistakes(options, plain)
     if problems and section:
-        raise ConfigError([f"{section}.{sentence}" for sentence in problems])
+        raise ConfigError([f"{section}.{_as_config(problem)}" for problem in problems])
     if problems:
-        raise ArgumentError("; ".join(problems))
+        raise ArgumentError("; ".join(_as_call(problem, plain) for problem in problems))
 
 
 def check_ranges(options: type, instance: object) -> None:
@@ -42,9 +43,25 @@ def check_ranges(options: type, instance: object) -> None:
         ArgumentError: one sentence a mistake.
     """
     values = {item.name: _plain(getattr(instance, item.name)) for item in fields(options)}
-    problems = ranges(options, values)
+    problems = mistakes(options, values, alone=True)
     if problems:
-        raise ArgumentError(f"{type(instance).__name__}: {'; '.join(problems)}")
+        told = "; ".join(_as_call(problem, values) for problem in problems)
+        raise ArgumentError(f"{type(instance).__name__}: {told}")
+
+
+def _as_config(problem: Problem) -> str:
+    assert problem.sentence is not None, f"{problem.path} is no option"
+    if not problem.path:
+        return problem.sentence
+    return f"{problem.path}={shown(problem.value)}: {problem.sentence}"
+
+
+def _as_call(problem: Problem, values: Mapping[str, object]) -> str:
+    sentence = problem.sentence or ""
+    if isinstance(problem.value, str) and sentence.startswith("must be one of "):
+        return f"{problem.path}={problem.value!r} is not known: choose {sentence[8:]}"
+    key, entry, _ = problem.path.partition("[")
+    return f"{key}={shown(values[key])}: {_as_config(problem)}" if entry else _as_config(problem)
 
 
 def _plain(value: object) -> object:

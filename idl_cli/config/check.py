@@ -87,12 +87,21 @@ def collect(
     return checked, [_sentence(problem, valid, elsewhere) for problem in walk.problems]
 
 
-def ranges(schema: type, values: Mapping[str, Any]) -> list[str]:
-    """A sentence for each of the values of a schema's keys that its annotation refuses."""
+def mistakes(schema: type, values: Mapping[str, Any], *, alone: bool = False) -> list[Problem]:
+    """What is wrong with the values of some keys of a schema that holds no config group.
+
+    Args:
+        schema: the dataclass of the keys.
+        values: by key.
+        alone: leaves out which values do not go together, and which are missing.
+    """
     walk = _Walk(lookup=lambda group, name: schema)
+    if not alone:
+        _mapping(schema, values, "", walk)
+        return walk.problems
     for key, value in values.items():
         _value(hints_of(schema)[key], value, key, walk)
-    return [_sentence(problem, (), None) for problem in walk.problems]
+    return walk.problems
 
 
 def key_hints(schema: type, lookup: Lookup, values: Mapping[str, Any]) -> dict[str, Any]:

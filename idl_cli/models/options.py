@@ -186,7 +186,7 @@ class CnnTeacherOptions(TrainedTeacherOptions):
     def problems(self) -> Iterator[str]:
         """A kernel has a middle, too."""
         if self.kernel_size % 2 == 0:
-            yield f"kernel_size={self.kernel_size}: must be odd, such as 3 or 5"
+            yield f"kernel_size={self.kernel_size}: must be an odd number, such as 3 or 5"
         yield from super().problems()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from idl_cli.config.check import ranges
+from idl_cli.config.check import mistakes
 from idl_cli.errors import ArgumentError
 from idl_cli.sim.fit.callbacks import SimCallbacks
 from idl_cli.sim.fit.fits import Fit, Starts
@@ -28,7 +28,7 @@ class PathGrid(PathOptions):
     """
 
     def __post_init__(self) -> None:
-        if ranges(PathOptions, vars(self)):
+        if mistakes(PathOptions, vars(self), alone=True):
             raise ArgumentError(
                 f"PathGrid: points={self.points} must be >= 1, smallest={self.smallest} in (0, 1)"
             )

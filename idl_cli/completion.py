@@ -140,8 +140,8 @@ def _directories(words: Sequence[str]) -> list[Path]:
 
 
 def _options(group: str, directories: Sequence[Path]) -> list[str]:
-    plug_ins = registry.plug_ins(group) if group in registry.groups() else {}
-    return [*option_files(group, directories), *plug_ins]
+    components = registry.names(group) if group in registry.groups() else ()
+    return list(dict.fromkeys((*option_files(group, directories), *components)))
 
 
 def _keys(command: Command, words: Sequence[str], current: str) -> Iterator[str]:

@@ -15,18 +15,19 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from idl_cli.config.describe import did_you_mean
-from idl_cli.config.signature import schema_from_signature
+from idl_cli.config.signature import class_name, schema_from_signature
 from idl_cli.errors import ArgumentError, IgnoredOptionWarning, MissingExtraError
 
-_BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+_BUILT_IN: Final[Mapping[str, Mapping[str, str | None]]] = MappingProxyType(
     {
         "model": MappingProxyType(
             {
@@ -74,7 +75,7 @@ _BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             {
                 "mlp": "idl_cli.models.explicit:MLP",
                 "cnn": "idl_cli.models.explicit:CNN",
-                "run": "idl_cli.assembly.teacher:load_teacher",
+                "run": None,  # a model there is already: the command loads it
             }
         ),
         "optimizer": MappingProxyType(
@@ -107,6 +108,22 @@ _BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     }
 )
 
+_OPTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "model": ("idl_cli.models.options",),
+        "dataset": ("idl_cli.data.options",),
+        "trainer": ("idl_cli.training.options", "idl_cli.sim.options"),
+        "solver": ("idl_cli.sim.solvers.options",),
+        "teacher": ("idl_cli.models.options",),
+        "optimizer": ("idl_cli.training.options",),
+        "scheduler": ("idl_cli.training.options",),
+        "logger": ("idl_cli.loggers.options",),
+    }
+)
+"""Where a group's built-in components have their options: ``least_squares`` is described by
+``LeastSquaresOptions`` (or ``LeastSquaresSolverOptions``), without torch; by the signature of what
+makes it where there is no such class."""
+
 _RUNTIME: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         "model": frozenset({"input_dim", "output_dim"}),
@@ -129,14 +146,15 @@ class Component:
     Attributes:
         group: the config group, such as ``"solver"``.
         name: what its YAML says after ``name:``.
-        target: ``"module:attribute"`` of the class or function that makes it.
+        target: ``"module:attribute"`` of the class or function that makes it; None where the
+            command does.
         schema: the dataclass of its keys, types, ranges and defaults.
         summary: one line for people.
     """
 
     group: str
     name: str
-    target: str
+    target: str | None
     schema: type
     summary: str
 
@@ -178,7 +196,7 @@ def find(group: str, name: str) -> Component:
         return Component(group, name, built_in[name], schema, summary_of(schema))
     if name in offered:
         entry = offered[name]
-        schema = schema_from_signature(name, _import_plug_in(group, entry), runtime=_RUNTIME[group])
+        schema = _signature_schema(group, name, _import_plug_in(group, entry))
         return Component(group, name, entry.value, schema, summary_of(schema))
     known = names(group)
     raise ArgumentError(
@@ -252,7 +270,13 @@ def require_installed(settings: Mapping[str, Any]) -> None:
 
 
 def load(component: Component) -> Any:
-    """Import the class or function that makes a component."""
+    """Import the class or function that makes a component.
+
+    Raises:
+        ArgumentError: the command makes it.
+    """
+    if component.target is None:
+        raise ArgumentError(f"{component.group}={component.name} is made by the command alone")
     return _import(component.target)
 
 
@@ -271,7 +295,7 @@ def summary_of(schema: type) -> str:
     return (inspect.getdoc(schema) or "").partition("\n")[0]
 
 
-def _built_in(group: str) -> Mapping[str, str]:
+def _built_in(group: str) -> Mapping[str, str | None]:
     if group not in _BUILT_IN:
         raise ArgumentError(
             f"no config group {group!r}; choose from {', '.join(_BUILT_IN)}"
@@ -280,12 +304,34 @@ def _built_in(group: str) -> Mapping[str, str]:
     return _BUILT_IN[group]
 
 
+@cache
 def _built_in_schema(group: str, name: str) -> type:
-    module = import_module(f"idl_cli.config.schemas.{group}")
-    for schema in vars(module).values():
-        if isinstance(schema, type) and is_dataclass(schema) and vars(schema).get("name") == name:
-            return schema
-    raise AssertionError(f"no schema with name={name!r} in {module.__name__}")
+    options = _built_in_options(group, name)
+    if options is None:
+        target = _BUILT_IN[group][name]
+        assert target is not None, f"{group}={name} has neither options nor a maker"
+        return _signature_schema(group, name, _import(target))
+    named = [("name", Literal[name], field(default=name))]
+    first = make_dataclass("Named", named, frozen=True, kw_only=True)
+    described = {"__doc__": options.__doc__}
+    return make_dataclass(
+        options.__name__, [], bases=(options, first), namespace=described, frozen=True, kw_only=True
+    )
+
+
+def _built_in_options(group: str, name: str) -> type | None:
+    words = class_name(name)
+    for module in map(import_module, _OPTIONS[group]):
+        for suffix in (class_name(group), ""):
+            options = vars(module).get(f"{words}{suffix}Options")
+            if isinstance(options, type):
+                return options
+    return None
+
+
+def _signature_schema(group: str, name: str, target: Any) -> type:
+    base = _import("idl_cli.models.options:TrainedTeacherOptions") if group == "teacher" else None
+    return schema_from_signature(name, target, runtime=_RUNTIME[group], base=base)
 
 
 def _import(target: str) -> Any:

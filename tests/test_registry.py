@@ -216,7 +216,8 @@ def test_every_target_can_be_imported_and_called() -> None:
     for group in registry.groups():
         for name in registry.names(group):
             component = registry.find(group, name)
-            assert callable(registry.load(component)), component.target
+            if component.target is not None:
+                assert callable(registry.load(component)), component.target
             assert component.summary
 
 

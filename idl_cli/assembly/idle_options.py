@@ -8,9 +8,9 @@ from typing import Final
 
 from idl_cli.assembly.requested import GradientRequest, TeacherRequest
 from idl_cli.config.check import schema_defaults
-from idl_cli.config.schemas.trainer import Sim
 from idl_cli.data.dataset import Dataset
 from idl_cli.errors import ConfigError, IgnoredOptionWarning
+from idl_cli.sim.options import SimTrainerOptions
 
 _DEFAULT_DELTA = 0.0
 _ONLY_WITH: Final = MappingProxyType(
@@ -70,7 +70,7 @@ def refuse_idle_options(settings: GradientRequest, dataset: Dataset) -> None:
 
 def warn_of_idle_sim_options(settings: TeacherRequest) -> None:
     """Warn of options of a path, or of the choice of λ, where neither was asked for."""
-    defaults = schema_defaults(Sim)
+    defaults = schema_defaults(SimTrainerOptions)
     for needed, keys in _ONLY_WITH.items():
         if settings.trainer[needed] is None:
             for key in keys:

@@ -200,10 +200,5 @@ def check_states(settings: TeacherRequest, dataset: Dataset, compute: Compute) -
     state_recorder(model, inputs, names=settings.teacher["states"])
 
 
-def load_teacher(*, run: str) -> nn.Module:
-    """The model of a run: what the option ``run`` of the config group ``teacher`` makes."""
-    return load_run(run).model
-
-
 def _has_model(path: Path) -> bool:
     return (path / f"{MODEL}.safetensors").is_file()

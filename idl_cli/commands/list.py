@@ -72,6 +72,8 @@ def summaries(group: str, directories: Sequence[Path]) -> dict[str, str]:
             found[option] = own or summary_in(file)
         except ConfigError as error:  # the others can be chosen all the same
             found[option] = f"damaged: {error}"
+    for option, own_summary in built_in.items():
+        found.setdefault(option, own_summary)
     if group in registry.groups():
         for option, entry in registry.plug_ins(group).items():
             package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "?"

@@ -4,18 +4,20 @@ A schema is a frozen dataclass; its annotations say what is allowed: ``int``, ``
 ``str``, ``Literal``, ``tuple[X, ...]``, ``list[X]``, ``Mapping[str, X]``, unions, nested frozen
 dataclasses, and ``Annotated[X, Range(...) | Pattern(...) | Section(...)]``. An ``int`` is welcome
 where a float is asked for; a bool is never a number. A schema's method ``problems()``, where there
-is one, yields a sentence for every pair of values that cannot go together.
+is one, yields a sentence for every pair of values that cannot go together, the first word of which
+is the key that has to change.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from idl_cli.config.describe import describe, shown
-from idl_cli.config.fields import Section
+from idl_cli.config.fields import Section, parts_of
 from idl_cli.config.unknown_keys import Elsewhere, unknown_key
 from idl_cli.errors import ConfigError, RequestError
 
@@ -85,6 +87,23 @@ def collect(
     return checked, [_sentence(problem, valid, elsewhere) for problem in walk.problems]
 
 
+def mistakes(schema: type, values: Mapping[str, Any], *, alone: bool = False) -> list[Problem]:
+    """What is wrong with the values of some keys of a schema that holds no config group.
+
+    Args:
+        schema: the dataclass of the keys.
+        values: by key.
+        alone: leaves out which values do not go together, and which are missing.
+    """
+    walk = _Walk(lookup=lambda group, name: schema)
+    if not alone:
+        _mapping(schema, values, "", walk)
+        return walk.problems
+    for key, value in values.items():
+        _value(hints_of(schema)[key], value, key, walk)
+    return walk.problems
+
+
 def key_hints(schema: type, lookup: Lookup, values: Mapping[str, Any]) -> dict[str, Any]:
     """Every dotted key that ``schema`` knows and its annotation, given the components named."""
     walk = _Walk(lookup)
@@ -92,9 +111,15 @@ def key_hints(schema: type, lookup: Lookup, values: Mapping[str, Any]) -> dict[s
     return walk.hints
 
 
+@cache
+def hints_of(schema: type) -> dict[str, Any]:
+    """The annotations of a schema, marks included."""
+    return get_type_hints(schema, include_extras=True)
+
+
 def instantiate(schema: type, checked: Mapping[str, Any]) -> Any:
     """The schema's dataclass holding checked values, nested dataclasses included."""
-    hints = get_type_hints(schema, include_extras=True)
+    hints = hints_of(schema)
     return schema(
         **{key: _instance(hints[key], value) for key, value in checked.items() if key in hints}
     )
@@ -124,7 +149,7 @@ def _sentence(problem: Problem, valid: Sequence[str], elsewhere: Elsewhere | Non
 def _mapping(schema: type, values: Mapping[str, Any], path: str, walk: _Walk) -> dict[str, Any]:
     """Check one dataclass's worth of keys."""
     before = len(walk.problems)
-    hints = get_type_hints(schema, include_extras=True)
+    hints = hints_of(schema)
     known = {item.name: item for item in fields(schema)}
     prefix = f"{path}." if path else ""
     checked: dict[str, Any] = {}
@@ -145,7 +170,7 @@ def _mapping(schema: type, values: Mapping[str, Any], path: str, walk: _Walk) ->
             walk.problems.extend(_unknown(f"{prefix}{key}", value))
     if len(walk.problems) == before and hasattr(schema, "problems"):
         for sentence in instantiate(schema, checked).problems():
-            walk.refuse("", None, sentence)
+            walk.refuse("", None, prefix + sentence)
     return checked
 
 
@@ -191,7 +216,7 @@ def _members(hint: Any) -> list[Any]:
 
 def _value(hint: Any, value: Any, path: str, walk: _Walk) -> Any:
     """Check one value; refuse it once, with everything that is allowed."""
-    section = _section_of(hint)
+    section = next((part for part in parts_of(hint) if isinstance(part, Section)), None)
     if section is not None and (value is not None or NoneType not in _members(hint)):
         return _section(section, value, path, walk)
     for base, limits in _alternatives(hint):
@@ -209,16 +234,6 @@ def _value(hint: Any, value: Any, path: str, walk: _Walk) -> Any:
             return converted
     walk.refuse(path, value, f"must be {describe(hint, value)}")
     return value
-
-
-def _section_of(hint: Any) -> Section | None:
-    """The config group that fills this key, if one does."""
-    for member in (hint, *get_args(hint)):
-        if get_origin(member) is Annotated:
-            marks = [part for part in get_args(member)[1:] if isinstance(part, Section)]
-            if marks:
-                return marks[0]
-    return None
 
 
 def _alternatives(hint: Any, limits: tuple[Any, ...] = ()) -> list[tuple[Any, tuple[Any, ...]]]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Any
 
 from idl_cli.config.check import Lookup, key_hints
-from idl_cli.config.fields import Existing
+from idl_cli.config.fields import Existing, parts_of
 
 
 def paths_that_lead_nowhere(
@@ -34,9 +34,7 @@ def paths_that_lead_nowhere(
 
 
 def _mark(hint: Any) -> Existing | None:
-    if get_origin(hint) is Annotated:
-        return next((part for part in get_args(hint)[1:] if isinstance(part, Existing)), None)
-    return next((mark for part in get_args(hint) if (mark := _mark(part))), None)
+    return next((part for part in parts_of(hint) if isinstance(part, Existing)), None)
 
 
 def _value(settings: Any, key: str) -> object:

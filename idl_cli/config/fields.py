@@ -1,13 +1,18 @@
-"""What a schema's annotation may say about a value beyond its type."""
+"""What a schema's annotation may say about a value beyond its type.
+
+Every room may import this module, as all of ``config``: options stand with the component that they
+are of. It imports the standard library alone.
+"""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from types import MappingProxyType
-from typing import Final, Literal
+from types import MappingProxyType, UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 
 @dataclass(frozen=True)
@@ -34,11 +39,12 @@ class Range:
         return value < self.high or (not self.high_open and value == self.high)
 
     def __str__(self) -> str:
-        if self.low is not None and self.high is not None:
+        if self.low is not None and self.high not in (None, math.inf):
             left, right = "(" if self.low_open else "[", ")" if self.high_open else "]"
             return f"in {left}{self.low:g}, {self.high:g}{right}"
         if self.low is not None:
-            return f"{'>' if self.low_open else '>='} {self.low:g}"
+            finite = " and finite" if self.high == math.inf else ""
+            return f"{'>' if self.low_open else '>='} {self.low:g}{finite}"
         if self.high is not None:
             return f"{'<' if self.high_open else '<='} {self.high:g}"
         return "any number"
@@ -106,10 +112,26 @@ class Extra:
     library: str
 
 
+def parts_of(hint: Any) -> Iterator[Any]:
+    """The types and marks of an annotation: of each member of a union, not of a list's entries."""
+    if get_origin(hint) is Annotated:
+        base, *marks = get_args(hint)
+        yield from marks
+        yield from parts_of(base)
+    elif get_origin(hint) in (Union, UnionType):
+        for member in get_args(hint):
+            yield from parts_of(member)
+    else:
+        yield hint
+
+
 POSITIVE = Range(0, low_open=True)
 NON_NEGATIVE = Range(0)
+FINITE_POSITIVE = Range(0, math.inf, low_open=True, high_open=True)
+FINITE_NON_NEGATIVE = Range(0, math.inf, high_open=True)
 AT_LEAST_ONE = Range(1)
 FRACTION = Range(0, 1, high_open=True)
+PROPER_FRACTION = Range(0, 1, low_open=True, high_open=True)
 
 COMMAND_ONLY: Final[Mapping[str, bool]] = MappingProxyType({"command_only": True})
 """Field metadata of a key that the command acts on and the component's constructor never sees:

@@ -34,7 +34,7 @@ class KeyFacts:
 
 
 def key_facts(schema: type, comments: Mapping[str, str], prefix: str = "") -> Iterator[KeyFacts]:
-    """Every key of a schema, sections unfolded.
+    """Every key of a schema, sections unfolded, in the order of the comments.
 
     Args:
         schema: the dataclass of an option or of a section in it.
@@ -42,7 +42,9 @@ def key_facts(schema: type, comments: Mapping[str, str], prefix: str = "") -> It
         prefix: the section's own key with a dot behind it.
     """
     hints, defaults = get_type_hints(schema, include_extras=True), schema_defaults(schema)
-    for item in fields(schema):
+    order = [name.removeprefix(prefix).partition(".")[0] for name in comments]
+    places = {name: place for place, name in reversed(list(enumerate(order)))}
+    for item in sorted(fields(schema), key=lambda item: places.get(item.name, len(order))):
         if item.name == "name":
             continue
         key, hint = f"{prefix}{item.name}", hints[item.name]

@@ -13,13 +13,16 @@ from idl_cli.errors import ArgumentError
 _SCALARS = (int, float, bool, str, NoneType, object, Any)
 
 
-def schema_from_signature(name: str, target: Any, *, runtime: Collection[str]) -> type:
+def schema_from_signature(
+    name: str, target: Any, *, runtime: Collection[str], base: type | None = None
+) -> type:
     """Derive a frozen dataclass of keys, types and defaults from a class or function.
 
     Args:
         name: what the option is called; the schema's ``name`` field.
         target: the class or function that makes the component.
         runtime: parameters that the command hands in, no keys of the configuration.
+        base: a dataclass of further keys, those that the command acts on; None for no others.
 
     Returns:
         The schema; a parameter whose annotation says nothing checkable accepts any value.
@@ -44,7 +47,10 @@ def schema_from_signature(name: str, target: Any, *, runtime: Collection[str]) -
             columns.append((parameter.name, hint))
         else:
             columns.append((parameter.name, hint, _default(parameter.default)))
-    schema = make_dataclass(_class_name(name), columns, frozen=True, kw_only=True)
+    bases = () if base is None else (base,)
+    schema = make_dataclass(
+        class_name(name) or "Option", columns, bases=bases, frozen=True, kw_only=True
+    )
     schema.__doc__ = inspect.getdoc(target) or f"{target.__module__}:{target.__qualname__}."
     return schema
 
@@ -73,5 +79,6 @@ def _default(value: Any) -> Any:
     return field(default=value)
 
 
-def _class_name(name: str) -> str:
-    return "".join(part.capitalize() for part in name.replace("-", "_").split("_")) or "Option"
+def class_name(name: str) -> str:
+    """``least_squares`` as ``LeastSquares``."""
+    return "".join(part.capitalize() for part in name.replace("-", "_").split("_"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from types import MappingProxyType
 from typing import Final
 
@@ -21,6 +22,8 @@ from idl_cli.equilibrium.transforms import transforming
 from idl_cli.errors import ArgumentError
 
 ElementwiseMap = Callable[[Tensor], Tensor]
+ActivationMaps = tuple[ElementwiseMap, ElementwiseMap, ElementwiseMap]
+"""φ into a new tensor, φ free to overwrite its argument, and φ′."""
 
 LEAKY_RELU_SLOPE: Final = 0.01
 SOFTSHRINK_LAMBDA: Final = 0.5
@@ -58,17 +61,23 @@ def get_activation(name: str) -> Activation:
     Raises:
         ArgumentError: the name is unknown; the message lists those there are.
     """
-    if name not in _MAPS:
+    if name not in ACTIVATION_FACTS:
         raise ArgumentError(
             f"activation={name!r} is not known: choose one of {', '.join(activation_names())}."
         )
-    maps, facts = _MAPS[name], ACTIVATION_FACTS[name]
+    facts = ACTIVATION_FACTS[name]
+    maps: ActivationMaps
+    if facts.maps is None:
+        maps = _MAPS[name]
+    else:
+        module, _, attribute = facts.maps.partition(":")
+        maps = getattr(import_module(module), attribute)
     return Activation(name, *maps, facts.lipschitz, facts.positively_homogeneous)
 
 
 def activation_names() -> tuple[str, ...]:
     """Return the names that ``get_activation`` knows."""
-    return tuple(_MAPS)
+    return tuple(ACTIVATION_FACTS)
 
 
 def _indicator(condition: Tensor, like: Tensor) -> Tensor:
@@ -187,30 +196,28 @@ def _hardswish_derivative(z: Tensor) -> Tensor:
     return torch.where(z.abs() < 3, (2 * z + 3) / 6, _indicator(z >= 3, z))
 
 
-_MAPS: Final[Mapping[str, tuple[ElementwiseMap, ElementwiseMap, ElementwiseMap]]] = (
-    MappingProxyType(
-        {
-            "relu": (torch.relu, torch.relu_, _relu_derivative),
-            "leaky_relu": (functional.leaky_relu, _leaky_relu_in_place, _leaky_relu_derivative),
-            "tanh": (torch.tanh, Tensor.tanh_, _tanh_derivative),
-            "sigmoid": (torch.sigmoid, Tensor.sigmoid_, _sigmoid_derivative),
-            "identity": (_identity, _identity_in_place, torch.ones_like),
-            "elu": (functional.elu, functional.elu_, _elu_derivative),
-            "softplus": (functional.softplus, functional.softplus, torch.sigmoid),
-            "softsign": (functional.softsign, functional.softsign, _softsign_derivative),
-            "hardtanh": (functional.hardtanh, functional.hardtanh_, _hardtanh_derivative),
-            "relu6": (functional.relu6, _relu6_in_place, _relu6_derivative),
-            "hardsigmoid": (functional.hardsigmoid, _hardsigmoid_in_place, _hardsigmoid_derivative),
-            "logsigmoid": (functional.logsigmoid, functional.logsigmoid, _logsigmoid_derivative),
-            "softshrink": (functional.softshrink, functional.softshrink, _softshrink_derivative),
-            "arctan": (torch.arctan, Tensor.arctan_, _arctan_derivative),
-            "sin": (torch.sin, Tensor.sin_, torch.cos),
-            "abs": (torch.abs, Tensor.abs_, torch.sign),
-            "gelu": (functional.gelu, functional.gelu, _gelu_derivative),
-            "silu": (functional.silu, _silu_in_place, _silu_derivative),
-            "mish": (functional.mish, _mish_in_place, _mish_derivative),
-            "selu": (functional.selu, torch.selu_, _selu_derivative),
-            "hardswish": (functional.hardswish, _hardswish_in_place, _hardswish_derivative),
-        }
-    )
+_MAPS: Final[Mapping[str, ActivationMaps]] = MappingProxyType(
+    {
+        "relu": (torch.relu, torch.relu_, _relu_derivative),
+        "leaky_relu": (functional.leaky_relu, _leaky_relu_in_place, _leaky_relu_derivative),
+        "tanh": (torch.tanh, Tensor.tanh_, _tanh_derivative),
+        "sigmoid": (torch.sigmoid, Tensor.sigmoid_, _sigmoid_derivative),
+        "identity": (_identity, _identity_in_place, torch.ones_like),
+        "elu": (functional.elu, functional.elu_, _elu_derivative),
+        "softplus": (functional.softplus, functional.softplus, torch.sigmoid),
+        "softsign": (functional.softsign, functional.softsign, _softsign_derivative),
+        "hardtanh": (functional.hardtanh, functional.hardtanh_, _hardtanh_derivative),
+        "relu6": (functional.relu6, _relu6_in_place, _relu6_derivative),
+        "hardsigmoid": (functional.hardsigmoid, _hardsigmoid_in_place, _hardsigmoid_derivative),
+        "logsigmoid": (functional.logsigmoid, functional.logsigmoid, _logsigmoid_derivative),
+        "softshrink": (functional.softshrink, functional.softshrink, _softshrink_derivative),
+        "arctan": (torch.arctan, Tensor.arctan_, _arctan_derivative),
+        "sin": (torch.sin, Tensor.sin_, torch.cos),
+        "abs": (torch.abs, Tensor.abs_, torch.sign),
+        "gelu": (functional.gelu, functional.gelu, _gelu_derivative),
+        "silu": (functional.silu, _silu_in_place, _silu_derivative),
+        "mish": (functional.mish, _mish_in_place, _mish_derivative),
+        "selu": (functional.selu, torch.selu_, _selu_derivative),
+        "hardswish": (functional.hardswish, _hardswish_in_place, _hardswish_derivative),
+    }
 )

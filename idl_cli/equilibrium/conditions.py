@@ -9,47 +9,30 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+
+from idl_cli.config.fields import PROPER_FRACTION
 
 WellPosedness = Literal["linf", "triangular", "none"]
 """How A is kept: ‖A‖∞ ≤ κ, strictly upper triangular, or not at all."""
 
-ActivationName = Literal[
-    "relu",
-    "leaky_relu",
-    "tanh",
-    "sigmoid",
-    "identity",
-    "elu",
-    "softplus",
-    "softsign",
-    "hardtanh",
-    "relu6",
-    "hardsigmoid",
-    "logsigmoid",
-    "softshrink",
-    "arctan",
-    "sin",
-    "abs",
-    "gelu",
-    "silu",
-    "mish",
-    "selu",
-    "hardswish",
-]
-
 
 @dataclass(frozen=True)
 class ActivationFacts:
-    """What the theory asks of an activation.
+    """What the theory asks of an activation, and where torch finds it.
 
     Attributes:
         lipschitz: the smallest L with |φ(s) − φ(t)| ≤ L |s − t|.
+        module: its class in ``torch.nn``, or ``"module:attribute"`` of one elsewhere; None where
+            there is none, so that no explicit network has it.
         positively_homogeneous: whether φ(αz) = αφ(z) for every α ≥ 0.
+        maps: ``"module:attribute"`` of its ``ActivationMaps``; None for those in ``activations``.
     """
 
     lipschitz: float
+    module: str | None = None
     positively_homogeneous: bool = False
+    maps: str | None = None
 
 
 # The derivative of gelu, Φ(z) + zΦ'(z), peaks at z = √2.
@@ -61,29 +44,48 @@ _SELU = 1.0507009873554805 * 1.6732632423543772
 
 ACTIVATION_FACTS: Final = MappingProxyType(
     {
-        "relu": ActivationFacts(1.0, positively_homogeneous=True),
-        "leaky_relu": ActivationFacts(1.0, positively_homogeneous=True),
-        "tanh": ActivationFacts(1.0),
-        "sigmoid": ActivationFacts(0.25),
+        "relu": ActivationFacts(1.0, "ReLU", positively_homogeneous=True),
+        "leaky_relu": ActivationFacts(1.0, "LeakyReLU", positively_homogeneous=True),
+        "tanh": ActivationFacts(1.0, "Tanh"),
+        "sigmoid": ActivationFacts(0.25, "Sigmoid"),
         "identity": ActivationFacts(1.0, positively_homogeneous=True),
-        "elu": ActivationFacts(1.0),
-        "softplus": ActivationFacts(1.0),
-        "softsign": ActivationFacts(1.0),
-        "hardtanh": ActivationFacts(1.0),
-        "relu6": ActivationFacts(1.0),
-        "hardsigmoid": ActivationFacts(1.0 / 6.0),
-        "logsigmoid": ActivationFacts(1.0),
-        "softshrink": ActivationFacts(1.0),
+        "elu": ActivationFacts(1.0, "ELU"),
+        "softplus": ActivationFacts(1.0, "Softplus"),
+        "softsign": ActivationFacts(1.0, "Softsign"),
+        "hardtanh": ActivationFacts(1.0, "Hardtanh"),
+        "relu6": ActivationFacts(1.0, "ReLU6"),
+        "hardsigmoid": ActivationFacts(1.0 / 6.0, "Hardsigmoid"),
+        "logsigmoid": ActivationFacts(1.0, "LogSigmoid"),
+        "softshrink": ActivationFacts(1.0, "Softshrink"),
         "arctan": ActivationFacts(1.0),
         "sin": ActivationFacts(1.0),
         "abs": ActivationFacts(1.0, positively_homogeneous=True),
-        "gelu": ActivationFacts(_GELU),
-        "silu": ActivationFacts(_SILU),
-        "mish": ActivationFacts(_MISH),
-        "selu": ActivationFacts(_SELU),
-        "hardswish": ActivationFacts(1.5),
+        "gelu": ActivationFacts(_GELU, "GELU"),
+        "silu": ActivationFacts(_SILU, "SiLU"),
+        "mish": ActivationFacts(_MISH, "Mish"),
+        "selu": ActivationFacts(_SELU, "SELU"),
+        "hardswish": ActivationFacts(1.5, "Hardswish"),
     }
 )
+
+
+if TYPE_CHECKING:
+    ActivationName: TypeAlias = str
+    ModuleActivation: TypeAlias = str
+    TeacherActivation: TypeAlias = str
+else:
+    ActivationName = Literal[tuple(ACTIVATION_FACTS)]
+    ModuleActivation = Literal[
+        tuple(name for name, facts in ACTIVATION_FACTS.items() if facts.module)
+    ]
+    # κ < 1 suffices only where φ is non-expansive.
+    TeacherActivation = Literal[
+        tuple(
+            name
+            for name, facts in ACTIVATION_FACTS.items()
+            if facts.module and facts.lipschitz <= 1
+        )
+    ]
 
 
 def well_posedness_problems(
@@ -104,7 +106,7 @@ def well_posedness_problems(
         problems.append(
             f"well_posedness={well_posedness!r} is not known: choose one of {', '.join(allowed)}."
         )
-    if not 0 < kappa < 1:
+    if kappa not in PROPER_FRACTION:
         problems.append(f"kappa={kappa:g} must lie strictly between 0 and 1.")
     if rank is not None and not 1 <= rank <= hidden_dim:
         problems.append(
@@ -121,7 +123,7 @@ def well_posedness_problems(
         problems.append(
             f"activation={activation!r} is not known: choose one of {', '.join(ACTIVATION_FACTS)}."
         )
-    elif well_posedness == "linf" and 0 < kappa < 1 <= kappa * facts.lipschitz:
+    elif well_posedness == "linf" and kappa in PROPER_FRACTION and kappa * facts.lipschitz >= 1:
         problems.append(
             f"activation={activation} has the Lipschitz constant {facts.lipschitz:.4g}, so "
             f"kappa={kappa:g} does not make x = φ(Ax + Bu) a contraction: kappa must be below "

@@ -21,7 +21,6 @@ from idl_cli.equilibrium.first_derivative_only import (
 )
 from idl_cli.equilibrium.fixed_point import (
     FixedPointResult,
-    FixedPointSettings,
     SampleMap,
     SolveStatus,
     solve_fixed_point,
@@ -29,12 +28,9 @@ from idl_cli.equilibrium.fixed_point import (
 from idl_cli.equilibrium.linear_solve import adjoint_solve, tangent_solve, tangents_of
 from idl_cli.equilibrium.operators import Operator
 from idl_cli.equilibrium.precision import without_autocast
-from idl_cli.equilibrium.problem import (
-    JACOBIAN_FREE_REASON,
-    AdjointSettings,
-    EquilibriumProblem,
-)
+from idl_cli.equilibrium.problem import JACOBIAN_FREE_REASON, EquilibriumProblem
 from idl_cli.equilibrium.residual import SummedAdjoints, SummedStates, relative_residual
+from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.equilibrium.transforms import backward_rule, forward_rule, over_batch, transforming
 from idl_cli.errors import ShapeError

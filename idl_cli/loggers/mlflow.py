@@ -16,6 +16,7 @@ from typing import Any, Final
 from idl_cli.errors import MissingExtraError
 from idl_cli.loggers.base import MetricLogger, RunFacts, numbers_in, step_of
 from idl_cli.loggers.memory import forget_unless_resumed, remember
+from idl_cli.loggers.options import MlflowOptions
 from idl_cli.masking import masked
 from idl_cli.run import RunDirectory
 from idl_cli.run.lock import one_at_a_time
@@ -53,8 +54,8 @@ class MLflowLogger(MetricLogger):
         self,
         *,
         run_directory: RunDirectory,
-        experiment: str = "idl",
-        tracking_uri: str | None = None,
+        experiment: str = MlflowOptions.experiment,
+        tracking_uri: str | None = MlflowOptions.tracking_uri,
     ) -> None:
         # MLflow reports its own use over the network unless it is told not to before it is loaded.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -7,6 +7,7 @@ from typing import Any
 
 from idl_cli import registry
 from idl_cli.loggers.base import MetricLogger
+from idl_cli.loggers.options import SeveralOptions
 from idl_cli.run import RunDirectory
 
 
@@ -32,7 +33,7 @@ class SeveralLoggers:
         self,
         *,
         run_directory: RunDirectory,
-        loggers: Sequence[str] = ("tensorboard",),
+        loggers: Sequence[str] = SeveralOptions.loggers,
         tensorboard: Mapping[str, Any] | None = None,
         wandb: Mapping[str, Any] | None = None,
         mlflow: Mapping[str, Any] | None = None,

@@ -11,6 +11,7 @@ from PIL import Image
 
 from idl_cli.errors import MissingExtraError
 from idl_cli.loggers.base import MetricLogger, RunFacts, numbers_in, step_of
+from idl_cli.loggers.options import TensorboardOptions
 from idl_cli.run import RunDirectory
 from idl_cli.run.records import Status
 
@@ -29,7 +30,9 @@ class TensorBoardLogger(MetricLogger):
         MissingExtraError: TensorBoard is not installed.
     """
 
-    def __init__(self, *, run_directory: RunDirectory, flush_seconds: int = 30) -> None:
+    def __init__(
+        self, *, run_directory: RunDirectory, flush_seconds: int = TensorboardOptions.flush_seconds
+    ) -> None:
         try:
             from torch.utils import tensorboard
         except ImportError as error:

@@ -11,6 +11,7 @@ from typing import Any
 
 from idl_cli.errors import MissingExtraError
 from idl_cli.loggers.base import MetricLogger, RunFacts, numbers_in, step_of
+from idl_cli.loggers.options import TrackioOptions
 from idl_cli.run import RunDirectory
 from idl_cli.run.records import Status
 
@@ -28,7 +29,11 @@ class TrackioLogger(MetricLogger):
     """
 
     def __init__(
-        self, *, run_directory: RunDirectory, project: str = "idl", group: str | None = None
+        self,
+        *,
+        run_directory: RunDirectory,
+        project: str = TrackioOptions.project,
+        group: str | None = None,
     ) -> None:
         try:
             self._library: Any = import_module("trackio")

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from idl_cli.errors import MissingExtraError
 from idl_cli.loggers.base import MetricLogger, RunFacts, numbers_in, step_of
 from idl_cli.loggers.memory import forget_unless_resumed, remember
+from idl_cli.loggers.options import WandbOptions
 from idl_cli.masking import masked
 from idl_cli.run import RunDirectory
 from idl_cli.run.records import Status
@@ -42,11 +43,11 @@ class WandbLogger(MetricLogger):
         self,
         *,
         run_directory: RunDirectory,
-        project: str = "idl",
-        entity: str | None = None,
-        group: str | None = None,
-        tags: Sequence[str] = (),
-        mode: Mode | None = None,
+        project: str = WandbOptions.project,
+        entity: str | None = WandbOptions.entity,
+        group: str | None = WandbOptions.group,
+        tags: Sequence[str] = WandbOptions.tags,
+        mode: Mode | None = WandbOptions.mode,
     ) -> None:
         try:
             self._library: Any = import_module("wandb")

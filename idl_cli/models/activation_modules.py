@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import MappingProxyType
 from typing import Final
 
 from torch import nn
 
+from idl_cli.equilibrium.conditions import ACTIVATION_FACTS
 from idl_cli.errors import ArgumentError
+
+
+def _module_class(path: str) -> type[nn.Module]:
+    module, _, attribute = path.rpartition(":")
+    found: type[nn.Module] = getattr(import_module(module or "torch.nn"), attribute)
+    return found
+
 
 _MODULES: Final = MappingProxyType(
     {
-        "relu": nn.ReLU,
-        "leaky_relu": nn.LeakyReLU,
-        "tanh": nn.Tanh,
-        "sigmoid": nn.Sigmoid,
-        "elu": nn.ELU,
-        "softplus": nn.Softplus,
-        "softsign": nn.Softsign,
-        "relu6": nn.ReLU6,
-        "hardtanh": nn.Hardtanh,
-        "hardsigmoid": nn.Hardsigmoid,
-        "logsigmoid": nn.LogSigmoid,
-        "softshrink": nn.Softshrink,
-        "gelu": nn.GELU,
-        "silu": nn.SiLU,
-        "mish": nn.Mish,
-        "selu": nn.SELU,
-        "hardswish": nn.Hardswish,
+        name: _module_class(facts.module)
+        for name, facts in ACTIVATION_FACTS.items()
+        if facts.module is not None
     }
 )
 
@@ -84,7 +79,9 @@ def applies_activation(module: nn.Module) -> bool:
 def why_unknown(module: nn.Module) -> str:
     """What is wrong with an activation that has no name here: the end of a sentence on it."""
     meant = next((name for name, kind in _MODULES.items() if type(module) is kind), None)
-    meant = meant or next((n for n, kind in _MODULES.items() if isinstance(module, kind)), None)
+    if meant is None:  # the most derived: ReLU6 is a Hardtanh
+        kinds = [name for name, kind in _MODULES.items() if isinstance(module, kind)]
+        meant = max(kinds, key=lambda name: len(_MODULES[name].__mro__), default=None)
     return (
         f"does not compute {meant or 'an activation known here'} ({module}): its parameters are "
         f"not torch's defaults, or its forward is its own; known are {', '.join(_MODULES)}"

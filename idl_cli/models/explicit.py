@@ -11,14 +11,11 @@ from math import prod
 
 from torch import Tensor, nn
 
+from idl_cli.config.arguments import check_options
 from idl_cli.errors import ArgumentError, ShapeError
 from idl_cli.models.activation_modules import activation_module
 from idl_cli.models.base import JSONValue, TrainableModel
-
-
-def _require_positive(name: str, values: Sequence[int]) -> None:
-    if any(value < 1 for value in values):
-        raise ArgumentError(f"{name}={list(values)} must hold whole numbers >= 1")
+from idl_cli.models.options import CnnTeacherOptions, MlpTeacherOptions
 
 
 class MLP(TrainableModel):
@@ -40,15 +37,14 @@ class MLP(TrainableModel):
         input_shape: Sequence[int],
         output_dim: int,
         *,
-        hidden_dims: Sequence[int] = (64, 32, 16),
-        activation: str = "relu",
-        bias: bool = True,
+        hidden_dims: Sequence[int] = MlpTeacherOptions.hidden_dims,
+        activation: str = MlpTeacherOptions.activation,
+        bias: bool = MlpTeacherOptions.bias,
     ) -> None:
         super().__init__()
-        _require_positive("input_shape", input_shape)
-        _require_positive("hidden_dims", hidden_dims)
-        if not hidden_dims:
-            raise ArgumentError("hidden_dims=[] must name at least one hidden layer")
+        if any(size < 1 for size in input_shape):
+            raise ArgumentError(f"input_shape={list(input_shape)} must hold whole numbers >= 1")
+        check_options(MlpTeacherOptions, {"hidden_dims": hidden_dims})
         self.input_shape, self.output_dim = tuple(input_shape), output_dim
         self.hidden_dims, self.activation = tuple(hidden_dims), activation
         self.bias = bias
@@ -110,11 +106,11 @@ class CNN(TrainableModel):
         input_shape: Sequence[int],
         output_dim: int,
         *,
-        channels: Sequence[int] = (4, 8),
-        hidden_dim: int = 32,
-        kernel_size: int = 3,
-        activation: str = "relu",
-        bias: bool = True,
+        channels: Sequence[int] = CnnTeacherOptions.channels,
+        hidden_dim: int = CnnTeacherOptions.hidden_dim,
+        kernel_size: int = CnnTeacherOptions.kernel_size,
+        activation: str = CnnTeacherOptions.activation,
+        bias: bool = CnnTeacherOptions.bias,
     ) -> None:
         super().__init__()
         if len(input_shape) not in (2, 3):
@@ -122,10 +118,8 @@ class CNN(TrainableModel):
                 f"input_shape={list(input_shape)} is no image; a convolution network needs "
                 "(height, width) or (channels, height, width), choose the mlp for other inputs"
             )
-        _require_positive("channels", channels)
-        _require_positive("hidden_dim", [hidden_dim])
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ArgumentError(f"kernel_size={kernel_size} must be an odd number >= 1")
+        sizes = {"channels": channels, "hidden_dim": hidden_dim, "kernel_size": kernel_size}
+        check_options(CnnTeacherOptions, sizes)
         self.input_shape, self.output_dim = tuple(input_shape), output_dim
         self.channels, self.hidden_dim = tuple(channels), hidden_dim
         self.kernel_size, self.activation, self.bias = kernel_size, activation, bias

@@ -13,16 +13,16 @@ from torch.nn import functional
 
 from idl_cli.equilibrium.activations import get_activation
 from idl_cli.equilibrium.conditions import WellPosedness
-from idl_cli.equilibrium.fixed_point import FixedPointSettings
 from idl_cli.equilibrium.implicit_gradient import equilibrium
 from idl_cli.equilibrium.precision import without_autocast
-from idl_cli.equilibrium.problem import AdjointSettings
+from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ShapeError
 from idl_cli.models.base import JSONValue
 from idl_cli.models.feedback import FeedbackModel, check_architecture
 from idl_cli.models.given_weights import ImplicitWeights as ImplicitWeights
 from idl_cli.models.given_weights import check_feedback, checked_dimensions
+from idl_cli.models.options import ImplicitOptions
 from idl_cli.models.solve_settings import settings_of
 
 
@@ -65,12 +65,12 @@ class ImplicitModel(FeedbackModel):
         output_dim: int,
         hidden_dim: int,
         *,
-        rank: int | None = None,
-        kappa: float = 0.95,
-        bias: bool = True,
-        no_D: bool = False,
-        activation: str = "relu",
-        well_posedness: WellPosedness = "linf",
+        rank: int | None = ImplicitOptions.rank,
+        kappa: float = ImplicitOptions.kappa,
+        bias: bool = ImplicitOptions.bias,
+        no_D: bool = ImplicitOptions.no_D,
+        activation: str = ImplicitOptions.activation,
+        well_posedness: WellPosedness = ImplicitOptions.well_posedness,
         forward: FixedPointSettings | Mapping[str, Any] | None = None,
         backward: AdjointSettings | Mapping[str, Any] | None = None,
     ) -> None:
@@ -105,9 +105,9 @@ class ImplicitModel(FeedbackModel):
         *,
         state_bias: Tensor | None = None,
         output_bias: Tensor | None = None,
-        activation: str = "relu",
-        kappa: float = 0.95,
-        well_posedness: WellPosedness = "linf",
+        activation: str = ImplicitOptions.activation,
+        kappa: float = ImplicitOptions.kappa,
+        well_posedness: WellPosedness = ImplicitOptions.well_posedness,
         forward: FixedPointSettings | Mapping[str, Any] | None = None,
         backward: AdjointSettings | Mapping[str, Any] | None = None,
     ) -> ImplicitModel:

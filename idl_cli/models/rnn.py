@@ -10,16 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from idl_cli.config.arguments import check_options
 from idl_cli.equilibrium.conditions import WellPosedness
-from idl_cli.equilibrium.fixed_point import FixedPointSettings
 from idl_cli.equilibrium.precision import without_autocast
-from idl_cli.equilibrium.problem import AdjointSettings
+from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
-from idl_cli.errors import ArgumentError, ShapeError
+from idl_cli.errors import ShapeError
 from idl_cli.models.base import JSONValue, TrainableModel
 from idl_cli.models.implicit import ImplicitModel
+from idl_cli.models.options import RnnOptions
 from idl_cli.models.rnn_cell import ImplicitRNNCell
-from idl_cli.models.sequences import SequenceOutput, SequenceRows, check_output
+from idl_cli.models.sequences import SequenceOutput, SequenceRows, check_positive
 
 
 @dataclass(frozen=True)
@@ -74,24 +75,31 @@ class ImplicitRNN(TrainableModel):
         self,
         input_dim: int,
         output_dim: int,
-        implicit_hidden_dim: int = 20,
-        hidden_dim: int = 20,
+        implicit_hidden_dim: int = RnnOptions.implicit_hidden_dim,
+        hidden_dim: int = RnnOptions.hidden_dim,
         *,
-        layers: int = 1,
-        output: SequenceOutput = "last",
-        truncate: int | None = None,
-        rank: int | None = None,
-        kappa: float = 0.95,
-        bias: bool = False,
-        no_D: bool = False,
-        activation: str = "relu",
-        well_posedness: WellPosedness = "linf",
+        layers: int = RnnOptions.layers,
+        output: SequenceOutput = RnnOptions.output,
+        truncate: int | None = RnnOptions.truncate,
+        rank: int | None = RnnOptions.rank,
+        kappa: float = RnnOptions.kappa,
+        bias: bool = RnnOptions.bias,
+        no_D: bool = RnnOptions.no_D,
+        activation: str = RnnOptions.activation,
+        well_posedness: WellPosedness = RnnOptions.well_posedness,
         forward: FixedPointSettings | Mapping[str, Any] | None = None,
         backward: AdjointSettings | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        _check(input_dim, output_dim, implicit_hidden_dim, hidden_dim, layers, truncate)
-        check_output(output)
+        check_positive({"input_dim": input_dim, "output_dim": output_dim})
+        given = {
+            "implicit_hidden_dim": implicit_hidden_dim,
+            "hidden_dim": hidden_dim,
+            "layers": layers,
+            "output": output,
+            "truncate": truncate,
+        }
+        check_options(RnnOptions, given)
         self.input_dim = input_dim
         self.output_dim = output_dim
         self.implicit_hidden_dim = implicit_hidden_dim
@@ -246,26 +254,3 @@ def _steps(inputs: Tensor | PackedSequence) -> int | None:
     if isinstance(inputs, PackedSequence):
         return None
     return inputs.shape[2 if inputs.dim() == 4 else 1]  # of an image: its rows
-
-
-def _check(
-    input_dim: int,
-    output_dim: int,
-    implicit_hidden_dim: int,
-    hidden_dim: int,
-    layers: int,
-    truncate: int | None,
-) -> None:
-    counts = {
-        "input_dim": input_dim,
-        "output_dim": output_dim,
-        "implicit_hidden_dim": implicit_hidden_dim,
-        "hidden_dim": hidden_dim,
-        "layers": layers,
-        "truncate": 1 if truncate is None else truncate,
-    }
-    problems = [
-        f"{name}={count} must be at least 1." for name, count in counts.items() if count < 1
-    ]
-    if problems:
-        raise ArgumentError(" ".join(problems))

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from idl_cli.equilibrium.conditions import WellPosedness
-from idl_cli.equilibrium.fixed_point import FixedPointSettings
-from idl_cli.equilibrium.problem import AdjointSettings, EquilibriumProblem
+from idl_cli.equilibrium.problem import EquilibriumProblem
 from idl_cli.equilibrium.recurrence.recurrence import (
     Recurrence,
     RecurrenceWeights,
     implicit_recurrence,
 )
+from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.models.implicit import ImplicitModel
+from idl_cli.models.options import RnnOptions
 
 
 class ImplicitRNNCell(nn.Module):
@@ -52,12 +53,12 @@ class ImplicitRNNCell(nn.Module):
         implicit_hidden_dim: int,
         hidden_dim: int,
         *,
-        rank: int | None = None,
-        kappa: float = 0.95,
-        bias: bool = False,
-        no_D: bool = False,
-        activation: str = "relu",
-        well_posedness: WellPosedness = "linf",
+        rank: int | None = RnnOptions.rank,
+        kappa: float = RnnOptions.kappa,
+        bias: bool = RnnOptions.bias,
+        no_D: bool = RnnOptions.no_D,
+        activation: str = RnnOptions.activation,
+        well_posedness: WellPosedness = RnnOptions.well_posedness,
         forward: FixedPointSettings | Mapping[str, Any] | None = None,
         backward: AdjointSettings | Mapping[str, Any] | None = None,
     ) -> None:

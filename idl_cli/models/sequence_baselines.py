@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from idl_cli.errors import ArgumentError
+from idl_cli.config.arguments import check_options
 from idl_cli.models.base import JSONValue, TrainableModel
 from idl_cli.models.explicit import MLP
+from idl_cli.models.options import LstmOptions, MlpOptions, TransformerOptions
 from idl_cli.models.parameter_count import nearest_width
-from idl_cli.models.sequences import SequenceOutput, as_sequences, check_output
+from idl_cli.models.sequences import SequenceOutput, as_sequences, check_positive
 
 
 class _Gated(TrainableModel):
@@ -31,17 +32,16 @@ class _Gated(TrainableModel):
         self,
         input_dim: int,
         output_dim: int,
-        hidden_dim: int = 20,
+        hidden_dim: int = LstmOptions.hidden_dim,
         *,
-        layers: int = 1,
-        output: SequenceOutput = "last",
-        match_parameters: int | None = None,
+        layers: int = LstmOptions.layers,
+        output: SequenceOutput = LstmOptions.output,
+        match_parameters: int | None = LstmOptions.match_parameters,
     ) -> None:
         super().__init__()
-        check_output(output)
-        _check_positive(
-            input_dim=input_dim, output_dim=output_dim, hidden_dim=hidden_dim, layers=layers
-        )
+        check_positive({"input_dim": input_dim, "output_dim": output_dim})
+        given = {"hidden_dim": hidden_dim, "layers": layers, "output": output}
+        check_options(LstmOptions, given)
         if match_parameters is not None:
             hidden_dim = nearest_width(
                 lambda width: type(self)(input_dim, output_dim, width, layers=layers),
@@ -146,22 +146,15 @@ class Transformer(TrainableModel):
         self,
         input_dim: int,
         output_dim: int,
-        hidden_dim: int = 16,
+        hidden_dim: int = TransformerOptions.hidden_dim,
         *,
-        heads: int = 2,
-        layers: int = 1,
-        output: SequenceOutput = "last",
-        match_parameters: int | None = None,
+        heads: int = TransformerOptions.heads,
+        layers: int = TransformerOptions.layers,
+        output: SequenceOutput = TransformerOptions.output,
+        match_parameters: int | None = TransformerOptions.match_parameters,
     ) -> None:
         super().__init__()
-        check_output(output)
-        _check_positive(
-            input_dim=input_dim,
-            output_dim=output_dim,
-            hidden_dim=hidden_dim,
-            heads=heads,
-            layers=layers,
-        )
+        check_positive({"input_dim": input_dim, "output_dim": output_dim})
         if match_parameters is not None:
             hidden_dim = heads * nearest_width(
                 lambda width: Transformer(
@@ -169,8 +162,8 @@ class Transformer(TrainableModel):
                 ),
                 match_parameters,
             )
-        if hidden_dim % heads:
-            raise ArgumentError(f"hidden_dim={hidden_dim} must be a multiple of heads={heads}.")
+        sizes = {"hidden_dim": hidden_dim, "heads": heads, "layers": layers}
+        check_options(TransformerOptions, sizes | {"output": output})
         self.input_dim, self.output_dim = input_dim, output_dim
         self.hidden_dim, self.heads, self.layers = hidden_dim, heads, layers
         self.output = output
@@ -241,10 +234,10 @@ class MatchedMLP(MLP):
         input_dim: int,
         output_dim: int,
         *,
-        hidden_dims: Sequence[int] = (64, 32, 16),
-        activation: str = "relu",
-        bias: bool = True,
-        match_parameters: int | None = None,
+        hidden_dims: Sequence[int] = MlpOptions.hidden_dims,
+        activation: str = MlpOptions.activation,
+        bias: bool = MlpOptions.bias,
+        match_parameters: int | None = MlpOptions.match_parameters,
     ) -> None:
         def make(widths: Sequence[int]) -> MLP:
             shape = (input_dim,)
@@ -274,9 +267,3 @@ def _positions(steps: int, features: int) -> Tensor:
     )
     angle = position * frequency
     return torch.stack((angle.sin(), angle.cos()), dim=2).flatten(1)[:, :features]
-
-
-def _check_positive(**sizes: int) -> None:
-    problems = [f"{name}={size} must be at least 1." for name, size in sizes.items() if size < 1]
-    if problems:
-        raise ArgumentError(" ".join(problems))

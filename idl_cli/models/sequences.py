@@ -6,8 +6,8 @@ length, longest first, and the rows of all steps below each other.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -15,9 +15,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from idl_cli.equilibrium.transforms import transforming
 from idl_cli.errors import ArgumentError, ShapeError
-
-SequenceOutput = Literal["last", "every"]
-"""Which steps are predicted from: the last of each sample, or every one."""
+from idl_cli.models.options import SequenceOutput as SequenceOutput
 
 
 @dataclass(frozen=True)
@@ -122,11 +120,11 @@ def _positions(order: Tensor, batch_sizes: tuple[int, ...], steps: int) -> Tenso
     return torch.cat([order[:size] * steps + step for step, size in enumerate(batch_sizes)])
 
 
-def check_output(output: str) -> None:
-    """Raise ArgumentError unless ``output`` is one of ``SequenceOutput``."""
-    allowed = get_args(SequenceOutput)
-    if output not in allowed:
-        raise ArgumentError(f"output={output!r} is not known: choose one of {', '.join(allowed)}.")
+def check_positive(sizes: Mapping[str, int]) -> None:
+    """Raise ArgumentError unless every size, by its argument's name, is at least 1."""
+    problems = [f"{name}={size} must be at least 1." for name, size in sizes.items() if size < 1]
+    if problems:
+        raise ArgumentError(" ".join(problems))
 
 
 def as_sequences(inputs: Tensor, lengths: Tensor | None, features: int) -> Tensor:

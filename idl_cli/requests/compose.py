@@ -50,7 +50,7 @@ def compose(
 ) -> tuple[DictConfig, DictConfig]:
     """Compose ``root`` inside an open ``composer``.
 
-    A plug-in chosen without a YAML of its own gets one made from its signature.
+    A component chosen without a YAML of its own gets one made of its options' defaults.
 
     Args:
         root: the primary configuration's name.
@@ -72,7 +72,7 @@ def compose(
             )
             break
         except MissingConfigException as error:
-            if not _store_plug_in(error.missing_cfg_file):
+            if not _store_defaults(error.missing_cfg_file):
                 raise
         except (OmegaConfBaseException, ConfigError):
             raise
@@ -100,10 +100,10 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def _store_plug_in(file: str | None) -> bool:
-    """Offer a plug-in's defaults to Hydra as ``group/name``; False when it is no plug-in's name."""
+def _store_defaults(file: str | None) -> bool:
+    """Offer a component's defaults to Hydra as ``group/name``; False where there is none."""
     group, _, name = (file or "").removesuffix(".yaml").partition("/")
-    if group not in registry.groups() or name not in registry.plug_ins(group):
+    if group not in registry.groups() or name not in registry.names(group):
         return False
     store = ConfigStore.instance()
     if f"{name}.yaml" in store.repo.get(group, {}):

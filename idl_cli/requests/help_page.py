@@ -118,8 +118,8 @@ def _options(request: Request, group: str) -> list[str]:
         return []
     if group == "experiment":
         return [name for name, file in files.items() if not preset_of_others(name, file, request)]
-    plug_ins = registry.plug_ins(group) if group in registry.groups() else {}
-    return list(dict.fromkeys((*files, *plug_ins)))
+    components = registry.names(group) if group in registry.groups() else ()
+    return list(dict.fromkeys((*files, *components)))
 
 
 # -- what can be set -----------------------------------------------------------------------------

@@ -172,7 +172,7 @@ def _options(group: str, request: Request) -> dict[str, Path | None]:
     """The options of a group and their files; a plug-in needs none."""
     options: dict[str, Path | None] = dict(option_files(group, request.directories))
     if group in registry.groups():
-        options.update({name: None for name in registry.plug_ins(group) if name not in options})
+        options.update({name: None for name in registry.names(group) if name not in options})
     return options
 
 

@@ -21,6 +21,7 @@ from idl_cli.sim.fit.fitting import FitSettings, fit
 from idl_cli.sim.fit.options import ActivationLike, SimOptions, known_activation
 from idl_cli.sim.fit.report import report_of
 from idl_cli.sim.fit.row_fit import warn_of_poor_fits
+from idl_cli.sim.options import ProblemOptions
 from idl_cli.sim.regression.problem import LambdaScale
 from idl_cli.sim.regression.solve import warn_ignored
 from idl_cli.sim.regression.solver import BaseSolver
@@ -81,17 +82,17 @@ class SIM:
         self,
         *,
         activation_fn: ActivationLike | None = None,
-        kappa: float = 0.95,
-        lambda_z: float = 1e-5,
-        lambda_y: float = 1e-6,
-        lambda_scale: LambdaScale = "relative",
-        l2: float = 0.0,
-        rescale: bool = True,
-        regenerate_states: bool = True,
-        tol: float = 1e-6,
-        samples: int | None = None,
+        kappa: float = ProblemOptions.kappa,
+        lambda_z: float = ProblemOptions.lambda_z,
+        lambda_y: float = ProblemOptions.lambda_y,
+        lambda_scale: LambdaScale = ProblemOptions.lambda_scale,
+        l2: float = ProblemOptions.l2,
+        rescale: bool = ProblemOptions.rescale,
+        regenerate_states: bool = ProblemOptions.regenerate_states,
+        tol: float = ProblemOptions.tol,
+        samples: int | None = ProblemOptions.samples,
         states: Sequence[str] | None = None,
-        max_time: float | None = None,
+        max_time: float | None = ProblemOptions.max_time,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         group: Group | None = None,

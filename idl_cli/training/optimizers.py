@@ -6,17 +6,25 @@ from collections.abc import Iterable
 
 from torch import nn, optim
 
+from idl_cli.training.options import (
+    AdagradOptions,
+    AdamOptions,
+    AdamwOptions,
+    RmspropOptions,
+    SgdOptions,
+)
+
 Parameters = Iterable[nn.Parameter]
 
 
 def adam(
     parameters: Parameters,
     *,
-    lr: float = 2e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-    amsgrad: bool = False,
+    lr: float = AdamOptions.lr,
+    betas: tuple[float, float] = AdamOptions.betas,
+    eps: float = AdamOptions.eps,
+    weight_decay: float = AdamOptions.weight_decay,
+    amsgrad: bool = AdamOptions.amsgrad,
 ) -> optim.Optimizer:
     """Adam (Kingma and Ba, ICLR 2015, arXiv 1412.6980); ``weight_decay`` adds to the gradient."""
     return optim.Adam(
@@ -32,11 +40,11 @@ def adam(
 def adamw(
     parameters: Parameters,
     *,
-    lr: float = 1e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 1e-2,
-    amsgrad: bool = False,
+    lr: float = AdamwOptions.lr,
+    betas: tuple[float, float] = AdamwOptions.betas,
+    eps: float = AdamwOptions.eps,
+    weight_decay: float = AdamwOptions.weight_decay,
+    amsgrad: bool = AdamwOptions.amsgrad,
 ) -> optim.Optimizer:
     """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019, arXiv 1711.05101)."""
     return optim.AdamW(
@@ -52,11 +60,11 @@ def adamw(
 def sgd(
     parameters: Parameters,
     *,
-    lr: float = 1e-1,
-    momentum: float = 0.9,
-    nesterov: bool = False,
-    dampening: float = 0.0,
-    weight_decay: float = 0.0,
+    lr: float = SgdOptions.lr,
+    momentum: float = SgdOptions.momentum,
+    nesterov: bool = SgdOptions.nesterov,
+    dampening: float = SgdOptions.dampening,
+    weight_decay: float = SgdOptions.weight_decay,
 ) -> optim.Optimizer:
     """Stochastic gradient descent with (Nesterov) momentum."""
     return optim.SGD(
@@ -72,12 +80,12 @@ def sgd(
 def rmsprop(
     parameters: Parameters,
     *,
-    lr: float = 1e-3,
-    alpha: float = 0.99,
-    eps: float = 1e-8,
-    momentum: float = 0.0,
-    centered: bool = False,
-    weight_decay: float = 0.0,
+    lr: float = RmspropOptions.lr,
+    alpha: float = RmspropOptions.alpha,
+    eps: float = RmspropOptions.eps,
+    momentum: float = RmspropOptions.momentum,
+    centered: bool = RmspropOptions.centered,
+    weight_decay: float = RmspropOptions.weight_decay,
 ) -> optim.Optimizer:
     """RMSprop (Tieleman and Hinton, 2012): steps scaled by a running root mean square."""
     return optim.RMSprop(
@@ -94,10 +102,10 @@ def rmsprop(
 def adagrad(
     parameters: Parameters,
     *,
-    lr: float = 1e-2,
-    lr_decay: float = 0.0,
-    eps: float = 1e-10,
-    weight_decay: float = 0.0,
+    lr: float = AdagradOptions.lr,
+    lr_decay: float = AdagradOptions.lr_decay,
+    eps: float = AdagradOptions.eps,
+    weight_decay: float = AdagradOptions.weight_decay,
 ) -> optim.Optimizer:
     """Adagrad (Duchi, Hazan and Singer, JMLR 12, 2011): steps scaled by all past gradients."""
     return optim.Adagrad(parameters, lr=lr, lr_decay=lr_decay, eps=eps, weight_decay=weight_decay)

@@ -13,6 +13,8 @@ from typing import TypedDict
 
 from torch.optim import Optimizer
 
+from idl_cli.training.options import ConstantOptions, CosineOptions, OneCycleOptions, StepOptions
+
 Factor = Callable[[int], float]
 
 
@@ -72,7 +74,11 @@ class Scheduler:
 
 
 def constant(
-    optimizer: Optimizer, total_steps: int, steps_per_epoch: int, *, warmup_epochs: float = 0.0
+    optimizer: Optimizer,
+    total_steps: int,
+    steps_per_epoch: int,
+    *,
+    warmup_epochs: float = ConstantOptions.warmup_epochs,
 ) -> Scheduler:
     """The optimiser's learning rate throughout, after a linear warm-up.
 
@@ -92,8 +98,8 @@ def cosine(
     total_steps: int,
     steps_per_epoch: int,
     *,
-    warmup_epochs: float = 0.0,
-    min_factor: float = 0.0,
+    warmup_epochs: float = CosineOptions.warmup_epochs,
+    min_factor: float = CosineOptions.min_factor,
 ) -> Scheduler:
     """Half a cosine from the optimiser's learning rate down to ``min_factor`` times it.
 
@@ -123,9 +129,9 @@ def step(
     total_steps: int,
     steps_per_epoch: int,
     *,
-    every_epochs: float = 10.0,
-    gamma: float = 0.1,
-    warmup_epochs: float = 0.0,
+    every_epochs: float = StepOptions.every_epochs,
+    gamma: float = StepOptions.gamma,
+    warmup_epochs: float = StepOptions.warmup_epochs,
 ) -> Scheduler:
     """The learning rate times ``gamma`` after every so many epochs.
 
@@ -148,9 +154,9 @@ def one_cycle(
     total_steps: int,
     steps_per_epoch: int,
     *,
-    warmup_fraction: float = 0.3,
-    initial_factor: float = 0.04,
-    final_factor: float = 4e-6,
+    warmup_fraction: float = OneCycleOptions.warmup_fraction,
+    initial_factor: float = OneCycleOptions.initial_factor,
+    final_factor: float = OneCycleOptions.final_factor,
 ) -> Scheduler:
     """Up to the optimiser's learning rate and down to almost nothing, by half cosines.
 

@@ -1,15 +1,18 @@
-"""How the gradient trainer trains: plain values, checked by whoever makes them."""
+"""How the gradient trainer trains: what its constructor takes and the configuration says."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from idl_cli.config.arguments import check_ranges
+from idl_cli.config.fields import AT_LEAST_ONE, FRACTION, LENGTH, NON_NEGATIVE, POSITIVE, RECORD
 
 OnNonFinite = Literal["stop", "skip", "rollback"]
 Precision = Literal["fp32", "bf16"]
 LossName = Literal["auto", "cross_entropy", "mse"]
-ClassWeights = Literal["balanced"] | tuple[float, ...] | None
+ClassWeights = Literal["balanced"] | tuple[Annotated[float, NON_NEGATIVE], ...] | None
 MetricName = Literal["auto", "accuracy", "loss", "r2", "mse"]
 
 
@@ -24,9 +27,12 @@ class EarlyStoppingSettings:
             classifier, loss of a regression.
     """
 
-    patience: int | None = None
-    min_delta: float = 0.0
+    patience: Annotated[int, AT_LEAST_ONE] | None = None
+    min_delta: Annotated[float, NON_NEGATIVE] = 0.0
     metric: MetricName = "auto"
+
+    def __post_init__(self) -> None:
+        check_ranges(EarlyStoppingSettings, self)
 
 
 @dataclass(frozen=True)
@@ -55,20 +61,23 @@ class TrainerSettings:
         early_stopping: see ``EarlyStoppingSettings``; a mapping of its arguments will do.
     """
 
-    epochs: int = 30
+    epochs: Annotated[int, AT_LEAST_ONE] = field(default=30, metadata=LENGTH)
     loss: LossName = "auto"
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[float, FRACTION] = 0.0
     class_weights: ClassWeights = None
-    clip_norm: float | None = 1.0
-    accumulate: int = 1
+    clip_norm: Annotated[float, POSITIVE] | None = 1.0
+    accumulate: Annotated[int, AT_LEAST_ONE] = 1
     precision: Precision = "fp32"
     compile: bool = False
     on_nonfinite: OnNonFinite = "stop"
-    max_time: float | None = None
-    checkpoint_every: int | None = None
+    max_time: Annotated[float, POSITIVE] | None = field(default=None, metadata=LENGTH)
+    checkpoint_every: Annotated[int, AT_LEAST_ONE] | None = field(default=None, metadata=RECORD)
     keep_sparsity: bool = False
-    early_stopping: EarlyStoppingSettings = field(default_factory=EarlyStoppingSettings)
+    early_stopping: EarlyStoppingSettings = field(
+        default_factory=EarlyStoppingSettings, metadata=LENGTH
+    )
 
     def __post_init__(self) -> None:
         if isinstance(self.early_stopping, Mapping):
             object.__setattr__(self, "early_stopping", EarlyStoppingSettings(**self.early_stopping))
+        check_ranges(TrainerSettings, self)

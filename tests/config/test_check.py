@@ -48,7 +48,7 @@ class Model:
     def problems(self) -> Iterator[str]:
         """A rank above the width is none."""
         if self.rank is not None and self.rank > self.width:
-            yield f"model.rank={self.rank}: above model.width={self.width}"
+            yield f"rank={self.rank}: above model.width={self.width}"
 
 
 @dataclass(frozen=True)

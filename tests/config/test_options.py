@@ -97,8 +97,25 @@ def test_yaml_schema_and_constructor_have_the_same_keys(group: str, name: str) -
         for item in fields(component.schema)
         if item.name != "name" and not item.metadata.get("command_only")
     }
+    if component.target is None:
+        assert not keys, "the command acts on all keys of what it makes itself"
+        return
     parameters = set(inspect.signature(registry.load(component)).parameters)
     assert parameters - registry.runtime_arguments(group) == keys
+
+
+@pytest.mark.parametrize(("group", "name"), COMPONENTS)
+def test_a_constructors_defaults_are_those_of_its_options(group: str, name: str) -> None:
+    component = registry.find(group, name)
+    if component.target is None:
+        return
+    parameters = inspect.signature(registry.load(component)).parameters
+    for item in fields(component.schema):
+        parameter = parameters.get(item.name)
+        if parameter is None or parameter.default is inspect.Parameter.empty:
+            continue  # a key of the command alone, or one that Python callers must give
+        if isinstance(item.default, (int, float, str, tuple)):
+            assert parameter.default == item.default, item.name
 
 
 def _as_yaml(value: object) -> object:

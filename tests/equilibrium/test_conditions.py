@@ -62,5 +62,5 @@ def test_an_expansive_activation_needs_kappa_below_one_over_its_lipschitz_consta
 
 
 def test_the_rules_are_known_without_torch() -> None:
-    code = "import sys, idl_cli.config.schemas.model; sys.exit('torch' in sys.modules)"
+    code = "import sys, idl_cli.models.options; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

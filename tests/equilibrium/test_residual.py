@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from idl_cli.equilibrium.activations import get_activation
-from idl_cli.equilibrium.fixed_point import FixedPointResult, FixedPointSettings
+from idl_cli.equilibrium.fixed_point import FixedPointResult
 from idl_cli.equilibrium.implicit_gradient import (
     AdjointSettings,
     EquilibriumProblem,
@@ -24,6 +24,7 @@ from idl_cli.equilibrium.recurrence.iterations import (
     PlainStates,
 )
 from idl_cli.equilibrium.residual import reachable, relative_residual
+from idl_cli.equilibrium.settings import FixedPointSettings
 
 METHODS = pytest.mark.parametrize("method", ["picard", "anderson"])
 

@@ -16,9 +16,9 @@ from PIL import Image
 
 from idl_cli import registry
 from idl_cli.config import check
-from idl_cli.config.schemas.logger import TensorBoard
 from idl_cli.errors import MissingExtraError
 from idl_cli.loggers import open_logger
+from idl_cli.loggers.options import TensorboardOptions
 from idl_cli.run import RunDirectory
 from tests.conftest import Idl
 
@@ -295,7 +295,7 @@ def test_a_logger_named_twice_is_refused() -> None:
 
 def test_every_extra_is_one_of_the_package() -> None:
     declared = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
-    extras: Callable[[Mapping[str, Any]], Any] = TensorBoard.extras
+    extras: Callable[[Mapping[str, Any]], Any] = TensorboardOptions.extras
     schemas = registry.built_in_schemas("logger").values()
     names = {each.name for each in extras({})}
     for schema in schemas:

@@ -20,6 +20,7 @@ from idl_cli.data.files.archive import read_members
 from idl_cli.data.files.bounds import refuse_irregular
 from idl_cli.data.files.fetch import RemoteFile, Source, fetch, find, refuse_mirror_beside_root
 from idl_cli.data.images.augmentation import CropFlip
+from idl_cli.data.options import Cifar10Options, Cifar100Options
 from idl_cli.data.preprocessing import Normalization
 from idl_cli.data.task import Task
 from idl_cli.errors import DataError
@@ -103,13 +104,13 @@ CIFAR100_COARSE = replace(CIFAR100, label=0, class_names="coarse_label_names.txt
 
 def cifar10(
     *,
-    root: str | None = None,
-    mirror: str | None = None,
-    augment: bool = True,
-    normalize: Normalization = "channel",
-    train_samples: int | None = None,
-    test_samples: int | None = None,
-    validation_fraction: float = 0.1,
+    root: str | None = Cifar10Options.root,
+    mirror: str | None = Cifar10Options.mirror,
+    augment: bool = Cifar10Options.augment,
+    normalize: Normalization = Cifar10Options.normalize,
+    train_samples: int | None = Cifar10Options.train_samples,
+    test_samples: int | None = Cifar10Options.test_samples,
+    validation_fraction: float = Cifar10Options.validation_fraction,
     seed: int = 0,
     cache_dir: Path | str | None = None,
 ) -> Dataset:
@@ -137,14 +138,14 @@ def cifar10(
 
 def cifar100(
     *,
-    root: str | None = None,
-    mirror: str | None = None,
-    labels: Literal["fine", "coarse"] = "fine",
-    augment: bool = True,
-    normalize: Normalization = "channel",
-    train_samples: int | None = None,
-    test_samples: int | None = None,
-    validation_fraction: float = 0.1,
+    root: str | None = Cifar100Options.root,
+    mirror: str | None = Cifar100Options.mirror,
+    labels: Literal["fine", "coarse"] = Cifar100Options.labels,
+    augment: bool = Cifar100Options.augment,
+    normalize: Normalization = Cifar100Options.normalize,
+    train_samples: int | None = Cifar100Options.train_samples,
+    test_samples: int | None = Cifar100Options.test_samples,
+    validation_fraction: float = Cifar100Options.validation_fraction,
     seed: int = 0,
     cache_dir: Path | str | None = None,
 ) -> Dataset:

@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 
 from idl_cli.data.assembly import assemble, image_split
 from idl_cli.data.dataset import Dataset
+from idl_cli.data.options import DigitsOptions
 from idl_cli.data.preprocessing import Normalization
 from idl_cli.data.randomness import Purpose
 from idl_cli.data.splits import split_off
@@ -26,10 +27,10 @@ TEST_SPLIT_SEED = 0
 
 def digits(
     *,
-    normalize: Normalization = "channel",
-    train_samples: int | None = None,
-    test_samples: int | None = None,
-    validation_fraction: float = 0.1,
+    normalize: Normalization = DigitsOptions.normalize,
+    train_samples: int | None = DigitsOptions.train_samples,
+    test_samples: int | None = DigitsOptions.test_samples,
+    validation_fraction: float = DigitsOptions.validation_fraction,
     seed: int = 0,
     cache_dir: Path | str | None = None,
 ) -> Dataset:

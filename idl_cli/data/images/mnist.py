@@ -14,6 +14,7 @@ from idl_cli.data.assembly import assemble, image_split
 from idl_cli.data.dataset import Dataset, Split
 from idl_cli.data.files.fetch import RemoteFile, Source, fetch, find, refuse_mirror_beside_root
 from idl_cli.data.files.idx import read_idx
+from idl_cli.data.options import FashionMnistOptions, MnistOptions
 from idl_cli.data.preprocessing import Normalization
 from idl_cli.data.task import Task
 from idl_cli.errors import DataError
@@ -86,12 +87,12 @@ FASHION_MNIST_CLASSES = (
 
 def mnist(
     *,
-    root: str | None = None,
-    mirror: str | None = None,
-    normalize: Normalization = "channel",
-    train_samples: int | None = None,
-    test_samples: int | None = None,
-    validation_fraction: float = 0.1,
+    root: str | None = MnistOptions.root,
+    mirror: str | None = MnistOptions.mirror,
+    normalize: Normalization = MnistOptions.normalize,
+    train_samples: int | None = MnistOptions.train_samples,
+    test_samples: int | None = MnistOptions.test_samples,
+    validation_fraction: float = MnistOptions.validation_fraction,
     seed: int = 0,
     cache_dir: Path | str | None = None,
 ) -> Dataset:
@@ -118,12 +119,12 @@ def mnist(
 
 def fashion_mnist(
     *,
-    root: str | None = None,
-    mirror: str | None = None,
-    normalize: Normalization = "channel",
-    train_samples: int | None = None,
-    test_samples: int | None = None,
-    validation_fraction: float = 0.1,
+    root: str | None = FashionMnistOptions.root,
+    mirror: str | None = FashionMnistOptions.mirror,
+    normalize: Normalization = FashionMnistOptions.normalize,
+    train_samples: int | None = FashionMnistOptions.train_samples,
+    test_samples: int | None = FashionMnistOptions.test_samples,
+    validation_fraction: float = FashionMnistOptions.validation_fraction,
     seed: int = 0,
     cache_dir: Path | str | None = None,
 ) -> Dataset:

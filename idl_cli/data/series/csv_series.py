@@ -13,6 +13,7 @@ from idl_cli.data.dataset import Dataset, TimeAxis
 from idl_cli.data.files.dates import Dates, find_dates
 from idl_cli.data.files.numbers import Decimal, Thousands
 from idl_cli.data.files.table import Delimiter, Table, read_table
+from idl_cli.data.options import CsvOptions
 from idl_cli.data.series.differences import Differencing, is_steadier
 from idl_cli.data.series.forecast import Forecast
 from idl_cli.data.series.missing import Rule, fill, rule_for, usable_rows
@@ -28,20 +29,20 @@ def csv(
     *,
     file: str,
     target: str,
-    columns: Sequence[str] = (),
-    dates: str | None = "auto",
-    date_format: str | None = None,
-    look_back: int | None = None,
-    horizon: int = 1,
-    stride: int = 1,
-    missing: Rule | Literal["auto"] = "auto",
-    normalize: Literal["standard", "none"] = "standard",
-    difference: Differencing = "auto",
-    delimiter: Delimiter = "auto",
-    decimal: Decimal = "point",
-    thousands: Thousands | None = None,
-    test_fraction: float = 0.2,
-    validation_fraction: float = 0.1,
+    columns: Sequence[str] = CsvOptions.columns,
+    dates: str | None = CsvOptions.dates,
+    date_format: str | None = CsvOptions.date_format,
+    look_back: int | None = CsvOptions.look_back,
+    horizon: int = CsvOptions.horizon,
+    stride: int = CsvOptions.stride,
+    missing: Rule | Literal["auto"] = CsvOptions.missing,
+    normalize: Literal["standard", "none"] = CsvOptions.normalize,
+    difference: Differencing = CsvOptions.difference,
+    delimiter: Delimiter = CsvOptions.delimiter,
+    decimal: Decimal = CsvOptions.decimal,
+    thousands: Thousands | None = CsvOptions.thousands,
+    test_fraction: float = CsvOptions.test_fraction,
+    validation_fraction: float = CsvOptions.validation_fraction,
     seed: int = 0,
     cache_dir: Path | str | None = None,
     for_task: Task | None = None,

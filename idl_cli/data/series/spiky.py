@@ -15,16 +15,16 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from idl_cli.config.arguments import check_options
 from idl_cli.data.dataset import Dataset, Split, TimeAxis
+from idl_cli.data.options import SpikyOptions
 from idl_cli.data.randomness import Purpose, random_permutation
 from idl_cli.data.series.forecast import Forecast
 from idl_cli.data.series.split_in_time import SeriesSplit, make_dataset
 from idl_cli.data.series.windows import Parts, Series, Windows
 from idl_cli.data.synthetic.distributions import normal
 from idl_cli.data.synthetic.shifts import Shifts
-from idl_cli.errors import ConfigError
 
-SHIFTS = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
 FREQUENCIES = (2.0, 23.0, 78.0, 100.0)
 
 
@@ -58,17 +58,17 @@ class _Generator:
 
 def spiky(
     *,
-    look_back: int = 60,
-    horizon: int = 1,
-    points: int = 10_000,
-    bursts: int = 27,
-    burst_points: int = 107,
-    amplitude: float = 3.5,
-    noise: float = 0.35,
-    normalize: Literal["standard", "none"] = "none",
-    shifts: Sequence[float] = SHIFTS,
-    test_fraction: float = 0.4,
-    validation_fraction: float = 0.1,
+    look_back: int = SpikyOptions.look_back,
+    horizon: int = SpikyOptions.horizon,
+    points: int = SpikyOptions.points,
+    bursts: int = SpikyOptions.bursts,
+    burst_points: int = SpikyOptions.burst_points,
+    amplitude: float = SpikyOptions.amplitude,
+    noise: float = SpikyOptions.noise,
+    normalize: Literal["standard", "none"] = SpikyOptions.normalize,
+    shifts: Sequence[float] = SpikyOptions.shifts,
+    test_fraction: float = SpikyOptions.test_fraction,
+    validation_fraction: float = SpikyOptions.validation_fraction,
     seed: int = 0,
     cache_dir: Path | str | None = None,
 ) -> Dataset:
@@ -96,13 +96,20 @@ def spiky(
     Raises:
         ConfigError: the bursts do not fit, or a part has no window.
     """
-    if bursts * burst_points > points:
-        raise ConfigError(
-            [
-                f"dataset.bursts={bursts} of dataset.burst_points={burst_points} points do not fit"
-                f" into dataset.points={points} without overlap"
-            ]
-        )
+    values = {
+        "look_back": look_back,
+        "horizon": horizon,
+        "points": points,
+        "bursts": bursts,
+        "burst_points": burst_points,
+        "amplitude": amplitude,
+        "noise": noise,
+        "normalize": normalize,
+        "shifts": shifts,
+        "test_fraction": test_fraction,
+        "validation_fraction": validation_fraction,
+    }
+    check_options(SpikyOptions, values, section="dataset")
     generator = _Generator(points, 100.0, bursts, burst_points, amplitude, noise, seed)
     split = SeriesSplit(
         Windows(look_back, horizon, stride=1),

@@ -19,15 +19,20 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from idl_cli.config.arguments import check_options
 from idl_cli.data.assembly import assemble
 from idl_cli.data.dataset import Dataset, Split
+from idl_cli.data.options import (
+    ArgmaxOptions,
+    ArithmeticOptions,
+    ExtrapolationOptions,
+    IdentityOptions,
+    RollingMeanOptions,
+)
 from idl_cli.data.randomness import Purpose
 from idl_cli.data.synthetic.distributions import uniform
 from idl_cli.data.synthetic.shifts import Shifts
 from idl_cli.data.task import Task
-from idl_cli.errors import ConfigError
-
-SHIFTS = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,8 @@ class _Draw:
     seed: int
 
     def __post_init__(self) -> None:
-        for key, bounds in (("train_range", self.train_range), ("test_range", self.test_range)):
-            if bounds is not None and not bounds[0] < bounds[1]:
-                low, high = bounds
-                raise ConfigError(
-                    [f"dataset.{key}=[{low:g}, {high:g}]: the first must be the smaller"]
-                )
+        values = {key: value for key, value in vars(self).items() if key != "seed"}
+        check_options(ExtrapolationOptions, values, section="dataset")
 
     def numbers(self, samples: int, bounds: Sequence[float], purpose: Purpose) -> Tensor:
         """Sequences (samples, length, 1), float32: what a model in any dtype sees exactly."""
@@ -60,13 +61,13 @@ class _Draw:
 
 def argmax(
     *,
-    length: int = 10,
-    train_range: Sequence[float] = (-1.0, 1.0),
-    test_range: Sequence[float] | None = None,
-    shifts: Sequence[float] = SHIFTS,
-    train_samples: int = 10_000,
-    test_samples: int = 10_000,
-    validation_fraction: float = 0.1,
+    length: int = ArgmaxOptions.length,
+    train_range: Sequence[float] = ArgmaxOptions.train_range,
+    test_range: Sequence[float] | None = ArgmaxOptions.test_range,
+    shifts: Sequence[float] = ArgmaxOptions.shifts,
+    train_samples: int = ArgmaxOptions.train_samples,
+    test_samples: int = ArgmaxOptions.test_samples,
+    validation_fraction: float = ArgmaxOptions.validation_fraction,
     seed: int = 0,
     cache_dir: Path | str | None = None,
 ) -> Dataset:
@@ -103,13 +104,13 @@ def argmax(
 
 def identity(
     *,
-    length: int = 10,
-    train_range: Sequence[float] = (-1.0, 1.0),
-    test_range: Sequence[float] | None = None,
-    shifts: Sequence[float] = SHIFTS,
-    train_samples: int = 10_000,
-    test_samples: int = 10_000,
-    validation_fraction: float = 0.1,
+    length: int = IdentityOptions.length,
+    train_range: Sequence[float] = IdentityOptions.train_range,
+    test_range: Sequence[float] | None = IdentityOptions.test_range,
+    shifts: Sequence[float] = IdentityOptions.shifts,
+    train_samples: int = IdentityOptions.train_samples,
+    test_samples: int = IdentityOptions.test_samples,
+    validation_fraction: float = IdentityOptions.validation_fraction,
     seed: int = 0,
     cache_dir: Path | str | None = None,
 ) -> Dataset:
@@ -134,14 +135,14 @@ def identity(
 
 def rolling_mean(
     *,
-    length: int = 10,
-    window: int = 5,
-    train_range: Sequence[float] = (-1.0, 1.0),
-    test_range: Sequence[float] | None = None,
-    shifts: Sequence[float] = SHIFTS,
-    train_samples: int = 10_000,
-    test_samples: int = 10_000,
-    validation_fraction: float = 0.1,
+    length: int = RollingMeanOptions.length,
+    window: int = RollingMeanOptions.window,
+    train_range: Sequence[float] = RollingMeanOptions.train_range,
+    test_range: Sequence[float] | None = RollingMeanOptions.test_range,
+    shifts: Sequence[float] = RollingMeanOptions.shifts,
+    train_samples: int = RollingMeanOptions.train_samples,
+    test_samples: int = RollingMeanOptions.test_samples,
+    validation_fraction: float = RollingMeanOptions.validation_fraction,
     seed: int = 0,
     cache_dir: Path | str | None = None,
 ) -> Dataset:
@@ -162,10 +163,7 @@ def rolling_mean(
     Raises:
         ConfigError: a range is empty, or the window is longer than the sequence.
     """
-    if window > length:
-        raise ConfigError(
-            [f"dataset.window={window}: at most dataset.length={length} numbers can be averaged"]
-        )
+    check_options(RollingMeanOptions, {"length": length, "window": window}, section="dataset")
     draw = _Draw(
         length,
         train_range,
@@ -187,14 +185,14 @@ def rolling_mean(
 
 def arithmetic(
     *,
-    operation: Literal["add", "subtract", "multiply"] = "add",
-    length: int = 10,
-    train_range: Sequence[float] = (-1.0, 1.0),
-    test_range: Sequence[float] | None = None,
-    shifts: Sequence[float] = SHIFTS,
-    train_samples: int = 10_000,
-    test_samples: int = 10_000,
-    validation_fraction: float = 0.1,
+    operation: Literal["add", "subtract", "multiply"] = ArithmeticOptions.operation,
+    length: int = ArithmeticOptions.length,
+    train_range: Sequence[float] = ArithmeticOptions.train_range,
+    test_range: Sequence[float] | None = ArithmeticOptions.test_range,
+    shifts: Sequence[float] = ArithmeticOptions.shifts,
+    train_samples: int = ArithmeticOptions.train_samples,
+    test_samples: int = ArithmeticOptions.test_samples,
+    validation_fraction: float = ArithmeticOptions.validation_fraction,
     seed: int = 0,
     cache_dir: Path | str | None = None,
 ) -> Dataset:
@@ -218,8 +216,7 @@ def arithmetic(
     Raises:
         ConfigError: a range is empty, or there are no two numbers.
     """
-    if length < 2:
-        raise ConfigError([f"dataset.length={length}: two operands need at least 2 numbers"])
+    check_options(ArithmeticOptions, {"length": length}, section="dataset")
     draw = _Draw(
         length,
         train_range,

@@ -14,6 +14,7 @@ from idl_cli.data.assembly import assemble
 from idl_cli.data.dataset import Dataset, Split
 from idl_cli.data.files.array_files import RawPart, read_array_files
 from idl_cli.data.files.image_folder import read_image_folder
+from idl_cli.data.options import ArraysOptions
 from idl_cli.data.preprocessing import Normalization, Preprocessing
 from idl_cli.data.randomness import Purpose
 from idl_cli.data.splits import split_off, take_samples
@@ -29,14 +30,14 @@ _TEST_SPLIT_SEED = 0
 def arrays(
     *,
     file: str,
-    target: str | None = None,
-    task: Literal["auto", "classification", "regression"] = "auto",
-    normalize: Literal["auto", "channel", "feature", "none"] = "auto",
-    channels: Literal["auto", "first", "last"] = "auto",
-    test_fraction: float = 0.2,
-    train_samples: int | None = None,
-    test_samples: int | None = None,
-    validation_fraction: float = 0.1,
+    target: str | None = ArraysOptions.target,
+    task: Literal["auto", "classification", "regression"] = ArraysOptions.task,
+    normalize: Literal["auto", "channel", "feature", "none"] = ArraysOptions.normalize,
+    channels: Literal["auto", "first", "last"] = ArraysOptions.channels,
+    test_fraction: float = ArraysOptions.test_fraction,
+    train_samples: int | None = ArraysOptions.train_samples,
+    test_samples: int | None = ArraysOptions.test_samples,
+    validation_fraction: float = ArraysOptions.validation_fraction,
     seed: int = 0,
     cache_dir: Path | str | None = None,
     for_task: Task | None = None,

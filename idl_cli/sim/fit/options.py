@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
+from idl_cli.config.arguments import check_ranges
 from idl_cli.equilibrium.activations import activation_names, get_activation
 from idl_cli.equilibrium.conditions import well_posedness_problems
 from idl_cli.errors import ArgumentError
 from idl_cli.models.activation_modules import activation_name
-from idl_cli.sim.regression.problem import LambdaScale
+from idl_cli.sim.options import ProblemOptions
 from idl_cli.sim.states.layout import StateLayout
 
 ActivationLike = str | Callable[[Tensor], Tensor]
@@ -22,48 +21,17 @@ ActivationLike = str | Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimOptions:
-    """The numbers of both stages; see ``SIM`` for their meaning.
+class SimOptions(ProblemOptions):
+    """The numbers of both stages, and which states are matched; see ``SIM`` for their meaning.
 
     Raises:
         ArgumentError: values are out of range; all are named at once.
     """
 
-    kappa: float = 0.95
-    lambda_z: float = 1e-5
-    lambda_y: float = 1e-6
-    lambda_scale: LambdaScale = "relative"
-    l2: float = 0.0
-    rescale: bool = True
-    regenerate_states: bool = True
-    tol: float = 1e-6
-    samples: int | None = None
     states: Sequence[str] | None = None
-    max_time: float | None = None
 
     def __post_init__(self) -> None:
-        problems = list(self._problems())
-        if problems:
-            raise ArgumentError("; ".join(problems))
-
-    def _problems(self) -> list[str]:
-        problems = []
-        if not 0 < self.kappa < 1:
-            problems.append(f"kappa={self.kappa:g} must be in (0, 1)")
-        for name in ("lambda_z", "lambda_y", "l2"):
-            value = getattr(self, name)
-            if not (value >= 0 and math.isfinite(value)):
-                problems.append(f"{name}={value:g} must be a finite number >= 0")
-        if self.lambda_scale not in get_args(LambdaScale):
-            allowed = ", ".join(get_args(LambdaScale))
-            problems.append(f"lambda_scale={self.lambda_scale!r} must be one of {allowed}")
-        if not 0 < self.tol < 1:
-            problems.append(f"tol={self.tol:g} must be in (0, 1)")
-        if self.samples is not None and self.samples < 1:
-            problems.append(f"samples={self.samples} must be at least 1, or None for all")
-        if self.max_time is not None and not self.max_time > 0:
-            problems.append(f"max_time={self.max_time:g} must be positive seconds, or None")
-        return problems
+        check_ranges(ProblemOptions, self)
 
     def check_activation(self, layout: StateLayout, wanted: str | None) -> None:
         """Refuse a teacher whose activation is not the one asked for, or that κ cannot tame.

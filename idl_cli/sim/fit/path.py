@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from idl_cli.config.check import mistakes
 from idl_cli.errors import ArgumentError
 from idl_cli.sim.fit.callbacks import SimCallbacks
 from idl_cli.sim.fit.fits import Fit, Starts
 from idl_cli.sim.fit.fitting import with_penalties
 from idl_cli.sim.fit.options import SimOptions
+from idl_cli.sim.options import PathOptions
 from idl_cli.sim.regression.problem import LambdaScale, RowRegression
 from idl_cli.sim.regression.solver import BaseSolver
 from idl_cli.sim.sim import SIM
 from idl_cli.sim.states.recording import PRE_ACTIVATIONS, Loader, Recording
 
 
-@dataclass(frozen=True)
-class PathGrid:
+@dataclass(frozen=True, kw_only=True)
+class PathGrid(PathOptions):
     """λ_max·smallest^(k/points), k = 1 … points; λ_max itself gives no weights and is left out.
 
     Args:
@@ -25,11 +27,8 @@ class PathGrid:
         smallest: the last, relative to λ_max, in (0, 1).
     """
 
-    points: int = 30
-    smallest: float = 1e-5
-
     def __post_init__(self) -> None:
-        if self.points < 1 or not 0 < self.smallest < 1:
+        if mistakes(PathOptions, vars(self), alone=True):
             raise ArgumentError(
                 f"PathGrid: points={self.points} must be >= 1, smallest={self.smallest} in (0, 1)"
             )

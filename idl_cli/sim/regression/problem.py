@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from idl_cli.distributed.group import Group
 from idl_cli.errors import ArgumentError, NonFiniteError, ShapeError
+from idl_cli.sim.options import LambdaScale as LambdaScale
 from idl_cli.sim.regression.row_partition import RowPartition
 from idl_cli.sim.regression.row_space import RowSpace
 from idl_cli.sim.regression.shift import Shift
@@ -21,8 +21,6 @@ from idl_cli.sim.statistics.block_matrix import ColumnBlocks
 from idl_cli.sim.statistics.column_blocks import ColumnBlockStatistics
 from idl_cli.sim.statistics.dense import SufficientStatistics
 from idl_cli.sim.statistics.squares import check_squares
-
-LambdaScale = Literal["absolute", "per_sample", "relative"]
 
 
 @dataclass(frozen=True)

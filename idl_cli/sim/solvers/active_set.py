@@ -7,21 +7,17 @@ from typing import ClassVar
 
 import torch
 
-from idl_cli.errors import ArgumentError
 from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.solver import BUDGET, L1, L2, BaseSolver, Monitor, SolverResult, Start
 from idl_cli.sim.solvers.admm.iteration import Splitting, SplittingState
+from idl_cli.sim.solvers.options import ActiveSetOptions, AdmmOptions
 from idl_cli.sim.solvers.polish import Incumbent
 from idl_cli.sim.solvers.scaling import ScaledProblem
 from idl_cli.sim.solvers.warm_start import warm_start_pays, warm_started
 
-_RHO = 0.1
-_RELAXATION = 1.6
-_ADAPT_EVERY = 20
-
 
 @dataclass(frozen=True, kw_only=True)
-class ActiveSetSolver(BaseSolver):
+class ActiveSetSolver(ActiveSetOptions, BaseSolver):
     """Rows by primal-dual active-set steps (see :mod:`idl_cli.sim.solvers.row_descent`).
 
     Where the support starts is found for all rows at once by a few float32 splitting iterations.
@@ -40,39 +36,27 @@ class ActiveSetSolver(BaseSolver):
 
     handles: ClassVar[frozenset[str]] = frozenset({L1, L2, BUDGET})
 
-    max_iter: int = 40
-    warm_iterations: int = 800
-    attempts: int = 5
-
-    def __post_init__(self) -> None:
-        lowest = {"max_iter": 1, "warm_iterations": 0, "attempts": 1}
-        for name, least in lowest.items():
-            if getattr(self, name) < least:
-                raise ArgumentError(
-                    f"ActiveSetSolver: {name}={getattr(self, name)} must be >= {least}"
-                )
-
     def solve(self, problem: RowRegression, monitor: Monitor) -> SolverResult:
         """Solve row after row until the monitor says stop; see :class:`BaseSolver`."""
         scaled = ScaledProblem.of(problem)
-        splitting = Splitting(problem, scaled, _RELAXATION)
-        state = SplittingState.zeros(scaled.cross.float(), _RHO)
+        splitting = Splitting(problem, scaled, AdmmOptions.relaxation)
+        state = SplittingState.zeros(scaled.cross.float(), AdmmOptions.rho)
         state = splitting.run(
-            state, self.warm_iterations, _ADAPT_EVERY, time_is_up=monitor.time_is_up
+            state, self.warm_iterations, AdmmOptions.adapt_every, time_is_up=monitor.time_is_up
         ).to(torch.float64)
         return self._finish(problem, monitor, splitting, state, settle_first=False)
 
     def solve_from(self, problem: RowRegression, monitor: Monitor, start: Start) -> SolverResult:
         """As ``solve``, with the support of the start instead of one found by splitting."""
         scaled = ScaledProblem.of(problem, start.memory)
-        splitting = Splitting(problem, scaled, _RELAXATION)
+        splitting = Splitting(problem, scaled, AdmmOptions.relaxation)
         points = scaled.from_weights(start.weights)
         if warm_start_pays(problem, points):
             state = warm_started(
-                problem, scaled, points, _RELAXATION, time_is_up=monitor.time_is_up
+                problem, scaled, points, AdmmOptions.relaxation, time_is_up=monitor.time_is_up
             )
             return self._finish(problem, monitor, splitting, state, settle_first=False)
-        state = SplittingState.at(points, scaled, _RHO)
+        state = SplittingState.at(points, scaled, AdmmOptions.rho)
         return self._finish(problem, monitor, splitting, state, settle_first=True)
 
     def _finish(
@@ -100,7 +84,10 @@ class ActiveSetSolver(BaseSolver):
             if attempt:
                 splitting.restrict(rows)
                 state = splitting.run(
-                    state, max(warm, _ADAPT_EVERY), _ADAPT_EVERY, time_is_up=monitor.time_is_up
+                    state,
+                    max(warm, AdmmOptions.adapt_every),
+                    AdmmOptions.adapt_every,
+                    time_is_up=monitor.time_is_up,
                 )
                 warm *= 2
                 incumbent.offer(state.sparse, rows)

@@ -10,21 +10,20 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import starmap
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from idl_cli.errors import ArgumentError, MissingExtraError
+from idl_cli.errors import MissingExtraError
 from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.prox import prox_rows
 from idl_cli.sim.regression.solver import BUDGET, L1, L2, BaseSolver, Monitor, SolverResult
 from idl_cli.sim.solvers.cvx_rows import CompiledRow, RowAnswer, RowShape, Vector
+from idl_cli.sim.solvers.options import Backend, CvxOptions
 from idl_cli.sim.solvers.row_descent import polish_row
 from idl_cli.sim.solvers.scaling import ScaledProblem
-
-Backend = Literal["clarabel", "scs", "osqp", "highs", "mosek", "gurobi"]
 
 # Open, and robust on degenerate rows, where HiGHS and OSQP can stall; they take over in this order.
 _OPEN = ("CLARABEL", "SCS")
@@ -35,7 +34,7 @@ a small λ or a feature in a large unit asks for; a handful of active-set passes
 
 
 @dataclass(frozen=True, kw_only=True)
-class CVXSolver(BaseSolver):
+class CVXSolver(CvxOptions, BaseSolver):
     """One quadratic program a row, from the statistics, by a solver that CVXPY knows.
 
     The m samples are reduced to the D x D gram matrix in unit-diagonal coordinates; each row is
@@ -54,16 +53,6 @@ class CVXSolver(BaseSolver):
     """
 
     handles: ClassVar[frozenset[str]] = frozenset({L1, L2, BUDGET})
-
-    backend: Backend = "clarabel"
-    accuracy: float = 1e-12
-    processes: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 < self.accuracy < 1:
-            raise ArgumentError(f"CVXSolver: accuracy={self.accuracy} must lie in (0, 1)")
-        if self.processes < 1:
-            raise ArgumentError(f"CVXSolver: processes={self.processes} must be >= 1")
 
     def solve(self, problem: RowRegression, monitor: Monitor) -> SolverResult:
         """Solve row after row; see :class:`BaseSolver`."""

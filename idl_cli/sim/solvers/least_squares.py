@@ -7,14 +7,14 @@ from typing import ClassVar
 
 import torch
 
-from idl_cli.errors import ArgumentError
 from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.solver import L2, BaseSolver, Monitor, SolverResult
+from idl_cli.sim.solvers.options import LeastSquaresOptions
 from idl_cli.sim.solvers.scaling import ScaledProblem
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeastSquareSolver(BaseSolver):
+class LeastSquareSolver(LeastSquaresOptions, BaseSolver):
     """The least-squares solution of smallest norm; it ignores the l1 penalty and the budget.
 
     The rank is read off the eigenvalues of the unit-diagonal gram matrix, so that it does not
@@ -27,12 +27,6 @@ class LeastSquareSolver(BaseSolver):
     """
 
     handles: ClassVar[frozenset[str]] = frozenset({L2})
-
-    rank_tol: float = 1e-12
-
-    def __post_init__(self) -> None:
-        if not 0 < self.rank_tol < 1:
-            raise ArgumentError(f"LeastSquareSolver: rank_tol={self.rank_tol} must lie in (0, 1)")
 
     def solve(self, problem: RowRegression, monitor: Monitor) -> SolverResult:
         """Solve in closed form; see :class:`BaseSolver`."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from idl_cli.errors import ArgumentError
 from idl_cli.sim.regression.problem import RowBudget, RowRegression
 from idl_cli.sim.regression.solver import BUDGET, L1, L2, BaseSolver, Monitor, SolverResult
 from idl_cli.sim.solvers.accelerated import AcceleratedRows
 from idl_cli.sim.solvers.low_rank import LowRankRows
+from idl_cli.sim.solvers.options import ProjectedGdOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProjectedGDLowRankSolver(BaseSolver):
+class ProjectedGDLowRankSolver(ProjectedGdOptions, BaseSolver):
     """Proximal gradient with momentum; every iterate obeys the budget.
 
     Without a rank, or with one that restricts nothing, the problem is convex and the answer is its
@@ -33,26 +33,6 @@ class ProjectedGDLowRankSolver(BaseSolver):
     """
 
     handles: ClassVar[frozenset[str]] = frozenset({L1, L2, BUDGET})
-
-    rank: int | None = None
-    max_iter: int = 20000
-    check_every: int = 50
-    stationary_tol: float = 1e-6
-
-    def __post_init__(self) -> None:
-        if self.rank is not None and self.rank < 1:
-            raise ArgumentError(
-                f"ProjectedGDLowRankSolver: rank={self.rank} must be >= 1, or None for a dense A"
-            )
-        for name in ("max_iter", "check_every"):
-            if getattr(self, name) < 1:
-                raise ArgumentError(
-                    f"ProjectedGDLowRankSolver: {name}={getattr(self, name)} must be >= 1"
-                )
-        if not 0 < self.stationary_tol < 1:
-            raise ArgumentError(
-                f"ProjectedGDLowRankSolver: stationary_tol={self.stationary_tol} must lie in (0, 1)"
-            )
 
     def solve(self, problem: RowRegression, monitor: Monitor) -> SolverResult:
         """Iterate until the monitor says stop or a low-rank point is stationary."""

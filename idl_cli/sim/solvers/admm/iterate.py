@@ -10,7 +10,7 @@ from torch import Tensor
 
 from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.solver import Monitor, Start
-from idl_cli.sim.solvers.admm.options import ADMMOptions
+from idl_cli.sim.solvers.options import AdmmOptions
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +40,13 @@ class Iterate:
         return cls(weights, torch.zeros(problem.rows, dtype=torch.bool), 0, -1, rho)
 
     @classmethod
-    def after(cls, weights: Tensor, options: ADMMOptions) -> Iterate:
+    def after(cls, weights: Tensor, options: AdmmOptions) -> Iterate:
         """The start at the answer (rows, D) for another penalty: its support is polished first."""
         untried = torch.zeros(len(weights), dtype=torch.bool)
         next_polish = 0 if options.polish_passes else options.max_iter + 1
         return cls(weights, untried, 0, next_polish, options.rho)
 
-    def exhausts(self, options: ADMMOptions) -> bool:
+    def exhausts(self, options: AdmmOptions) -> bool:
         """Whether no phase is left."""
         return options.max_iter <= self.iteration < self.next_polish
 
@@ -71,7 +71,7 @@ class Iterate:
 
     @classmethod
     def begin(
-        cls, problem: RowRegression, monitor: Monitor, options: ADMMOptions, start: Start | None
+        cls, problem: RowRegression, monitor: Monitor, options: AdmmOptions, start: Start | None
     ) -> Iterate | None:
         """Where a solve begins: at its checkpoint, at the start, or (None) at zero weights.
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from idl_cli.distributed.devices import rank_devices
-from idl_cli.errors import ArgumentError
 from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.solver import Monitor, SolverResult, Start
 from idl_cli.sim.solvers.admm.row_shares import SharedRun
 from idl_cli.sim.solvers.admm.run import solve_in_phases
 from idl_cli.sim.solvers.admm.solver import ADMMSolver
 from idl_cli.sim.solvers.admm.spawn import solve_in_spawned_ranks
+from idl_cli.sim.solvers.options import AdmmMultigpuOptions
 from idl_cli.sim.statistics.block_matrix import WHOLE_FEATURES
 
 
 @dataclass(frozen=True, kw_only=True)
-class ADMMMultiGPUSolver(ADMMSolver):
+class ADMMMultiGPUSolver(AdmmMultigpuOptions, ADMMSolver):
     """The same as ``ADMMSolver``, on the processes of a group.
 
     Rows are independent of each other: they are split over the processes, each of which runs the
@@ -44,15 +42,6 @@ class ADMMMultiGPUSolver(ADMMSolver):
         ConfigError: there are no such devices.
         RankError: one of the processes started failed.
     """
-
-    devices: int | Sequence[int] | None = None
-    processes: int | None = None
-    column_blocks: Literal["auto", "always", "never"] = "auto"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.processes is not None and self.processes < 1:
-            raise ArgumentError(f"ADMMMultiGPUSolver: processes={self.processes} must be >= 1")
 
     def splits_columns(self, features: int, processes: int) -> bool:
         """Whether G is to be split by columns; see ``column_blocks``."""

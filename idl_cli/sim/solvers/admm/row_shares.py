@@ -17,8 +17,8 @@ from idl_cli.distributed.group import Group
 from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.solver import Monitor, Progress
 from idl_cli.sim.solvers.admm.iterate import Iterate
-from idl_cli.sim.solvers.admm.options import ADMMOptions
 from idl_cli.sim.solvers.admm.run import ADMMRun
+from idl_cli.sim.solvers.options import AdmmOptions
 from idl_cli.sim.solvers.scaling import ScaledProblem
 from idl_cli.sim.solvers.stopwatch import Stopwatch
 
@@ -56,7 +56,7 @@ class SharedRun:
     def __init__(
         self,
         problem: RowRegression,
-        options: ADMMOptions,
+        options: AdmmOptions,
         watch: Stopwatch,
         scaled: ScaledProblem,
         start: Iterate | None,

@@ -12,8 +12,8 @@ from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.solver import Monitor, Progress, SolverResult, Start
 from idl_cli.sim.solvers.admm.iterate import Iterate
 from idl_cli.sim.solvers.admm.iteration import Splitting, SplittingState
-from idl_cli.sim.solvers.admm.options import ADMMOptions
 from idl_cli.sim.solvers.block_polish import BlockPolish
+from idl_cli.sim.solvers.options import AdmmOptions
 from idl_cli.sim.solvers.polish import Incumbent
 from idl_cli.sim.solvers.scaling import ScaledProblem
 from idl_cli.sim.solvers.stopwatch import Stopwatch
@@ -49,10 +49,10 @@ class PhasedRun(Protocol):
 
 def solve_in_phases(
     kind: Callable[
-        [RowRegression, ADMMOptions, Stopwatch, ScaledProblem, Iterate | None], PhasedRun
+        [RowRegression, AdmmOptions, Stopwatch, ScaledProblem, Iterate | None], PhasedRun
     ],
     problem: RowRegression,
-    options: ADMMOptions,
+    options: AdmmOptions,
     monitor: Monitor,
     start: Start | None,
 ) -> SolverResult:
@@ -89,7 +89,7 @@ class ADMMRun:
     def __init__(
         self,
         problem: RowRegression,
-        options: ADMMOptions,
+        options: AdmmOptions,
         watch: Stopwatch,
         scaled: ScaledProblem,
         start: Iterate | None,

@@ -1,0 +1,76 @@
+"""How an equilibrium and its gradient are solved: options of every implicit model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
+
+from idl_cli.config.arguments import check_ranges
+from idl_cli.config.fields import AT_LEAST_ONE, FINITE_POSITIVE, NON_NEGATIVE
+
+MethodName: TypeAlias = Literal["picard", "anderson"]
+AdjointMethodName: TypeAlias = Literal["picard", "anderson", "jacobian_free"]
+
+
+@dataclass(frozen=True)
+class FixedPointSettings:
+    """How the equilibrium is solved.
+
+    Args:
+        method: ``picard`` (x ← f(x)) or ``anderson`` (mixing over a window of past iterates).
+        max_iter: most evaluations of f, >= 1.
+        tol: largest relative residual of a converged sample, > 0; a few units of rounding where it
+            is below them. The default 1e-5 is within reach of float32 and far below what training
+            notices.
+        window: past steps that Anderson mixes, >= 1.
+        regularization: Tikhonov weight of Anderson's least squares, relative to its trace, >= 0.
+
+    Raises:
+        ArgumentError: a value is out of range.
+    """
+
+    method: MethodName = "picard"
+    max_iter: Annotated[int, AT_LEAST_ONE] = 500
+    tol: Annotated[float, FINITE_POSITIVE] = 1e-5
+    window: Annotated[int, AT_LEAST_ONE] = 5
+    regularization: Annotated[float, NON_NEGATIVE] = 1e-8
+
+    def __post_init__(self) -> None:
+        check_ranges(FixedPointSettings, self)
+
+
+@dataclass(frozen=True)
+class AdjointSettings:
+    """How the gradient of the equilibrium is solved.
+
+    Args:
+        method: ``picard`` or ``anderson`` solve the adjoint equation to ``tol``: the exact
+            gradient. ``jacobian_free`` takes v = d ⊙ g, as if the last iteration were the only
+            one: cheaper and inexact (Fung et al., AAAI 2022, arXiv 2103.12803).
+        max_iter: most evaluations, >= 1.
+        tol: largest ‖d ⊙ (g + Aᵀv) − v‖∞ / ‖g‖∞ of a converged sample, > 0.
+        window: past steps that Anderson mixes, >= 1.
+        regularization: Tikhonov weight of Anderson's least squares, relative to its trace, >= 0.
+
+    Raises:
+        ArgumentError: a value is out of range.
+    """
+
+    method: AdjointMethodName = "picard"
+    max_iter: Annotated[int, AT_LEAST_ONE] = FixedPointSettings.max_iter
+    tol: Annotated[float, FINITE_POSITIVE] = FixedPointSettings.tol
+    window: Annotated[int, AT_LEAST_ONE] = FixedPointSettings.window
+    regularization: Annotated[float, NON_NEGATIVE] = FixedPointSettings.regularization
+
+    def __post_init__(self) -> None:
+        check_ranges(AdjointSettings, self)
+
+    def fixed_point_settings(self) -> FixedPointSettings:
+        """Return the settings of the adjoint solve."""
+        return FixedPointSettings(
+            method="picard" if self.method == "jacobian_free" else self.method,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            window=self.window,
+            regularization=self.regularization,
+        )

@@ -1,0 +1,83 @@
+"""Python callers are held to the ranges of the configuration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+import numpy as np
+import pytest
+
+from idl_cli.config.arguments import check_options
+from idl_cli.config.fields import Range, parts_of
+from idl_cli.data.options import RollingMeanOptions
+from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
+from idl_cli.errors import ArgumentError, ConfigError
+from idl_cli.sim import solvers
+from idl_cli.sim.fit.options import SimOptions
+from idl_cli.training.settings import EarlyStoppingSettings, TrainerSettings
+
+CHECKED = (
+    solvers.ActiveSetSolver,
+    solvers.ADMMSolver,
+    solvers.ADMMMultiGPUSolver,
+    solvers.CVXSolver,
+    solvers.LeastSquareSolver,
+    solvers.ProjectedGDLowRankSolver,
+    SimOptions,
+    FixedPointSettings,
+    AdjointSettings,
+    TrainerSettings,
+    EarlyStoppingSettings,
+)
+
+
+def _limits(options: type) -> Iterator[tuple[str, Range]]:
+    hints = get_type_hints(options, include_extras=True)
+    for item in fields(options):
+        for mark in parts_of(hints[item.name]):
+            if isinstance(mark, Range):
+                yield item.name, mark
+
+
+def _outside(limit: Range) -> Iterator[float]:
+    yield math.nan
+    if limit.low is not None:
+        yield limit.low if limit.low_open else limit.low - 1
+    if limit.high is not None:
+        yield limit.high if limit.high_open else limit.high + 1
+
+
+@pytest.mark.parametrize("options", CHECKED)
+def test_every_range_holds_for_python_callers(options: type) -> None:
+    limits = list(_limits(options))
+    assert limits
+    for name, limit in limits:
+        for value in _outside(limit):
+            with pytest.raises(ArgumentError, match=rf"{name}={value}: must be "):
+                options(**{name: value})
+
+
+def test_all_mistakes_are_named_at_once_with_the_class() -> None:
+    with pytest.raises(ArgumentError, match=r"^ADMMSolver: .*rho=0: .*; check_every=0: "):
+        solvers.ADMMSolver(rho=0, check_every=0)
+
+
+@pytest.mark.parametrize("infinite", ["lambda_z", "lambda_y", "l2"])
+def test_no_penalty_is_infinite(infinite: str) -> None:
+    numbers: dict[str, Any] = {infinite: math.inf}
+    with pytest.raises(ArgumentError, match=rf"{infinite}=inf: must be a number >= 0 and finite"):
+        SimOptions(**numbers)
+
+
+def test_numbers_of_numpy_and_lists_do() -> None:
+    check_options(RollingMeanOptions, {"window": np.int64(3), "train_range": [np.float32(0), 1]})
+
+
+def test_a_named_section_stands_before_the_key() -> None:
+    with pytest.raises(ConfigError, match=r"^dataset\.window=11: at most dataset\.length=10"):
+        check_options(RollingMeanOptions, {"window": 11}, section="dataset")
+    with pytest.raises(ArgumentError, match=r"^window=0: must be an integer >= 1$"):
+        check_options(RollingMeanOptions, {"window": 0})

@@ -57,9 +57,11 @@ def _as_config(problem: Problem) -> str:
 
 
 def _as_call(problem: Problem, values: Mapping[str, object]) -> str:
-    sentence = problem.sentence or ""
-    if isinstance(problem.value, str) and sentence.startswith("must be one of "):
-        return f"{problem.path}={problem.value!r} is not known: choose {sentence[8:]}"
+    value, sentence = problem.value, problem.sentence or ""
+    if isinstance(value, str):
+        return f"{problem.path}={value!r} {sentence}"
+    if isinstance(value, int | float) and "[" not in problem.path:
+        return f"{problem.path}={value:g} {sentence.replace('a number ', '')}"
     key, entry, _ = problem.path.partition("[")
     return f"{key}={shown(values[key])}: {_as_config(problem)}" if entry else _as_config(problem)
 

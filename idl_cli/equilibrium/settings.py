@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from idl_cli.config.arguments import check_ranges
 from idl_cli.config.fields import AT_LEAST_ONE, FINITE_POSITIVE, NON_NEGATIVE
+from idl_cli.errors import ArgumentError
 
 MethodName: TypeAlias = Literal["picard", "anderson"]
 AdjointMethodName: TypeAlias = Literal["picard", "anderson", "jacobian_free"]
@@ -36,6 +37,7 @@ class FixedPointSettings:
     regularization: Annotated[float, NON_NEGATIVE] = 1e-8
 
     def __post_init__(self) -> None:
+        _check_method(self.method, get_args(MethodName))
         check_ranges(FixedPointSettings, self)
 
 
@@ -63,6 +65,7 @@ class AdjointSettings:
     regularization: Annotated[float, NON_NEGATIVE] = FixedPointSettings.regularization
 
     def __post_init__(self) -> None:
+        _check_method(self.method, get_args(AdjointMethodName))
         check_ranges(AdjointSettings, self)
 
     def fixed_point_settings(self) -> FixedPointSettings:
@@ -74,3 +77,8 @@ class AdjointSettings:
             window=self.window,
             regularization=self.regularization,
         )
+
+
+def _check_method(method: str, allowed: tuple[str, ...]) -> None:
+    if method not in allowed:
+        raise ArgumentError(f"method={method!r} is not known: choose one of {', '.join(allowed)}.")

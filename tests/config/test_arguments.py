@@ -56,19 +56,19 @@ def test_every_range_holds_for_python_callers(options: type) -> None:
     assert limits
     for name, limit in limits:
         for value in _outside(limit):
-            with pytest.raises(ArgumentError, match=rf"{name}={value}: must be "):
+            with pytest.raises(ArgumentError, match=rf"{name}={value:g} must be "):
                 options(**{name: value})
 
 
 def test_all_mistakes_are_named_at_once_with_the_class() -> None:
-    with pytest.raises(ArgumentError, match=r"^ADMMSolver: .*rho=0: .*; check_every=0: "):
+    with pytest.raises(ArgumentError, match=r"^ADMMSolver: .*rho=0 .*; check_every=0 "):
         solvers.ADMMSolver(rho=0, check_every=0)
 
 
 @pytest.mark.parametrize("infinite", ["lambda_z", "lambda_y", "l2"])
 def test_no_penalty_is_infinite(infinite: str) -> None:
     numbers: dict[str, Any] = {infinite: math.inf}
-    with pytest.raises(ArgumentError, match=rf"{infinite}=inf: must be a number >= 0 and finite"):
+    with pytest.raises(ArgumentError, match=rf"{infinite}=inf must be >= 0 and finite"):
         SimOptions(**numbers)
 
 
@@ -79,5 +79,5 @@ def test_numbers_of_numpy_and_lists_do() -> None:
 def test_a_named_section_stands_before_the_key() -> None:
     with pytest.raises(ConfigError, match=r"^dataset\.window=11: at most dataset\.length=10"):
         check_options(RollingMeanOptions, {"window": 11}, section="dataset")
-    with pytest.raises(ArgumentError, match=r"^window=0: must be an integer >= 1$"):
+    with pytest.raises(ArgumentError, match=r"^window=0 must be an integer >= 1$"):
         check_options(RollingMeanOptions, {"window": 0})

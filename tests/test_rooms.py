@@ -13,8 +13,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "idl_cli"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# Room -> the rooms it may import. `errors`, `masking` and the package itself (its version) are open
-# to all.
+# Room -> the rooms it may import. `errors`, `masking`, `json_value` and the package itself (its
+# version) are open to all.
 ARROWS = {
     "equilibrium": set(),
     "models": {"equilibrium"},
@@ -28,6 +28,7 @@ ARROWS = {
     "console": {"reporting"},
     "config": {"equilibrium"},
     "masking": set(),
+    "json_value": set(),
     "registry": {"config"},
     "run": {"registry", "data", "models"},
     "loggers": {"registry", "run"},
@@ -161,7 +162,7 @@ def test_arrows_point_down() -> None:
         if parts[0] != "idl_cli" or len(parts) == 1:
             continue
         home, target = _room(each.file), parts[1]
-        if target in (home, "errors", "masking", "__version__"):
+        if target in (home, "errors", "masking", "json_value", "__version__"):
             continue
         if target not in ARROWS.get(home, set()):
             wrong.append(str(each))
@@ -322,3 +323,22 @@ def test_no_keyword_sinks_and_no_bare_except() -> None:
             if isinstance(node, ast.ExceptHandler) and node.type is None:
                 wrong.append(f"{file}:{node.lineno} bare except")
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("room", ["data", "models", "equilibrium", "evaluation", "training"])
+def test_files_of_a_room_have_no_cycles(room: str) -> None:
+    """Imports for the type checker count too."""
+    names = {
+        ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts): file
+        for file in FILES
+        if _room(file) == room and file.stem != "__init__"
+    }
+    left = {
+        name: {each.module for each in IMPORTS if each.file == file} & names.keys()
+        for name, file in names.items()
+    }
+    while left:
+        leaves = [name for name, targets in left.items() if not targets & left.keys()]
+        assert leaves, f"a cycle among {sorted(left)}"
+        for name in leaves:
+            del left[name]

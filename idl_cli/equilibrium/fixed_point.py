@@ -9,87 +9,17 @@ size).
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from idl_cli.equilibrium.methods import Anderson, Picard, StepMethod
 from idl_cli.equilibrium.residual import Summed, reachable, relative_residual
-from idl_cli.errors import ArgumentError, ShapeError
-
-MethodName = Literal["picard", "anderson"]
-
-
-@dataclass(frozen=True)
-class FixedPointSettings:
-    """How a fixed point is solved.
-
-    Args:
-        method: ``picard`` (x ← f(x)) or ``anderson`` (mixing over a window of past iterates).
-        max_iter: most evaluations of f, >= 1.
-        tol: largest relative residual of a converged sample, > 0; a few units of rounding where it
-            is below them. The default 1e-5 is within reach of float32 and far below what training
-            notices.
-        window: past steps that Anderson mixes, >= 1.
-        regularization: Tikhonov weight of Anderson's least squares, relative to its trace, >= 0.
-
-    Raises:
-        ArgumentError: a value is out of range.
-    """
-
-    method: MethodName = "picard"
-    max_iter: int = 500
-    tol: float = 1e-5
-    window: int = 5
-    regularization: float = 1e-8
-
-    def __post_init__(self) -> None:
-        allowed = get_args(MethodName)
-        if self.method not in allowed:
-            raise ArgumentError(
-                f"method={self.method!r} is not known: choose one of {', '.join(allowed)}."
-            )
-        if self.max_iter < 1:
-            raise ArgumentError(f"max_iter={self.max_iter} must be at least 1.")
-        if not (self.tol > 0 and math.isfinite(self.tol)):
-            raise ArgumentError(f"tol={self.tol} must be a positive number.")
-        if self.window < 1:
-            raise ArgumentError(f"window={self.window} must be at least 1.")
-        if not self.regularization >= 0:
-            raise ArgumentError(f"regularization={self.regularization} must not be negative.")
-
-
-class SolveStatus(Enum):
-    """How a solve ended; the value is the sentence to show."""
-
-    CONVERGED = "Every sample reached the tolerance."
-    MAX_ITERATIONS = "Some samples had not reached the tolerance after max_iter iterations."
-    NON_FINITE = "Some samples became NaN or infinite."
-
-
-@dataclass(frozen=True)
-class FixedPointResult:
-    """What a solve found.
-
-    Attributes:
-        value: the fixed points x (m, n); for a sample that failed, its last iterate.
-        iterations: evaluations of f spent on each sample (m,), int64.
-        residuals: relative residual of each ``value`` (m,), NaN where it is not finite.
-        converged: whether each residual is within the tolerance (m,).
-        status: the worst of the samples' outcomes.
-    """
-
-    value: Tensor
-    iterations: Tensor
-    residuals: Tensor
-    converged: Tensor
-    status: SolveStatus
+from idl_cli.equilibrium.result import FixedPointResult, SolveStatus
+from idl_cli.equilibrium.settings import FixedPointSettings
+from idl_cli.errors import ShapeError
 
 
 class SampleMap(ABC):

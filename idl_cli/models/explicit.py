@@ -12,8 +12,9 @@ from math import prod
 from torch import Tensor, nn
 
 from idl_cli.errors import ArgumentError, ShapeError
+from idl_cli.json_value import JSONValue
 from idl_cli.models.activation_modules import activation_module
-from idl_cli.models.base import JSONValue, TrainableModel
+from idl_cli.models.base import TrainableModel
 
 
 def _require_positive(name: str, values: Sequence[int]) -> None:

@@ -13,13 +13,12 @@ from torch.nn import functional
 
 from idl_cli.equilibrium.activations import get_activation
 from idl_cli.equilibrium.conditions import WellPosedness
-from idl_cli.equilibrium.fixed_point import FixedPointSettings
 from idl_cli.equilibrium.implicit_gradient import equilibrium
 from idl_cli.equilibrium.precision import without_autocast
-from idl_cli.equilibrium.problem import AdjointSettings
+from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ShapeError
-from idl_cli.models.base import JSONValue
+from idl_cli.json_value import JSONValue
 from idl_cli.models.feedback import FeedbackModel, check_architecture
 from idl_cli.models.given_weights import ImplicitWeights as ImplicitWeights
 from idl_cli.models.given_weights import check_feedback, checked_dimensions

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from idl_cli.equilibrium.conditions import WellPosedness
-from idl_cli.equilibrium.fixed_point import FixedPointSettings
 from idl_cli.equilibrium.precision import without_autocast
-from idl_cli.equilibrium.problem import AdjointSettings
+from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ArgumentError, ShapeError
-from idl_cli.models.base import JSONValue, TrainableModel
+from idl_cli.json_value import JSONValue
+from idl_cli.models.base import TrainableModel
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.rnn_cell import ImplicitRNNCell
 from idl_cli.models.sequences import SequenceOutput, SequenceRows, check_output

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from idl_cli.errors import ArgumentError
-from idl_cli.models.base import JSONValue, TrainableModel
+from idl_cli.json_value import JSONValue
+from idl_cli.models.base import TrainableModel
 from idl_cli.models.explicit import MLP
 from idl_cli.models.parameter_count import nearest_width
 from idl_cli.models.sequences import SequenceOutput, as_sequences, check_output

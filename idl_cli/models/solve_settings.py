@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from idl_cli.equilibrium.fixed_point import FixedPointSettings
-from idl_cli.equilibrium.problem import AdjointSettings
+from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.errors import ArgumentError
 
 SettingsT = TypeVar("SettingsT", FixedPointSettings, AdjointSettings)

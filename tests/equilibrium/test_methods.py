@@ -1,7 +1,9 @@
 import torch
 from torch import Tensor
 
-from idl_cli.equilibrium.fixed_point import FixedPointSettings, SolveStatus, solve_fixed_point
+from idl_cli.equilibrium.fixed_point import solve_fixed_point
+from idl_cli.equilibrium.result import SolveStatus
+from idl_cli.equilibrium.settings import FixedPointSettings
 
 
 def slow_linear_map(size: int = 6) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,6 @@ from torch.nn import functional
 
 from idl_cli.equilibrium.activations import activation_names, get_activation
 from idl_cli.equilibrium.constraints import project_rows_l1
-from idl_cli.equilibrium.fixed_point import FixedPointSettings
 from idl_cli.equilibrium.implicit_gradient import equilibrium
 from idl_cli.equilibrium.operators import (
     DenseOperator,
@@ -16,7 +15,7 @@ from idl_cli.equilibrium.operators import (
     Operator,
     StrictlyUpperTriangularOperator,
 )
-from idl_cli.equilibrium.problem import AdjointSettings
+from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ConvergenceWarning
 

@@ -15,8 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from idl_cli.equilibrium.constraints import row_l1_norms
-from idl_cli.equilibrium.fixed_point import FixedPointSettings
-from idl_cli.equilibrium.problem import AdjointSettings
+from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.errors import ArgumentError, ConvergenceWarning, ShapeError, WellPosednessWarning
 from idl_cli.models.implicit import ImplicitModel
 

@@ -15,11 +15,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from idl_cli.data.dataset import Dataset, Split, TimeAxis
+from idl_cli.data.dataset import Dataset, TimeAxis
 from idl_cli.data.randomness import Purpose, random_permutation
 from idl_cli.data.series.forecast import Forecast
 from idl_cli.data.series.split_in_time import SeriesSplit, make_dataset
-from idl_cli.data.series.windows import Parts, Series, Windows
+from idl_cli.data.series.windows import Parts, Windows
+from idl_cli.data.split import Series, Split
 from idl_cli.data.synthetic.distributions import normal
 from idl_cli.data.synthetic.shifts import Shifts
 from idl_cli.errors import ConfigError

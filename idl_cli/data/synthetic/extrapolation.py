@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from idl_cli.data.assembly import assemble
-from idl_cli.data.dataset import Dataset, Split
+from idl_cli.data.dataset import Dataset
 from idl_cli.data.randomness import Purpose
+from idl_cli.data.split import Split
 from idl_cli.data.synthetic.distributions import uniform
 from idl_cli.data.synthetic.shifts import Shifts
 from idl_cli.data.task import Task

@@ -7,7 +7,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from idl_cli.equilibrium.fixed_point import FixedPointSettings
+from idl_cli.equilibrium.settings import FixedPointSettings
 from idl_cli.errors import WellPosednessWarning
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.regression.problem import RowBudget

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import torch
 
-from idl_cli.data.dataset import Split
 from idl_cli.data.loader import BatchLoader
 from idl_cli.data.preprocessing import Preprocessing
+from idl_cli.data.split import Split
 from idl_cli.data.task import Task
 from idl_cli.distributed.group import Group
 from idl_cli.distributed.join import joined

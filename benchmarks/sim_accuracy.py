@@ -20,9 +20,10 @@ import psutil
 import torch
 from torch import nn
 
-from idl_cli.data.dataset import Dataset, Split
+from idl_cli.data.dataset import Dataset
 from idl_cli.data.images.mnist import fashion_mnist
 from idl_cli.data.loader import BatchLoader
+from idl_cli.data.split import Split
 from idl_cli.evaluation import evaluate
 from idl_cli.models.explicit import MLP
 from idl_cli.sim.fit.fits import Fit

@@ -31,8 +31,9 @@ from idl_cli.commands.sim.pruning_baseline import (
     fine_tuned_rows,
     magnitude_rows,
 )
-from idl_cli.data.dataset import Dataset, Split
+from idl_cli.data.dataset import Dataset
 from idl_cli.data.images.mnist import fashion_mnist
+from idl_cli.data.split import Split
 from idl_cli.evaluation import evaluate
 from idl_cli.models.parameter_count import parameter_count
 from idl_cli.sim.fit.callbacks import SimCallbacks

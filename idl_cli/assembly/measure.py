@@ -9,8 +9,9 @@ from typing import Final
 from torch import nn
 
 from idl_cli.assembly.compute import Compute
-from idl_cli.data.dataset import Dataset, Split
+from idl_cli.data.dataset import Dataset
 from idl_cli.data.loader import BatchLoader
+from idl_cli.data.split import Split
 from idl_cli.data.task import Task
 from idl_cli.distributed.group import Group
 from idl_cli.evaluation import evaluate

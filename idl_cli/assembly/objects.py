@@ -14,10 +14,11 @@ from idl_cli.assembly.compute import Compute, RunContext
 from idl_cli.assembly.idle_options import refuse_idle_options
 from idl_cli.assembly.measure import evaluation_loader
 from idl_cli.assembly.requested import DataRequest, GradientRequest
-from idl_cli.data.dataset import Dataset, Split
+from idl_cli.data.dataset import Dataset
 from idl_cli.data.fingerprint import fingerprint
 from idl_cli.data.input_scale import preprocessing_for
 from idl_cli.data.loader import BatchLoader
+from idl_cli.data.split import Split
 from idl_cli.data.task import Task
 from idl_cli.distributed.group import Group
 from idl_cli.errors import ConfigError, DataError

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from idl_cli.data.dataset import Dataset as Dataset
-    from idl_cli.data.dataset import Split as Split
     from idl_cli.data.loader import BatchLoader as BatchLoader
     from idl_cli.data.preprocessing import Preprocessing as Preprocessing
+    from idl_cli.data.split import Split as Split
     from idl_cli.data.task import Task as Task
 
 _HOMES: Final = {
     "BatchLoader": "idl_cli.data.loader",
     "Dataset": "idl_cli.data.dataset",
     "Preprocessing": "idl_cli.data.preprocessing",
-    "Split": "idl_cli.data.dataset",
+    "Split": "idl_cli.data.split",
     "Task": "idl_cli.data.task",
 }
 

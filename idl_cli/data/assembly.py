@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from idl_cli.data.dataset import Dataset, Split
+from idl_cli.data.dataset import Dataset
 from idl_cli.data.images.augmentation import Augmentation
 from idl_cli.data.preprocessing import Normalization, Preprocessing
 from idl_cli.data.randomness import Purpose
 from idl_cli.data.scaling import TargetScaling
+from idl_cli.data.split import Split
 from idl_cli.data.splits import split_off, take_samples
 from idl_cli.data.task import Task
 from idl_cli.errors import ConfigError

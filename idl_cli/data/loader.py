@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from idl_cli.data.dataset import Split
 from idl_cli.data.images.augmentation import Augmentation
 from idl_cli.data.preprocessing import Preprocessing
 from idl_cli.data.randomness import Purpose, random_permutation
+from idl_cli.data.split import Split
 from idl_cli.distributed.sharding import share
 from idl_cli.errors import ArgumentError
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from idl_cli.data.moments import mean_and_deviation
-from idl_cli.data.task import JSONValue
 from idl_cli.errors import DataError, ShapeError
+from idl_cli.json_value import JSONValue
 
 Normalization = Literal["channel", "feature", "none"]
 

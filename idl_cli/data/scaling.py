@@ -13,7 +13,7 @@ from idl_cli.data.moments import finite, mean_and_deviation
 from idl_cli.errors import DataError
 
 if TYPE_CHECKING:
-    from idl_cli.data.task import JSONValue
+    from idl_cli.json_value import JSONValue
 
 
 @dataclass(frozen=True)

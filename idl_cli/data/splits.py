@@ -7,8 +7,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from idl_cli.data.dataset import Split
 from idl_cli.data.randomness import Purpose, random_permutation
+from idl_cli.data.split import Split
 from idl_cli.errors import ConfigError
 
 

@@ -9,9 +9,9 @@ from typing import Literal
 
 from idl_cli.data.scaling import TargetScaling
 from idl_cli.data.series.forecast import Forecast
+from idl_cli.json_value import JSONValue
 
 TaskKind = Literal["classification", "regression"]
-JSONValue = str | int | float | bool | None | list["JSONValue"] | dict[str, "JSONValue"]
 
 
 @dataclass(frozen=True)

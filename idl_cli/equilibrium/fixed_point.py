@@ -11,43 +11,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
 
 import torch
 from torch import Tensor
 
 from idl_cli.equilibrium.methods import Anderson, Picard, StepMethod
 from idl_cli.equilibrium.residual import Summed, reachable, relative_residual
+from idl_cli.equilibrium.result import FixedPointResult, SolveStatus
 from idl_cli.equilibrium.settings import FixedPointSettings
 from idl_cli.errors import ShapeError
-
-
-class SolveStatus(Enum):
-    """How a solve ended; the value is the sentence to show."""
-
-    CONVERGED = "Every sample reached the tolerance."
-    MAX_ITERATIONS = "Some samples had not reached the tolerance after max_iter iterations."
-    NON_FINITE = "Some samples became NaN or infinite."
-
-
-@dataclass(frozen=True)
-class FixedPointResult:
-    """What a solve found.
-
-    Attributes:
-        value: the fixed points x (m, n); for a sample that failed, its last iterate.
-        iterations: evaluations of f spent on each sample (m,), int64.
-        residuals: relative residual of each ``value`` (m,), NaN where it is not finite.
-        converged: whether each residual is within the tolerance (m,).
-        status: the worst of the samples' outcomes.
-    """
-
-    value: Tensor
-    iterations: Tensor
-    residuals: Tensor
-    converged: Tensor
-    status: SolveStatus
 
 
 class SampleMap(ABC):

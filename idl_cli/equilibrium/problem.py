@@ -1,12 +1,19 @@
-"""Everything of an equilibrium but its tensors: what A and φ are, and how they are solved."""
+"""What A and φ of an equilibrium are, and how it and its adjoint are solved without a graph."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
+import torch
+from torch import Tensor
+
+from idl_cli.equilibrium import back_substitution
 from idl_cli.equilibrium.activations import Activation
+from idl_cli.equilibrium.fixed_point import SampleMap, solve_fixed_point
 from idl_cli.equilibrium.operators import Operator
+from idl_cli.equilibrium.residual import SummedAdjoints, SummedStates, relative_residual
+from idl_cli.equilibrium.result import FixedPointResult, SolveStatus
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
 
@@ -29,3 +36,87 @@ class EquilibriumProblem:
     def approximates(self, operator: Operator) -> bool:
         """Whether the backward is not the derivative; for a nilpotent A it always is."""
         return self.backward.method == "jacobian_free" and not operator.nilpotent
+
+
+class _StateMap(SampleMap, SummedStates):
+    """x ↦ φ(Ax + b)."""
+
+    def __init__(self, operator: Operator, offset: Tensor, activation: Activation) -> None:
+        self.operator = operator
+        self.inflow = offset
+        self.activation = activation
+
+    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        return self.activation.in_place(self.operator.apply(x, self.inflow, out))
+
+    def restrict(self, samples: Tensor) -> _StateMap:
+        return _StateMap(self.operator, self.inflow.index_select(0, samples), self.activation)
+
+
+class _AdjointMap(SampleMap, SummedAdjoints):
+    """v ↦ d ⊙ (g + Aᵀv)."""
+
+    def __init__(self, operator: Operator, slopes: Tensor, gradient: Tensor) -> None:
+        self.operator = operator
+        self.slopes = slopes
+        self.gradient = gradient
+        self.inflow = slopes * gradient
+
+    def __call__(self, v: Tensor, out: Tensor | None = None) -> Tensor:
+        return self.operator.apply_transpose(v, self.gradient, out).mul_(self.slopes)
+
+    def restrict(self, samples: Tensor) -> _AdjointMap:
+        return _AdjointMap(
+            self.operator,
+            self.slopes.index_select(0, samples),
+            self.gradient.index_select(0, samples),
+        )
+
+
+def solve_state(
+    problem: EquilibriumProblem, operator: Operator, offset: Tensor, start: Tensor | None
+) -> FixedPointResult:
+    """Solve x = φ(Ax + b) without a graph: exactly where A is nilpotent, else iteratively.
+
+    Args:
+        problem: activation and settings.
+        operator: A.
+        offset: b (m, n).
+        start: first iterates (m, n); φ(b) where it is None.
+    """
+    function = _StateMap(operator, offset, problem.activation)
+    if operator.nilpotent:
+        x = back_substitution.solve_state(operator.factors[0], offset, problem.activation)
+        return _exact_result(x, function(x))
+    if start is None:
+        start = problem.activation.function(offset)
+    return solve_fixed_point(function, start, problem.forward)
+
+
+def solve_adjoint(
+    problem: EquilibriumProblem, operator: Operator, slopes: Tensor, gradient: Tensor
+) -> FixedPointResult:
+    """Solve v = d ⊙ (g + Aᵀv) without a graph.
+
+    Args:
+        problem: settings.
+        operator: A.
+        slopes: d = φ′(z) (m, n).
+        gradient: g (m, n).
+    """
+    function = _AdjointMap(operator, slopes, gradient)
+    scale = gradient.abs().amax(dim=1).add_(torch.finfo(gradient.dtype).tiny)
+    if operator.nilpotent:
+        v = back_substitution.solve_adjoint(operator.factors[0], slopes, gradient)
+        return _exact_result(v, function(v), scale)
+    settings = problem.backward.fixed_point_settings()
+    return solve_fixed_point(function, function.inflow, settings, scale=scale)
+
+
+def _exact_result(value: Tensor, image: Tensor, scale: Tensor | None = None) -> FixedPointResult:
+    """Return the result of one exact sweep; its residual is rounding, or NaN."""
+    residuals, _ = relative_residual(value, image, 0, scale=scale)
+    converged = residuals.isfinite()
+    iterations = torch.ones(len(value), dtype=torch.int64, device=value.device)
+    status = SolveStatus.CONVERGED if bool(converged.all()) else SolveStatus.NON_FINITE
+    return FixedPointResult(value, iterations, residuals, converged, status)

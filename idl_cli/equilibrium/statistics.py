@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from idl_cli.equilibrium.fixed_point import FixedPointResult, SolveStatus
+from idl_cli.equilibrium.result import FixedPointResult, SolveStatus
 from idl_cli.errors import ConvergenceWarning
 
 # Results are kept as tensors on their device, so that recording costs no synchronisation, and are

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from idl_cli.data.dataset import Split
+from idl_cli.data.split import Split
 from idl_cli.data.task import Task
 from idl_cli.evaluation.metrics import make_metrics
 

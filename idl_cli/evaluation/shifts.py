@@ -7,7 +7,7 @@ from typing import Final
 
 from torch import Tensor, nn
 
-from idl_cli.data.dataset import Split
+from idl_cli.data.split import Split
 from idl_cli.data.synthetic.shifts import Shifts
 from idl_cli.data.task import Task
 from idl_cli.evaluation.loop import evaluate

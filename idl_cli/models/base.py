@@ -9,8 +9,7 @@ from torch import nn
 
 if TYPE_CHECKING:
     from idl_cli.equilibrium.statistics import SolveStatistics
-
-JSONValue = str | int | float | bool | None | list["JSONValue"] | dict[str, "JSONValue"]
+    from idl_cli.json_value import JSONValue
 
 
 class TrainableModel(nn.Module):

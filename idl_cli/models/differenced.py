@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ArgumentError, ShapeError
-from idl_cli.models.base import JSONValue, TrainableModel
+from idl_cli.json_value import JSONValue
+from idl_cli.models.base import TrainableModel
 
 
 class Differenced(TrainableModel):

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from idl_cli.config.arguments import check_options
 from idl_cli.errors import ArgumentError, ShapeError
+from idl_cli.json_value import JSONValue
 from idl_cli.models.activation_modules import activation_module
-from idl_cli.models.base import JSONValue, TrainableModel
+from idl_cli.models.base import TrainableModel
 from idl_cli.models.options import CnnTeacherOptions, MlpTeacherOptions
 
 

@@ -18,7 +18,7 @@ from idl_cli.equilibrium.precision import without_autocast
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ShapeError
-from idl_cli.models.base import JSONValue
+from idl_cli.json_value import JSONValue
 from idl_cli.models.feedback import FeedbackModel, check_architecture
 from idl_cli.models.given_weights import ImplicitWeights as ImplicitWeights
 from idl_cli.models.given_weights import check_feedback, checked_dimensions

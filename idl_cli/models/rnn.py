@@ -16,7 +16,8 @@ from idl_cli.equilibrium.precision import without_autocast
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ShapeError
-from idl_cli.models.base import JSONValue, TrainableModel
+from idl_cli.json_value import JSONValue
+from idl_cli.models.base import TrainableModel
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.options import RnnOptions
 from idl_cli.models.rnn_cell import ImplicitRNNCell

@@ -11,11 +11,8 @@ from torch import Tensor, nn
 
 from idl_cli.equilibrium.conditions import WellPosedness
 from idl_cli.equilibrium.problem import EquilibriumProblem
-from idl_cli.equilibrium.recurrence.recurrence import (
-    Recurrence,
-    RecurrenceWeights,
-    implicit_recurrence,
-)
+from idl_cli.equilibrium.recurrence.layout import Recurrence, RecurrenceWeights
+from idl_cli.equilibrium.recurrence.recurrence import implicit_recurrence
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.models.implicit import ImplicitModel

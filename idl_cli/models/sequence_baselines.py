@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from idl_cli.config.arguments import check_options
-from idl_cli.models.base import JSONValue, TrainableModel
+from idl_cli.json_value import JSONValue
+from idl_cli.models.base import TrainableModel
 from idl_cli.models.explicit import MLP
 from idl_cli.models.options import LstmOptions, MlpOptions, TransformerOptions
 from idl_cli.models.parameter_count import nearest_width

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from idl_cli import registry
-from idl_cli.data.dataset import Dataset, Split
+from idl_cli.data.dataset import Dataset
 from idl_cli.data.fingerprint import fingerprint
+from idl_cli.data.split import Split
 
 
 @pytest.fixture(scope="module")

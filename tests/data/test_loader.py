@@ -5,10 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idl_cli.data.dataset import Split
 from idl_cli.data.images.augmentation import CropFlip
 from idl_cli.data.loader import BatchLoader
 from idl_cli.data.preprocessing import Preprocessing
+from idl_cli.data.split import Split
 from idl_cli.errors import ArgumentError, ShapeError
 
 

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idl_cli.data.dataset import Split
 from idl_cli.data.randomness import Purpose
+from idl_cli.data.split import Split
 from idl_cli.data.splits import choose, split_off, take_samples
 from idl_cli.errors import ConfigError
 

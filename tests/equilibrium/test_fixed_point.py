@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from idl_cli.equilibrium.fixed_point import SampleMap, SolveStatus, solve_fixed_point
+from idl_cli.equilibrium.fixed_point import SampleMap, solve_fixed_point
+from idl_cli.equilibrium.result import SolveStatus
 from idl_cli.equilibrium.settings import FixedPointSettings
 from idl_cli.errors import ArgumentError, ShapeError
 

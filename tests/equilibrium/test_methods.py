@@ -1,7 +1,8 @@
 import torch
 from torch import Tensor
 
-from idl_cli.equilibrium.fixed_point import SolveStatus, solve_fixed_point
+from idl_cli.equilibrium.fixed_point import solve_fixed_point
+from idl_cli.equilibrium.result import SolveStatus
 from idl_cli.equilibrium.settings import FixedPointSettings
 
 

@@ -7,14 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from idl_cli.equilibrium.activations import get_activation
-from idl_cli.equilibrium.fixed_point import FixedPointResult
-from idl_cli.equilibrium.implicit_gradient import (
-    AdjointSettings,
-    EquilibriumProblem,
-    solve_adjoint,
-    solve_state,
-)
 from idl_cli.equilibrium.operators import DenseOperator
+from idl_cli.equilibrium.problem import EquilibriumProblem, solve_adjoint, solve_state
 from idl_cli.equilibrium.recurrence.driver import NarrowDriver
 from idl_cli.equilibrium.recurrence.iterations import (
     Modulus,
@@ -24,7 +18,8 @@ from idl_cli.equilibrium.recurrence.iterations import (
     PlainStates,
 )
 from idl_cli.equilibrium.residual import reachable, relative_residual
-from idl_cli.equilibrium.settings import FixedPointSettings
+from idl_cli.equilibrium.result import FixedPointResult
+from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 
 METHODS = pytest.mark.parametrize("method", ["picard", "anderson"])
 

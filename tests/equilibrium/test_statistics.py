@@ -4,7 +4,7 @@ import warnings
 import pytest
 import torch
 
-from idl_cli.equilibrium.fixed_point import FixedPointResult, SolveStatus
+from idl_cli.equilibrium.result import FixedPointResult, SolveStatus
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ConvergenceWarning
 

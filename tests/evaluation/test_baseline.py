@@ -10,9 +10,9 @@ from sklearn.metrics import (
     r2_score,
 )
 
-from idl_cli.data.dataset import Split
 from idl_cli.data.scaling import TargetScaling
 from idl_cli.data.series.forecast import Forecast
+from idl_cli.data.split import Split
 from idl_cli.data.task import Task
 from idl_cli.evaluation.baseline import persistence_metrics
 from idl_cli.evaluation.metrics import make_metrics

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from idl_cli.data.dataset import Split
 from idl_cli.data.loader import BatchLoader
 from idl_cli.data.preprocessing import Preprocessing
+from idl_cli.data.split import Split
 from idl_cli.data.task import Task
 from idl_cli.errors import ArgumentError, ShapeError
 from idl_cli.evaluation import evaluate, predict

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from idl_cli.data.dataset import Split
 from idl_cli.data.loader import BatchLoader
 from idl_cli.data.preprocessing import Preprocessing
+from idl_cli.data.split import Split
 from idl_cli.data.task import Task
 from idl_cli.distributed.group import Group
 from idl_cli.models.implicit import ImplicitModel

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from idl_cli.data.dataset import Split
+from idl_cli.data.split import Split
 from idl_cli.errors import NonFiniteError
 from tests.training.helpers import CLASSIFICATION, Listener, make_trainer, samples
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from idl_cli.data.dataset import Split
+from idl_cli.data.split import Split
 from idl_cli.errors import ArgumentError, ConvergenceWarning, UnsupportedModelError
 from idl_cli.evaluation import evaluate
 from idl_cli.models.implicit import ImplicitModel

@@ -10,8 +10,9 @@ from idl_cli.assembly.compute import Compute
 from idl_cli.assembly.measure import METRIC_NAMES
 from idl_cli.commands.sim.path import Measures
 from idl_cli.commands.sim.settings import SimSettings
-from idl_cli.data.dataset import Dataset, Split
+from idl_cli.data.dataset import Dataset
 from idl_cli.data.loader import BatchLoader
+from idl_cli.data.split import Split
 from idl_cli.distributed.group import current
 from idl_cli.evaluation import evaluate
 

@@ -25,7 +25,7 @@ from idl_cli.data.files.numbers import (
     parse_number,
     style_advice,
 )
-from idl_cli.data.series.windows import Series
+from idl_cli.data.split import Series
 from idl_cli.errors import ConfigError, DataError, IgnoredOptionWarning
 
 Delimiter = Literal["auto", "comma", "semicolon", "tab"]

@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from idl_cli.data.assembly import assemble, image_split
-from idl_cli.data.dataset import Dataset, Split
+from idl_cli.data.dataset import Dataset
 from idl_cli.data.files.archive import read_members
 from idl_cli.data.files.bounds import refuse_irregular
 from idl_cli.data.files.fetch import RemoteFile, Source, fetch, find, refuse_mirror_beside_root
 from idl_cli.data.images.augmentation import CropFlip
 from idl_cli.data.options import Cifar10Options, Cifar100Options
 from idl_cli.data.preprocessing import Normalization
+from idl_cli.data.split import Split
 from idl_cli.data.task import Task
 from idl_cli.errors import DataError
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from idl_cli.data.assembly import assemble, image_split
-from idl_cli.data.dataset import Dataset, Split
+from idl_cli.data.dataset import Dataset
 from idl_cli.data.files.fetch import RemoteFile, Source, fetch, find, refuse_mirror_beside_root
 from idl_cli.data.files.idx import read_idx
 from idl_cli.data.options import FashionMnistOptions, MnistOptions
 from idl_cli.data.preprocessing import Normalization
+from idl_cli.data.split import Split
 from idl_cli.data.task import Task
 from idl_cli.errors import DataError
 

@@ -18,7 +18,8 @@ from idl_cli.data.series.differences import Differencing, is_steadier
 from idl_cli.data.series.forecast import Forecast
 from idl_cli.data.series.missing import Rule, fill, rule_for, usable_rows
 from idl_cli.data.series.split_in_time import SeriesSplit, make_dataset, whole_series
-from idl_cli.data.series.windows import Parts, Series, Windows
+from idl_cli.data.series.windows import Parts, Windows
+from idl_cli.data.split import Series
 from idl_cli.data.task import Task
 from idl_cli.errors import DataError
 

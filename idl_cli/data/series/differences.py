@@ -13,8 +13,8 @@ from idl_cli.data.moments import finite, mean_and_deviation
 from idl_cli.errors import DataError
 
 if TYPE_CHECKING:
-    from idl_cli.data.series.windows import Series
-    from idl_cli.data.task import JSONValue
+    from idl_cli.data.split import Series
+    from idl_cli.json_value import JSONValue
 
 _ROUNDINGS = 4 * np.finfo(np.float64).eps
 Differencing = Literal["auto", "always", "never"]

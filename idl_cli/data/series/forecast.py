@@ -11,7 +11,7 @@ from torch import Tensor
 from idl_cli.data.series.differences import Differences
 
 if TYPE_CHECKING:
-    from idl_cli.data.task import JSONValue
+    from idl_cli.json_value import JSONValue
 
 
 @dataclass(frozen=True)

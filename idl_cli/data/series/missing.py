@@ -7,7 +7,8 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from idl_cli.data.series.windows import Parts, Series, Windows
+from idl_cli.data.series.windows import Parts, Windows
+from idl_cli.data.split import Series
 
 Rule = Literal["error", "drop", "forward_fill", "interpolate"]
 

@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from idl_cli.config.arguments import check_options
-from idl_cli.data.dataset import Dataset, Split, TimeAxis
+from idl_cli.data.dataset import Dataset, TimeAxis
 from idl_cli.data.options import SpikyOptions
 from idl_cli.data.randomness import Purpose, random_permutation
 from idl_cli.data.series.forecast import Forecast
 from idl_cli.data.series.split_in_time import SeriesSplit, make_dataset
-from idl_cli.data.series.windows import Parts, Series, Windows
+from idl_cli.data.series.windows import Parts, Windows
+from idl_cli.data.split import Series, Split
 from idl_cli.data.synthetic.distributions import normal
 from idl_cli.data.synthetic.shifts import Shifts
 

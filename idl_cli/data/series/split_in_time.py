@@ -16,7 +16,8 @@ from idl_cli.data.preprocessing import Preprocessing
 from idl_cli.data.scaling import TargetScaling
 from idl_cli.data.series.differences import Differences
 from idl_cli.data.series.forecast import Forecast
-from idl_cli.data.series.windows import Parts, Series, Windows
+from idl_cli.data.series.windows import Parts, Windows
+from idl_cli.data.split import Series
 from idl_cli.data.task import Task
 from idl_cli.errors import DataError
 

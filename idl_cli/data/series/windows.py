@@ -9,10 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from idl_cli.data.dataset import Split
 from idl_cli.data.scaling import TargetScaling
-
-Series = npt.NDArray[np.float64]
+from idl_cli.data.split import Series, Split
 
 
 @dataclass(frozen=True)

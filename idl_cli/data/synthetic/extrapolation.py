@@ -21,7 +21,7 @@ from torch import Tensor
 
 from idl_cli.config.arguments import check_options
 from idl_cli.data.assembly import assemble
-from idl_cli.data.dataset import Dataset, Split
+from idl_cli.data.dataset import Dataset
 from idl_cli.data.options import (
     ArgmaxOptions,
     ArithmeticOptions,
@@ -30,6 +30,7 @@ from idl_cli.data.options import (
     RollingMeanOptions,
 )
 from idl_cli.data.randomness import Purpose
+from idl_cli.data.split import Split
 from idl_cli.data.synthetic.distributions import uniform
 from idl_cli.data.synthetic.shifts import Shifts
 from idl_cli.data.task import Task

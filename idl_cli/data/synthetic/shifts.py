@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from idl_cli.data.dataset import Split
+from idl_cli.data.split import Split
 
 
 @dataclass(frozen=True)

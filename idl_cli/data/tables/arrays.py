@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from idl_cli.data.assembly import assemble
-from idl_cli.data.dataset import Dataset, Split
+from idl_cli.data.dataset import Dataset
 from idl_cli.data.files.array_files import RawPart, read_array_files
 from idl_cli.data.files.image_folder import read_image_folder
 from idl_cli.data.options import ArraysOptions
 from idl_cli.data.preprocessing import Normalization, Preprocessing
 from idl_cli.data.randomness import Purpose
+from idl_cli.data.split import Split
 from idl_cli.data.splits import split_off, take_samples
 from idl_cli.data.tables.channels import channels_first
 from idl_cli.data.tables.targets import encode_for_task, encode_targets

@@ -22,9 +22,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from idl_cli.equilibrium.fixed_point import SolveStatus
 from idl_cli.equilibrium.recurrence.iterations import StepIterations
 from idl_cli.equilibrium.residual import Summed, reachable, relative_residual
+from idl_cli.equilibrium.result import SolveStatus
 
 # Unfinished samples go on alone once no more than this share of those iterated on is unfinished,
 _COMPACTION_SHARE = 0.5

@@ -21,7 +21,7 @@ from idl_cli.equilibrium.recurrence.step_solves import AdjointSolves, StateSolve
 from idl_cli.equilibrium.transforms import backward_rule, transforming
 
 if TYPE_CHECKING:
-    from idl_cli.equilibrium.recurrence.recurrence import Recurrence
+    from idl_cli.equilibrium.recurrence.layout import Recurrence
 
 
 class RecurrenceFunction(torch.autograd.Function):

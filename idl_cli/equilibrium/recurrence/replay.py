@@ -1,6 +1,6 @@
 """A recurrence as a composition of differentiable steps: for higher derivatives and transforms.
 
-The values are those of ``recurrence_function``, which is many times faster for a first derivative.
+The values are those of ``function``, which is many times faster for a first derivative.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch.nn import functional
 from idl_cli.equilibrium.implicit_gradient import equilibrium, known_equilibrium
 
 if TYPE_CHECKING:
-    from idl_cli.equilibrium.recurrence.recurrence import Recurrence
+    from idl_cli.equilibrium.recurrence.layout import Recurrence
 
 
 def replay(

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from idl_cli.equilibrium.activations import Activation
-from idl_cli.equilibrium.fixed_point import FixedPointResult, SolveStatus
-from idl_cli.equilibrium.implicit_gradient import solve_adjoint, solve_state
 from idl_cli.equilibrium.operators import DenseOperator, Operator
-from idl_cli.equilibrium.problem import EquilibriumProblem
+from idl_cli.equilibrium.problem import EquilibriumProblem, solve_adjoint, solve_state
 from idl_cli.equilibrium.recurrence.driver import NarrowDriver, NarrowResult, state_major
 from idl_cli.equilibrium.recurrence.iterations import (
     Modulus,
@@ -22,6 +20,7 @@ from idl_cli.equilibrium.recurrence.iterations import (
     PlainStates,
 )
 from idl_cli.equilibrium.residual import reachable
+from idl_cli.equilibrium.result import FixedPointResult, SolveStatus
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 
 # Below this contraction a solve takes fewer than ten iterations, too few to save any.

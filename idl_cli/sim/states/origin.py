@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from idl_cli.data.dataset import Dataset, Split
+from idl_cli.data.dataset import Dataset
 from idl_cli.data.fingerprint import Fingerprint, fingerprint
+from idl_cli.data.split import Split
 from idl_cli.sim.states.layout import StateRecorder
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from idl_cli.equilibrium.fixed_point import SolveStatus
 from idl_cli.equilibrium.recurrence.driver import NarrowDriver
 from idl_cli.equilibrium.recurrence.iterations import StepIterations, select
+from idl_cli.equilibrium.result import SolveStatus
 
 
 class Decay(StepIterations):

@@ -4,11 +4,8 @@ import torch
 from idl_cli.equilibrium.activations import get_activation
 from idl_cli.equilibrium.operators import DenseOperator
 from idl_cli.equilibrium.problem import EquilibriumProblem
-from idl_cli.equilibrium.recurrence.recurrence import (
-    Recurrence,
-    RecurrenceWeights,
-    implicit_recurrence,
-)
+from idl_cli.equilibrium.recurrence.layout import Recurrence, RecurrenceWeights
+from idl_cli.equilibrium.recurrence.recurrence import implicit_recurrence
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.errors import ArgumentError, ShapeError
 

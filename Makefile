@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help train test stress check lint types format docs bench wheel clean
+.PHONY: help train rivals test stress check lint types format docs bench wheel clean
 
 help: ## show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,8 @@ $(STAMP): pyproject.toml constraints.txt
 $(BENCH_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchidl==0.0.4 torchdeq==0.1.0
 	@touch $(BENCH_STAMP)
+
+rivals: $(BENCH_STAMP) ## install the packages that the benchmarks and some tests compare with
 
 train: $(STAMP) ## set up, then train an implicit model on the digits that come with scikit-learn
 	$(BIN)/idl train

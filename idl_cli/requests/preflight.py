@@ -145,7 +145,7 @@ def _sort_out(request: Request) -> tuple[list[Override], list[str]]:
     for text in request.overrides:
         try:
             override = parser.parse_override(_without_needless_plus(text, request))
-        except HydraException as error:
+        except (HydraException, ValueError) as error:  # ValueError: more digits than Python reads
             problems.append(unreadable(text, error, request))
             continue
         if override.is_sweep_override() and override.is_hydra_override():
@@ -288,7 +288,7 @@ def _with_preset_sweep(
             continue
         try:
             override = parser.parse_override(f"{key}={values}")
-        except HydraException as error:
+        except (HydraException, ValueError) as error:
             problems.append(f"hydra.sweeper.params.{key}={values}: {_first_line(error, request)}")
             continue
         found = list(mistakes(override, request))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
-from idl_cli.config.fields import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE, Existing, Pattern, Section
+from idl_cli.config.fields import AT_LEAST_ONE, POSITIVE, SEED, Existing, Pattern, Section
 from idl_cli.config.metrics import metric_problems
 
 Device: TypeAlias = Annotated[
@@ -34,7 +34,7 @@ class TrainSettings:
     optimizer: Annotated[Component, Section("optimizer")]
     scheduler: Annotated[Component, Section("scheduler")]
     logger: Annotated[Component, Section("logger")]
-    seed: Annotated[int, NON_NEGATIVE] = 0
+    seed: Annotated[int, SEED] = 0
     device: Device = "auto"
     dtype: Literal["float32", "float64"] = "float32"
     deterministic: bool = False
@@ -60,7 +60,7 @@ class SimSettings:
     trainer: Annotated[Component, Section("trainer")]
     solver: Annotated[Component, Section("solver")]
     logger: Annotated[Component, Section("logger")]
-    seed: Annotated[int, NON_NEGATIVE] = 0
+    seed: Annotated[int, SEED] = 0
     device: Device = "auto"
     dtype: Literal["float32", "float64"] = "float32"
     deterministic: bool = False
@@ -87,7 +87,7 @@ class EvalSettings:
     shifts: tuple[Annotated[float, POSITIVE], ...] | None = None
     batch_size: Annotated[int, AT_LEAST_ONE] | None = None
     device: Device = "auto"
-    seed: Annotated[int, NON_NEGATIVE] = 0
+    seed: Annotated[int, SEED] = 0
     threads: Annotated[int, AT_LEAST_ONE] | None = None
     optimized_metric: str | None = None
     report: bool = True

@@ -118,11 +118,11 @@ class ImplicitRNNCell(nn.Module):
         model = self.model
         operator, order = model.ordered_operator()
         dtype = solving_dtype(model.B.dtype)
-        tensors = (model.B, model.C, model.D, model.state_bias, model.output_bias)
-        B, C, D, state_bias, output_bias = (
-            None if each is None else each.to(dtype) for each in tensors
+        B, C = model.B.to(dtype), model.C.to(dtype)
+        D, state_bias, output_bias = (
+            None if each is None else each.to(dtype)
+            for each in (model.D, model.state_bias, model.output_bias)
         )
-        assert B is not None and C is not None
         weights = RecurrenceWeights(operator, B, C, D, state_bias, output_bias)
         if dtype != model.B.dtype:
             factors = (factor.to(dtype) for factor in operator.factors)

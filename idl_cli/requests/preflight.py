@@ -68,6 +68,7 @@ def preflight(request: Request) -> Accepted:
             problems += _other_jobs(request, overrides)
         if accepted is not None and not problems:
             problems += _wrong_sweeps(overrides, accepted.hydra)
+            problems += _unmasked_record(accepted.hydra)
             accepted, found = _with_preset_sweep(request, accepted, overrides)
             problems += found
     if problems:
@@ -264,6 +265,16 @@ def _wrong_sweeps(overrides: Sequence[Override], hydra: DictConfig) -> list[str]
         "a study choose them (hydra/sweeper=optuna)"
         for override in overrides
         if override.is_interval_sweep()
+    ]
+
+
+def _unmasked_record(hydra: DictConfig) -> list[str]:
+    """Hydra's own record of a request, which would keep passwords and tokens."""
+    if hydra.output_subdir is None:
+        return []
+    return [
+        f"hydra.output_subdir={hydra.output_subdir}: the request is kept in .hydra/ of the run, "
+        "without passwords and tokens, and nowhere else; leave it out"
     ]
 
 

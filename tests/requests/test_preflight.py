@@ -48,6 +48,12 @@ def test_numbers_that_nothing_can_be_done_with_are_refused(override: str, said: 
     assert said in sentence
 
 
+def test_no_record_with_secrets_is_asked_of_hydra() -> None:
+    (sentence,) = refuse("hydra.output_subdir=kept")
+    assert "hydra.output_subdir=kept: the request is kept in .hydra/" in sentence
+    accept("hydra.output_subdir=null")
+
+
 def test_a_sound_request_is_handed_to_hydra_as_it_was_typed() -> None:
     overrides = ("optimizer.lr=1e-2", "scheduler=cosine", "model.forward.tol=1e-6")
     accepted = accept(*overrides)

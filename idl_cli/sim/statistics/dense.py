@@ -217,6 +217,9 @@ class SufficientStatistics:
         """Write the statistics and their origin as safetensors, atomically, with a digest of both.
 
         There is no pickle on either side.
+
+        Raises:
+            DataError: the disk is full or refuses; a file that was there before stays as it was.
         """
         path = Path(path)
         metadata = {
@@ -237,6 +240,10 @@ class SufficientStatistics:
             metadata["sha256"] = content_digest(contiguous, metadata)
             save_file(contiguous, temporary, metadata=metadata)
             temporary.replace(path)
+        except SafetensorError as error:  # its form of the system's errors, such as a full disk
+            raise DataError(
+                f"{path}: cannot be written ({error}); make room, or choose another place"
+            ) from error
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -101,6 +101,15 @@ def test_statistics_that_a_full_disk_has_no_room_for_leave_the_old_ones(tmp_path
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e400"])
+def test_numbers_in_a_header_that_json_has_not_are_damage(tmp_path: Path, number: str) -> None:
+    path = tmp_path / "state.safetensors"
+    header = f'{{"format": "idl 2", "sha256": "{"0" * 64}", "content": [{number}]}}'
+    path.write_bytes(save({"0": torch.ones(2)}, metadata={"idl": header}))
+    with pytest.raises(RunError, match=r"state\.safetensors: damaged"):
+        read_tensors(path)
+
+
 def model_in(directory: Path) -> Path:
     torch.manual_seed(0)
     model = ImplicitModel(3, 2, 4)

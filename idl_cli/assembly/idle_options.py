@@ -6,6 +6,7 @@ import warnings
 from types import MappingProxyType
 from typing import Final
 
+from idl_cli import registry
 from idl_cli.assembly.requested import GradientRequest, TeacherRequest
 from idl_cli.config.check import schema_defaults
 from idl_cli.data.dataset import Dataset
@@ -69,13 +70,22 @@ def refuse_idle_options(settings: GradientRequest, dataset: Dataset) -> None:
 
 
 def warn_of_idle_sim_options(settings: TeacherRequest) -> None:
-    """Warn of options of a path, or of the choice of λ, where neither was asked for."""
+    """Warn of options of a path, a choice of λ or a teacher's training where there is none."""
     defaults = schema_defaults(SimTrainerOptions)
     for needed, keys in _ONLY_WITH.items():
         if settings.trainer[needed] is None:
             for key in keys:
                 if settings.trainer[key] != defaults[key]:
                     _warn(f"trainer.{key}: has no effect without trainer.{needed}")
+    teacher = settings.teacher
+    if teacher.get("run") is not None:
+        usual = schema_defaults(registry.schema_of("teacher", teacher["name"]))
+        for key in sorted(usual.keys() - {"name", "run", "states"}):
+            if teacher[key] != usual[key]:
+                _warn(
+                    f"teacher.{key}: has no effect beside teacher.run={teacher['run']}, whose"
+                    " network is taken as it is"
+                )
 
 
 def _warn(sentence: str) -> None:

@@ -10,6 +10,7 @@ is the key that has to change.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
 from functools import cache
@@ -257,7 +258,10 @@ def _scalar(hint: Any, value: Any) -> tuple[bool, Any]:
     if isinstance(value, bool):
         return hint is bool, value
     if hint is float and isinstance(value, (int, float)):
-        return True, float(value)
+        try:
+            return math.isfinite(value), float(value)
+        except OverflowError:  # an integer beyond the largest float
+            return False, value
     return isinstance(hint, type) and get_origin(hint) is None and isinstance(value, hint), value
 
 

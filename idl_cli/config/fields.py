@@ -41,13 +41,17 @@ class Range:
     def __str__(self) -> str:
         if self.low is not None and self.high not in (None, math.inf):
             left, right = "(" if self.low_open else "[", ")" if self.high_open else "]"
-            return f"in {left}{self.low:g}, {self.high:g}{right}"
+            return f"in {left}{_number(self.low)}, {_number(self.high)}{right}"
         if self.low is not None:
             finite = " and finite" if self.high == math.inf else ""
-            return f"{'>' if self.low_open else '>='} {self.low:g}{finite}"
+            return f"{'>' if self.low_open else '>='} {_number(self.low)}{finite}"
         if self.high is not None:
-            return f"{'<' if self.high_open else '<='} {self.high:g}"
+            return f"{'<' if self.high_open else '<='} {_number(self.high)}"
         return "any number"
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,7 @@ FINITE_NON_NEGATIVE = Range(0, math.inf, high_open=True)
 AT_LEAST_ONE = Range(1)
 FRACTION = Range(0, 1, high_open=True)
 PROPER_FRACTION = Range(0, 1, low_open=True, high_open=True)
+SEED = Range(0, 2**63 - 1)  # what torch takes, which NumPy and Python take too
 
 COMMAND_ONLY: Final[Mapping[str, bool]] = MappingProxyType({"command_only": True})
 """Field metadata of a key that the command acts on and the component's constructor never sees:

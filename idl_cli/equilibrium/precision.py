@@ -1,4 +1,4 @@
-"""Equilibria are solved in the parameters' precision, whatever autocast is on around them."""
+"""Equilibria are solved in the parameters' precision, or in float32 where that is less."""
 
 from __future__ import annotations
 
@@ -22,3 +22,11 @@ def without_autocast(device_type: str) -> Iterator[None]:
         return
     with torch.autocast(device_type, enabled=False):
         yield
+
+
+def solving_dtype(parameters: torch.dtype) -> torch.dtype:
+    """Return the dtype in which equilibria are solved: the parameters' own, at least float32.
+
+    In half precision an iteration stands still, with a residual of 0, far from its solution.
+    """
+    return torch.float32 if torch.finfo(parameters).bits < 32 else parameters

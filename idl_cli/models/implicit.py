@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from idl_cli.equilibrium.activations import get_activation
 from idl_cli.equilibrium.conditions import WellPosedness
+from idl_cli.equilibrium.constraints import project_rows_l1_
 from idl_cli.equilibrium.implicit_gradient import equilibrium
-from idl_cli.equilibrium.precision import without_autocast
+from idl_cli.equilibrium.precision import solving_dtype, without_autocast
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ShapeError
@@ -241,7 +242,7 @@ class ImplicitModel(FeedbackModel):
     def effective_weights(self) -> ImplicitWeights:
         """Return the matrices in use: A with its constraint applied (and its product formed)."""
         factors = self.operator().factors
-        matrix = factors[0] if self.rank is None else factors[0] @ factors[1].t()
+        matrix = factors[0] if self.rank is None else self._product(*factors)
         new_zeros = self.B.new_zeros
         return ImplicitWeights(
             A=matrix.detach().clone(),
@@ -255,6 +256,13 @@ class ImplicitModel(FeedbackModel):
                 new_zeros(self.output_dim) if self.output_bias is None else self.output_bias.clone()
             ),
         )
+
+    def _product(self, left: Tensor, right: Tensor) -> Tensor:
+        dtype = solving_dtype(left.dtype)
+        matrix = (left.to(dtype) @ right.t().to(dtype)).to(left.dtype)
+        if dtype != left.dtype and self.well_posedness == "linf":
+            project_rows_l1_(matrix, self.kappa)  # half precision rounds rows beyond the ball
+        return matrix
 
     @property
     def solve_statistics(self) -> SolveStatistics:
@@ -311,10 +319,7 @@ class ImplicitModel(FeedbackModel):
 
     def _equilibrium(self, u: Tensor, start: Tensor | None) -> Tensor:
         with without_autocast(u.device.type):
-            # In half precision an iteration stands still, with a residual of 0, far from its
-            # solution.
-            half = torch.finfo(self.B.dtype).bits < 32
-            dtype = torch.float32 if half else self.B.dtype
+            dtype = solving_dtype(self.B.dtype)
             bias: Tensor | None = None if self.state_bias is None else self.state_bias.to(dtype)
             offset = functional.linear(u.to(dtype), self.B.to(dtype), bias)
             states = self.solve(offset, start=start, statistics=self._solve_statistics)

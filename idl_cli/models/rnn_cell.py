@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from idl_cli.equilibrium.conditions import WellPosedness
+from idl_cli.equilibrium.precision import solving_dtype
 from idl_cli.equilibrium.problem import EquilibriumProblem
 from idl_cli.equilibrium.recurrence.layout import Recurrence, RecurrenceWeights
 from idl_cli.equilibrium.recurrence.recurrence import implicit_recurrence
@@ -102,7 +103,8 @@ class ImplicitRNNCell(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return h of every step (rows, h) and of every sample's last step (samples, h).
 
-        A is projected once, and the input's part of all steps is one matrix product.
+        A is projected once, and the input's part of all steps is one matrix product. In half
+        precision all of it is computed in float32 and rounded at the end.
 
         Args:
             rows: u (rows, p), the steps below each other.
@@ -113,12 +115,19 @@ class ImplicitRNNCell(nn.Module):
         """
         model = self.model
         operator, order = model.ordered_operator()
-        weights = RecurrenceWeights(
-            operator, model.B, model.C, model.D, model.state_bias, model.output_bias
+        dtype = solving_dtype(model.B.dtype)
+        B, C = model.B.to(dtype), model.C.to(dtype)
+        D, state_bias, output_bias = (
+            None if each is None else each.to(dtype)
+            for each in (model.D, model.state_bias, model.output_bias)
         )
+        weights = RecurrenceWeights(operator, B, C, D, state_bias, output_bias)
+        if dtype != model.B.dtype:
+            factors = (factor.to(dtype) for factor in operator.factors)
+            weights = replace(weights, operator=type(operator)(*factors))
         if order is not None:
-            bias = None if model.state_bias is None else model.state_bias[order]
-            weights = replace(weights, B=model.B[order], C=model.C[:, order], state_bias=bias)
+            bias = None if state_bias is None else state_bias[order]
+            weights = replace(weights, B=B[order], C=C[:, order], state_bias=bias)
         problem = EquilibriumProblem(
             type(operator),
             model.activation,
@@ -127,4 +136,5 @@ class ImplicitRNNCell(nn.Module):
             model.solve_statistics if statistics is None else statistics,
         )
         recurrence = Recurrence(problem, batch_sizes, truncate)
-        return implicit_recurrence(weights, rows, initial, recurrence)
+        outputs, final = implicit_recurrence(weights, rows.to(dtype), initial.to(dtype), recurrence)
+        return outputs.to(model.B.dtype), final.to(model.B.dtype)

@@ -71,7 +71,7 @@ def mistakes(override: Override, request: Request) -> Iterator[str]:
             )
 
 
-def unreadable(text: str, error: HydraException, request: Request) -> str:
+def unreadable(text: str, error: Exception, request: Request) -> str:
     """The sentence for an argument that is no override.
 
     Args:
@@ -85,6 +85,8 @@ def unreadable(text: str, error: HydraException, request: Request) -> str:
         return f"{text}: is no KEY=VALUE and no GROUP=OPTION" + (
             f"; did you mean {meant}?" if meant else ""
         )
+    if not isinstance(error, HydraException):
+        return f"{shown(text)}: a number of so many digits is not read; write it as 1e9"
     reason = str(error).partition("\n")[0].partition(" expecting ")[0]
     return (
         f"{text}: cannot be read as KEY=VALUE or GROUP=OPTION: {reason}; a value with quotes, "

@@ -53,6 +53,7 @@ def preflight(request: Request) -> Accepted:
             problems += _other_jobs(request, overrides)
         if accepted is not None and not problems:
             problems += _wrong_sweeps(overrides, accepted.hydra)
+            problems += _unmasked_record(accepted.hydra)
             accepted, found = _with_preset_sweep(request, accepted, overrides)
             problems += found
     if problems:
@@ -136,7 +137,7 @@ def _sort_out(request: Request) -> tuple[list[Override], list[str]]:
     for text in request.overrides:
         try:
             override = parser.parse_override(_without_needless_plus(text, request))
-        except HydraException as error:
+        except (HydraException, ValueError) as error:  # ValueError: more digits than Python reads
             problems.append(unreadable(text, error, request))
             continue
         if override.is_sweep_override() and override.is_hydra_override():
@@ -258,6 +259,16 @@ def _wrong_sweeps(overrides: Sequence[Override], hydra: DictConfig) -> list[str]
     ]
 
 
+def _unmasked_record(hydra: DictConfig) -> list[str]:
+    """Hydra's own record of a request, which would keep passwords and tokens."""
+    if hydra.output_subdir is None:
+        return []
+    return [
+        f"hydra.output_subdir={hydra.output_subdir}: the request is kept in .hydra/ of the run, "
+        "without passwords and tokens, and nowhere else; leave it out"
+    ]
+
+
 def _with_preset_sweep(
     request: Request, accepted: Accepted, overrides: Sequence[Override]
 ) -> tuple[Accepted, list[str]]:
@@ -279,7 +290,7 @@ def _with_preset_sweep(
             continue
         try:
             override = parser.parse_override(f"{key}={values}")
-        except HydraException as error:
+        except (HydraException, ValueError) as error:
             problems.append(f"hydra.sweeper.params.{key}={values}: {_first_line(error, request)}")
             continue
         found = list(mistakes(override, request))

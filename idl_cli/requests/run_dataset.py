@@ -53,7 +53,7 @@ def _run(overrides: Sequence[str]) -> Path | None:
         if text.partition("=")[0] == "run":
             try:
                 override = OverridesParser.create().parse_override(text)
-            except HydraException:
+            except (HydraException, ValueError):
                 return None
             value = None if override.is_sweep_override() else override.value()
             return Path(str(value)) if value else None

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import pytest
 
+from idl_cli.assembly.idle_options import warn_of_idle_sim_options
+from idl_cli.commands.sim.settings import SimSettings
+from idl_cli.config.check import instantiate
 from idl_cli.errors import IgnoredOptionWarning
+from idl_cli.requests.preflight import Request, preflight
 from tests.conftest import IdlHere
+from tests.sub_commands import COMMANDS
 
 SMALL = (
     "dataset.train_samples=100",
@@ -60,6 +66,17 @@ def test_what_belongs_to_another_way_of_fitting_is_said(
         done = idl_here("sim", *SMALL, "trainer.dry_run=true", arguments)
     assert done.status == 0, done.errors
     assert said in " ".join((done.output + done.errors).split())
+
+
+@pytest.mark.parametrize("key", ["epochs", "lr", "hidden_dims", "batch_size", "bias"])
+def test_options_of_a_teacher_that_is_not_trained_are_said(tmp_path: Path, key: str) -> None:
+    values = {"epochs": 1, "lr": 0.5, "hidden_dims": [3], "batch_size": 2, "bias": False}
+    asked = (f"teacher.run={tmp_path}", f"teacher.{key}={values[key]}")
+    accepted = preflight(Request(COMMANDS["sim"], COMMANDS, asked, root="sim"))
+    settings = instantiate(SimSettings, accepted.settings)
+    with pytest.warns(IgnoredOptionWarning, match=rf"teacher\.{key}: has no effect beside") as said:
+        warn_of_idle_sim_options(settings)
+    assert len(said) == 1
 
 
 def test_advice_names_keys_that_the_command_has(idl_here: IdlHere) -> None:

@@ -488,3 +488,25 @@ def test_a_model_in_half_precision_is_solved_in_float32(
     torch.testing.assert_close(states.double(), exact, rtol=2 * torch.finfo(dtype).eps, atol=1e-4)
     model(u).sum().backward()
     assert all(p.grad is not None and p.grad.dtype == dtype for p in model.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("hidden_dim", [20, 200])
+def test_rows_of_a_low_rank_product_in_half_precision_stay_in_the_ball(
+    dtype: torch.dtype, hidden_dim: int
+) -> None:
+    torch.manual_seed(0)
+    model = ImplicitModel(4, 2, hidden_dim, kappa=0.95, rank=3)
+    with torch.no_grad():
+        model.L.normal_()
+        model.R.normal_()
+    model.constrain_()
+    half = copy.deepcopy(model).to(dtype)
+    half.constrain_()
+    matrix = half.effective_weights().A
+    assert matrix.dtype == dtype
+    assert float(matrix.double().abs().sum(1).max()) <= 0.95
+    assert half.inf_norm_A() <= 0.95
+    exact = half.L.detach().double() @ half.R.detach().double().t()
+    # Rounded once, and drawn inside by at most as much for a row.
+    assert float((matrix.double() - exact).abs().sum(1).max()) <= 2 * torch.finfo(dtype).eps

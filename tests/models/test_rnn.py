@@ -345,3 +345,24 @@ def test_unconstrained_cells_warn_and_still_solve_small_feedback() -> None:
     state = torch.zeros(1, SAMPLES, HIDDEN, dtype=torch.float64)
     reference = model.readout(unrolled(model, sequences(), state))
     torch.testing.assert_close(model(sequences()), reference, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("rank", [None, 3])
+def test_a_network_in_half_precision_is_solved_in_float32(
+    dtype: torch.dtype, rank: int | None
+) -> None:
+    torch.manual_seed(0)
+    model = ImplicitRNN(2, 3, 40, 8, rank=rank, layers=2, bias=True).to(dtype)
+    inputs = torch.randn(5, 7, 2).to(dtype)
+    found = model.unroll(inputs)
+    assert isinstance(found.prediction, torch.Tensor)
+    assert found.prediction.dtype == found.state.dtype == dtype
+    assert model.solve_statistics.summary()["unconverged_share"] == 0.0
+    exact = copy.deepcopy(model).double().unroll(inputs.double())
+    # h is rounded between the layers and at the end, not at each of the seven steps.
+    torch.testing.assert_close(
+        found.state.double(), exact.state, rtol=4 * torch.finfo(dtype).eps, atol=2e-3
+    )
+    found.prediction.sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == dtype for p in model.parameters())

@@ -24,6 +24,36 @@ def refuse(*overrides: str, command: str = "train", **request: object) -> list[s
     return list(caught.value.problems)
 
 
+@pytest.mark.parametrize(
+    "key", ["seed", "trainer.epochs", "optimizer.lr", "dataset.train_samples", "+nosuch", "model"]
+)
+@pytest.mark.parametrize("value", ["9" * 5000, "[1,{}]".format("9" * 5000), "-" + "9" * 5000])
+def test_a_number_of_more_digits_than_python_reads_is_one_mistake(key: str, value: str) -> None:
+    (sentence,) = refuse(f"{key}={value}")
+    assert "many digits" in sentence
+    assert len(sentence) < 200
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("optimizer.lr=1e400", "must be a number > 0"),
+        ("optimizer.lr=" + "9" * 400, "must be a number > 0"),
+        ("model.forward.tol=.inf", "must be a number"),
+        ("seed=18446744073709551616", "must be an integer in [0, 9223372036854775807]"),
+    ],
+)
+def test_numbers_that_nothing_can_be_done_with_are_refused(override: str, said: str) -> None:
+    (sentence,) = refuse(override)
+    assert said in sentence
+
+
+def test_no_record_with_secrets_is_asked_of_hydra() -> None:
+    (sentence,) = refuse("hydra.output_subdir=kept")
+    assert "hydra.output_subdir=kept: the request is kept in .hydra/" in sentence
+    accept("hydra.output_subdir=null")
+
+
 def test_a_sound_request_is_handed_to_hydra_as_it_was_typed() -> None:
     overrides = ("optimizer.lr=1e-2", "scheduler=cosine", "model.forward.tol=1e-6")
     accepted = accept(*overrides)

@@ -1,6 +1,7 @@
 """A bit that was lost anywhere in a file is found: it is never believed."""
 
 import json
+import resource
 import struct
 import warnings
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from safetensors.torch import save
 
 from idl_cli.data.digest import content_digest, tensors_digest
 from idl_cli.data.preprocessing import Preprocessing
-from idl_cli.errors import IdlError, RunError
+from idl_cli.errors import DataError, IdlError, RunError
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.run.files import json_bytes
 from idl_cli.run.loading import load_run
@@ -83,6 +84,30 @@ def test_every_bit_of_statistics_counts(tmp_path: Path) -> None:
             continue
         assert found.count == statistics.count
         assert same(found.tensors(), statistics.tensors()), f"bit {bit} was believed"
+
+
+def test_statistics_that_a_full_disk_has_no_room_for_leave_the_old_ones(tmp_path: Path) -> None:
+    path = tmp_path / "statistics.safetensors"
+    SufficientStatistics(2, 1, {"Z": 2}).save(path)
+    whole = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(DataError, match=r"statistics\.safetensors: cannot be written .*room"):
+            SufficientStatistics(60, 1, {"Z": 2}).save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == whole
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e400"])
+def test_numbers_in_a_header_that_json_has_not_are_damage(tmp_path: Path, number: str) -> None:
+    path = tmp_path / "state.safetensors"
+    header = f'{{"format": "idl 2", "sha256": "{"0" * 64}", "content": [{number}]}}'
+    path.write_bytes(save({"0": torch.ones(2)}, metadata={"idl": header}))
+    with pytest.raises(RunError, match=r"state\.safetensors: damaged"):
+        read_tensors(path)
 
 
 def model_in(directory: Path) -> Path:

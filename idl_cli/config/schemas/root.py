@@ -10,11 +10,11 @@ from idl_cli.config.fields import (
     AT_LEAST_ONE,
     EARLIER,
     MACHINE,
-    NON_NEGATIVE,
     PLACE,
     POSITIVE,
     PROCESSES,
     RECORD,
+    SEED,
     Existing,
     Pattern,
 )
@@ -38,7 +38,7 @@ class SweepSettings:
 class RunSettings:
     """The keys of every command that leaves a run."""
 
-    seed: Annotated[int, NON_NEGATIVE] = 0
+    seed: Annotated[int, SEED] = 0
     device: Device = field(default="auto", metadata=MACHINE)
     threads: Annotated[int, AT_LEAST_ONE] | None = field(default=None, metadata=MACHINE)
     optimized_metric: str | None = field(default=None, metadata=RECORD)

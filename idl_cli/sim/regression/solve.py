@@ -11,7 +11,13 @@ import torch
 from torch import Tensor
 
 from idl_cli.distributed.group import Group
-from idl_cli.errors import ArgumentError, ConvergenceWarning, IgnoredOptionWarning, ShapeError
+from idl_cli.errors import (
+    ArgumentError,
+    ConvergenceWarning,
+    IgnoredOptionWarning,
+    NonFiniteError,
+    ShapeError,
+)
 from idl_cli.sim.regression.attempts import Attempts
 from idl_cli.sim.regression.centring import solve_centred
 from idl_cli.sim.regression.certificate import Certificate, certify_together
@@ -27,6 +33,7 @@ from idl_cli.sim.regression.solver import (
     LowRankFactors,
     Start,
 )
+from idl_cli.sim.statistics.batches import all_finite
 
 Status = Literal["optimal", "at_precision", "inexact", "stationary", "unconstrained", "failed"]
 
@@ -142,6 +149,7 @@ def solve(
     Raises:
         ArgumentError: tol or max_time out of range.
         ShapeError: the start has another shape than the problem.
+        NonFiniteError: weights that ``dtype`` cannot hold.
     """
     if not (0 < tol < 1):
         raise ArgumentError(f"tol={tol} must lie in (0, 1): it is a relative duality gap")
@@ -178,6 +186,11 @@ def solve(
         )
         warnings.warn(message, ConvergenceWarning, stacklevel=2)
     stored = round_feasible(weights, problem.budget, dtype)
+    if status != "failed" and not all_finite(stored):
+        raise NonFiniteError(
+            f"weights as large as {float(weights.abs().max()):.1e} are beyond the largest number of"
+            f" {str(dtype).removeprefix('torch.')}: choose dtype=float64, or other units"
+        )
     return Solution(
         weights=weights,
         stored=stored,

@@ -246,7 +246,11 @@ class SufficientStatistics:
         return result
 
     def save(self, path: str | Path) -> None:
-        """Write the statistics and their origin, atomically, with a digest of both."""
+        """Write the statistics and their origin, atomically, with a digest of both.
+
+        Raises:
+            DataError: the disk is full or refuses; a file that was there before stays as it was.
+        """
         description = {
             "layout": json.dumps(self._layout()),
             "count": str(self.count),

@@ -23,7 +23,11 @@ _WITHOUT_CHECKSUM = "idl-sufficient-statistics-1"
 
 
 def write_sums(path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, str]) -> None:
-    """Write named tensors and what describes them, atomically."""
+    """Write named tensors and what describes them, atomically.
+
+    Raises:
+        DataError: the disk is full or refuses; a file that was there before stays as it was.
+    """
     contiguous = {name: value.contiguous() for name, value in tensors.items()}
     metadata = {"format": _FORMAT, **description}
     metadata["sha256"] = content_digest(contiguous, metadata)
@@ -31,6 +35,10 @@ def write_sums(path: Path, tensors: Mapping[str, Tensor], description: Mapping[s
     try:
         save_file(contiguous, temporary, metadata=metadata)
         temporary.replace(path)
+    except SafetensorError as error:  # its form of the system's errors, such as a full disk
+        raise DataError(
+            f"{path}: cannot be written ({error}); make room, or choose another place"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

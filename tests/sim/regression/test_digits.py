@@ -214,6 +214,14 @@ def test_units_do_not_change_the_answer(
     assert scaled.history[-1].objective == pytest.approx(expected, rel=1e-8)
 
 
+def test_weights_that_the_dtype_cannot_hold_are_no_answer() -> None:
+    one = torch.ones(1, 1, dtype=torch.float64)
+    problem = RowRegression(one * 1e-60, one * 1e-10, torch.ones(1).double() * 1e40, 1e-12)
+    with pytest.raises(NonFiniteError, match=r"largest number of float32: choose dtype=float64"):
+        solve(problem, CVXSolver(), dtype=torch.float32, warn=False)
+    assert float(solve(problem, CVXSolver(), dtype=torch.float64).stored) == pytest.approx(9.9e49)
+
+
 # -- a budget ----------------------------------------------------------------------------------
 
 

@@ -12,7 +12,12 @@ from idl_cli.equilibrium import back_substitution
 from idl_cli.equilibrium.activations import Activation
 from idl_cli.equilibrium.fixed_point import SampleMap, solve_fixed_point
 from idl_cli.equilibrium.operators import Operator
-from idl_cli.equilibrium.residual import SummedAdjoints, SummedStates, relative_residual
+from idl_cli.equilibrium.residual import (
+    SummedAdjoints,
+    SummedStates,
+    adjoint_scale,
+    relative_residual,
+)
 from idl_cli.equilibrium.result import FixedPointResult, SolveStatus
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
@@ -105,7 +110,7 @@ def solve_adjoint(
         gradient: g (m, n).
     """
     function = _AdjointMap(operator, slopes, gradient)
-    scale = gradient.abs().amax(dim=1).add_(torch.finfo(gradient.dtype).tiny)
+    scale = adjoint_scale(gradient)
     if operator.nilpotent:
         v = back_substitution.solve_adjoint(operator.factors[0], slopes, gradient)
         return _exact_result(v, function(v), scale)

@@ -19,7 +19,7 @@ from idl_cli.equilibrium.recurrence.iterations import (
     PlainAdjoints,
     PlainStates,
 )
-from idl_cli.equilibrium.residual import reachable
+from idl_cli.equilibrium.residual import adjoint_scale, reachable
 from idl_cli.equilibrium.result import FixedPointResult, SolveStatus
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 
@@ -226,7 +226,7 @@ class AdjointSolves(_Solves):
         feedback, driver = self._feedback, self._driver
         if feedback is None or driver is None:
             return _as_narrow(solve_adjoint(self._problem, self._operator, slopes, gradient))
-        scale = gradient.abs().amax(dim=1).add_(torch.finfo(gradient.dtype).tiny)
+        scale = adjoint_scale(gradient)
         if feedback.modulus is not None:
             return driver.solve(ModulusAdjoints(feedback.modulus, slopes, gradient), scale)
         work = self._work_space(feedback, gradient.shape[0])

@@ -34,7 +34,7 @@ from idl_cli.equilibrium.problem import (
     AdjointSettings,
     EquilibriumProblem,
 )
-from idl_cli.equilibrium.residual import SummedAdjoints, SummedStates, relative_residual
+from idl_cli.equilibrium.residual import Change, SummedAdjoints, SummedStates
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.equilibrium.transforms import backward_rule, forward_rule, over_batch, transforming
 from idl_cli.errors import ShapeError
@@ -122,7 +122,6 @@ class _AdjointMap(SampleMap, SummedAdjoints):
         self.operator = operator
         self.slopes = slopes
         self.gradient = gradient
-        self.inflow = slopes * gradient
 
     def __call__(self, v: Tensor, out: Tensor | None = None) -> Tensor:
         return self.operator.apply_transpose(v, self.gradient, out).mul_(self.slopes)
@@ -172,12 +171,12 @@ def solve_adjoint(
         v = back_substitution.solve_adjoint(operator.factors[0], slopes, gradient)
         return _exact_result(v, function(v), scale)
     settings = problem.backward.fixed_point_settings()
-    return solve_fixed_point(function, function.inflow, settings, scale=scale)
+    return solve_fixed_point(function, slopes * gradient, settings, scale=scale)
 
 
 def _exact_result(value: Tensor, image: Tensor, scale: Tensor | None = None) -> FixedPointResult:
     """Return the result of one exact sweep; its residual is rounding, or NaN."""
-    residuals, _ = relative_residual(value, image, 0, scale=scale)
+    residuals = Change.of(value, image, scale).residual
     converged = residuals.isfinite()
     iterations = torch.ones(len(value), dtype=torch.int64, device=value.device)
     status = SolveStatus.CONVERGED if bool(converged.all()) else SolveStatus.NON_FINITE
@@ -217,7 +216,10 @@ class _Equilibrium(torch.autograd.Function):
         operator = problem.operator_type(*factors)
         approximate, again = problem.approximates(operator), torch.is_grad_enabled()
         with torch.set_grad_enabled(again and not approximate), without_autocast(x.device.type):
-            slopes = problem.activation.derivative(operator.apply(x, offset))
+            if problem.activation.name == "relu" and not again:
+                slopes = problem.activation.derivative(x)  # x > 0 where z > 0
+            else:
+                slopes = problem.activation.derivative(operator.apply(x, offset))
             if approximate:
                 v = slopes * gradients[0]
             elif again or transforming():

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from idl_cli.equilibrium.methods import Anderson, Picard, StepMethod
-from idl_cli.equilibrium.residual import Summed, reachable, relative_residual
+from idl_cli.equilibrium.residual import Change, Summed, reachable
 from idl_cli.equilibrium.result import FixedPointResult, SolveStatus
 from idl_cli.equilibrium.settings import FixedPointSettings
 from idl_cli.errors import ShapeError
@@ -97,12 +97,9 @@ class _Solve:
             residual = None
             if iteration >= next_check or iteration == settings.max_iter:
                 next_check = method.next_check(iteration)
-                residual = self._residual(x, image)
-                # A NaN residual is not above the tolerance: that sample is finished, and failed.
-                running = residual > self.tol
-                count = int(torch.count_nonzero(running))
+                residual, running, count = self._judge(x, image)
                 if count == 0 or iteration == settings.max_iter:
-                    return self._finish(x, residual, iteration)
+                    return self._finish(self._better(x, image), residual, iteration)
                 if count < len(x):
                     x, image, residual = self._freeze(x, image, residual, iteration, running)
             following = method.step(x, image, residual)
@@ -111,15 +108,26 @@ class _Solve:
                 spare = None
             x = following
 
-    def _residual(self, x: Tensor, image: Tensor) -> Tensor:
-        summed = self.function if isinstance(self.function, Summed) else None
-        return relative_residual(x, image, self.tol, scale=self.scale, summed=summed)[0]
+    def _judge(self, x: Tensor, image: Tensor) -> tuple[Tensor, Tensor, int]:
+        """Return the residuals, which samples have not converged, and how many."""
+        change = Change.of(x, image, self.scale)
+        # A NaN residual is not above the tolerance: that sample is finished, and failed.
+        running = change.residual > self.tol
+        count = int(torch.count_nonzero(running))
+        if (
+            count < len(x)
+            and isinstance(self.function, Summed)
+            and change.lagging(self.tol, self.function)
+        ):
+            running = change.residual > self.tol
+            count = int(torch.count_nonzero(running))
+        return change.residual, running, count
 
     def _freeze(
         self, x: Tensor, image: Tensor, residual: Tensor, iteration: int, running: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Write down the samples that are finished and go on with the others."""
-        self._write(x, residual, iteration)
+        self._write(self._better(x, image), residual, iteration)
         kept = running.nonzero().squeeze(1)
         self.rows = kept if self.rows is None else self.rows.index_select(0, kept)
         self.function = self.function.restrict(kept)
@@ -132,22 +140,24 @@ class _Solve:
             residual.index_select(0, kept),
         )
 
-    def _write(self, x: Tensor, residual: Tensor, iteration: int) -> None:
+    def _better(self, x: Tensor, image: Tensor) -> Tensor:
+        """Return f(x) where the rule vouches for it; of any other f, x is what was judged."""
+        if isinstance(self.function, Summed):
+            return image
+        return x.clone() if x is self.start else x
+
+    def _write(self, value: Tensor, residual: Tensor, iteration: int) -> None:
         # The rows still running are overwritten when they finish.
         if self.value is None or self.rows is None:
-            self.value, self.residuals = x.clone(), residual
-            self.iterations = torch.full((len(x),), iteration, device=x.device)
+            self.value, self.residuals = value, residual
+            self.iterations = torch.full((len(value),), iteration, device=value.device)
         else:
-            self.value.index_copy_(0, self.rows, x)
+            self.value.index_copy_(0, self.rows, value)
             self.residuals.index_copy_(0, self.rows, residual)
             self.iterations.index_fill_(0, self.rows, iteration)
 
-    def _finish(self, x: Tensor, residual: Tensor, iteration: int) -> FixedPointResult:
-        if self.rows is None and x is not self.start:
-            self.value, self.residuals = x, residual
-            self.iterations = torch.full((len(x),), iteration, device=x.device)
-        else:
-            self._write(x, residual, iteration)
+    def _finish(self, value: Tensor, residual: Tensor, iteration: int) -> FixedPointResult:
+        self._write(value, residual, iteration)
         assert self.value is not None, "written just above"
         converged = self.residuals <= self.tol
         if bool(converged.all()):

@@ -126,7 +126,10 @@ class _Equilibrium(torch.autograd.Function):
         operator = problem.operator_type(*factors)
         approximate, again = problem.approximates(operator), torch.is_grad_enabled()
         with torch.set_grad_enabled(again and not approximate), without_autocast(x.device.type):
-            slopes = problem.activation.derivative(operator.apply(x, offset))
+            if problem.activation.name == "relu" and not again:
+                slopes = problem.activation.derivative(x)  # x > 0 where z > 0
+            else:
+                slopes = problem.activation.derivative(operator.apply(x, offset))
             if approximate:
                 v = slopes * gradients[0]
             elif again or transforming():

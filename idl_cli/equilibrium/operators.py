@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -38,8 +39,9 @@ class Operator(ABC):
     def apply_transpose(self, v: Tensor, offset: Tensor, out: Tensor | None = None) -> Tensor:
         """Return Aᵀ v + offset for every sample (m, n), written into ``out`` where it is given."""
 
+    @cached_property
     def magnitudes(self) -> Operator:
-        """Return |A| for a bound on what the products sum: of the factors where there are two."""
+        """|A| for a bound on what the products sum: of the factors where there are two."""
         return type(self)(*(factor.abs() for factor in self.factors))
 
     @abstractmethod

@@ -12,12 +12,7 @@ from idl_cli.equilibrium import back_substitution
 from idl_cli.equilibrium.activations import Activation
 from idl_cli.equilibrium.fixed_point import SampleMap, solve_fixed_point
 from idl_cli.equilibrium.operators import Operator
-from idl_cli.equilibrium.residual import (
-    SummedAdjoints,
-    SummedStates,
-    adjoint_scale,
-    relative_residual,
-)
+from idl_cli.equilibrium.residual import Change, SummedAdjoints, SummedStates, adjoint_scale
 from idl_cli.equilibrium.result import FixedPointResult, SolveStatus
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
@@ -65,7 +60,6 @@ class _AdjointMap(SampleMap, SummedAdjoints):
         self.operator = operator
         self.slopes = slopes
         self.gradient = gradient
-        self.inflow = slopes * gradient
 
     def __call__(self, v: Tensor, out: Tensor | None = None) -> Tensor:
         return self.operator.apply_transpose(v, self.gradient, out).mul_(self.slopes)
@@ -115,12 +109,12 @@ def solve_adjoint(
         v = back_substitution.solve_adjoint(operator.factors[0], slopes, gradient)
         return _exact_result(v, function(v), scale)
     settings = problem.backward.fixed_point_settings()
-    return solve_fixed_point(function, function.inflow, settings, scale=scale)
+    return solve_fixed_point(function, slopes * gradient, settings, scale=scale)
 
 
 def _exact_result(value: Tensor, image: Tensor, scale: Tensor | None = None) -> FixedPointResult:
     """Return the result of one exact sweep; its residual is rounding, or NaN."""
-    residuals, _ = relative_residual(value, image, 0, scale=scale)
+    residuals = Change.of(value, image, scale).residual
     converged = residuals.isfinite()
     iterations = torch.ones(len(value), dtype=torch.int64, device=value.device)
     status = SolveStatus.CONVERGED if bool(converged.all()) else SolveStatus.NON_FINITE

@@ -1,26 +1,33 @@
-"""When is an iterate x of x = f(x) good enough? One rule for all solves, forward and backward.
+"""When is f(x) good enough for the x* = f(x*)? One rule for all solves, forward and backward.
 
-Per sample, with the change f(x) − x:
+Per sample, with the change r = f(x) − x:
 
-- by norm: ‖f(x) − x‖∞ ≤ tol · max(‖f(x)‖∞, ‖f(x) − x‖∞), the sample's own size;
-- state by state: |f(x) − x|_i ≤ tol · max(|f(x)|_i, s_i), with s = |A||x| + |b| what is summed to
-  make the state, or s = d ⊙ (|Aᵀ||v| + |g|) for the adjoint.
+- by norm: ‖r‖∞ ≤ tol · max(‖f(x)‖∞, ‖r‖∞), the sample's own size;
+- state by state: |A||r| ≤ tol · s(f(x)), with s(x) = |A||x| + |b| what is summed to make the state,
+  or s(v) = |Aᵀ||v| + |g| for the adjoint, with |Aᵀ||r|.
 
-The second is the componentwise backward error of Oettli and Prager (Numer. Math. 6, 1964,
-doi:10.1007/BF01386090): x solves a problem whose A and b differ by at most tol, entry by entry.
-Since |x − x*| ≤ (I − |A|)⁻¹ |f(x) − x| for a non-expansive φ, it bounds small states by what feeds
-them, however large others are. A diagonal similarity (SAS⁻¹, Sb) leaves it unchanged, and where φ
-is positively homogeneous both are unchanged by a scale of b: nothing in them is absolute.
+As |A||r| bounds the residual of f(x), the second is the componentwise backward error of Oettli and
+Prager (Numer. Math. 6, 1964, doi:10.1007/BF01386090): f(x) solves a problem whose A and b differ by
+at most tol, entry by entry. For a non-expansive φ, |f(x) − x*| ≤ (I − |A|)⁻¹ |A||r|: small states
+are bounded by what feeds them, however large others are. Where rounding stands in its way, x itself
+may obey it: |r| ≤ tol · max(|f(x)|, s(x)). A diagonal similarity (SAS⁻¹, Sb) leaves all of it
+unchanged, and where φ is positively homogeneous so does a scale of b: nothing in it is absolute.
+
+In a loop the norm is cheap, and the states are looked at once it is passed.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from idl_cli.equilibrium.operators import Operator
+
+# With fewer values selecting samples takes longer than the product that it saves.
+_SELECTION_SIZE = 8192
 
 # Below a few units in the last place of what is summed, changes are rounding. In float32 these are
 # 9.5e-7.
@@ -33,45 +40,42 @@ def select(x: Tensor, samples: Tensor) -> Tensor:
 
 
 class Summed(ABC):
-    """What the states of a map f are sums of.
-
-    Attributes:
-        inflow: the part that does not depend on the state (m, n): b, or d ⊙ g.
-    """
-
-    inflow: Tensor
+    """What the states of a map f are sums of."""
 
     @abstractmethod
-    def magnitudes(self, x: Tensor, samples: Tensor) -> Tensor:
-        """Return s (k, n) at the iterates x (k, n) of the samples at these indices (k,)."""
+    def weighted(self, x: Tensor, share: float, samples: Tensor | None = None) -> Tensor:
+        """Return |A|x + share · |b|, or its like for the adjoint.
+
+        Args:
+            x: any (k, n).
+            share: of the part that does not depend on the state.
+            samples: indices (k,) of the samples that the rows of x stand for; None for all.
+        """
 
 
 class SummedStates(Summed):
     """Of x ↦ φ(Ax + b); a subclass sets ``operator``, A, and ``inflow``, b (m, n)."""
 
     operator: Operator
+    inflow: Tensor
 
-    def magnitudes(self, x: Tensor, samples: Tensor) -> Tensor:
-        """Return |A||x| + |b|."""
-        offset = select(self.inflow, samples).abs_()
-        return self.operator.magnitudes().apply(x.abs(), offset, torch.empty_like(x))
+    def weighted(self, x: Tensor, share: float, samples: Tensor | None = None) -> Tensor:
+        """Return |A|x + share · |b|."""
+        offset = self.inflow if samples is None else select(self.inflow, samples)
+        return self.operator.magnitudes.apply(x, offset.abs().mul_(share), torch.empty_like(x))
 
 
 class SummedAdjoints(Summed):
-    """Of v ↦ d ⊙ (g + Aᵀv).
-
-    A subclass sets ``operator``, A, ``slopes``, d, ``gradient``, g, and ``inflow``, d ⊙ g (m, n).
-    """
+    """Of v ↦ d ⊙ (g + Aᵀv); a subclass sets ``operator``, A, and ``gradient``, g (m, n)."""
 
     operator: Operator
-    slopes: Tensor
     gradient: Tensor
 
-    def magnitudes(self, x: Tensor, samples: Tensor) -> Tensor:
-        """Return |d| ⊙ (|Aᵀ||v| + |g|)."""
-        gradient, out = select(self.gradient, samples).abs_(), torch.empty_like(x)
-        summed = self.operator.magnitudes().apply_transpose(x.abs(), gradient, out)
-        return summed.mul_(select(self.slopes, samples).abs_())
+    def weighted(self, x: Tensor, share: float, samples: Tensor | None = None) -> Tensor:
+        """Return |Aᵀ|x + share · |g|; where d is zero, so is what is compared with it."""
+        gradient = self.gradient if samples is None else select(self.gradient, samples)
+        offset = gradient.abs().mul_(share)
+        return self.operator.magnitudes.apply_transpose(x, offset, torch.empty_like(x))
 
 
 def reachable(tol: float, dtype: torch.dtype) -> float:
@@ -84,54 +88,69 @@ def adjoint_scale(gradient: Tensor) -> Tensor:
     return gradient.abs().amax(dim=1).add_(torch.finfo(gradient.dtype).tiny)
 
 
-def relative_residual(
-    x: Tensor,
-    image: Tensor,
-    tol: float,
-    *,
-    scale: Tensor | None = None,
-    summed: Summed | None = None,
-) -> tuple[Tensor, bool]:
-    """Return the residual of each sample: at most ``tol`` exactly where both rules hold.
+@dataclass(frozen=True)
+class Change:
+    """What one evaluation f(x) tells of x.
 
-    The residual by norm is returned, and where a state is further off than ``tol`` though the norm
-    is not, the largest ratio of a state's change to what is summed in it.
-
-    Args:
-        x: iterates (m, n).
-        image: f(x) (m, n).
-        tol: largest residual of a converged sample, as ``reachable`` returns it.
-        scale: what the norm is divided by (m,), > 0; the sample's own size where it is None.
-        summed: of f; None judges by the norm alone.
-
-    Returns:
-        Residuals (m,), NaN where a sample is not finite; and whether the norm shows nothing of what
-        some of them lack.
+    Attributes:
+        change: |f(x) − x| (m, n).
+        size: |f(x)| (m, n).
+        residual: ‖f(x) − x‖∞ relative to the sample's size, or to a scale (m,); NaN where the
+            sample is not finite.
     """
-    change = (image - x).abs_()
-    size = image.abs()
-    residual = change.amax(dim=1)
-    if scale is None:
-        tiny = torch.finfo(residual.dtype).tiny
-        scale = torch.maximum(size.amax(dim=1), residual).clamp_(min=tiny)
-    residual.div_(scale)
-    if summed is None:
-        return residual, False
-    near = residual <= tol
-    if not bool(near.any()):
-        return residual, False
-    # |f(x)|_i and b_i are no larger than what is summed, and enough for nearly all samples: the
-    # product with |A| is formed for the others alone.
-    torch.maximum(size, summed.inflow, out=size)
-    doubtful = (
-        torch.add(change, size, alpha=-tol, out=size).amax(dim=1).gt_(0).bool().logical_and_(near)
-    )
-    samples = doubtful.nonzero().squeeze(1)
-    if not len(samples):
-        return residual, False
-    changes = select(change, samples)
-    sums = summed.magnitudes(select(x, samples), samples)
-    torch.maximum(sums, select(image, samples).abs_(), out=sums)
-    ratios = changes.div_(sums.clamp_(min=torch.finfo(sums.dtype).tiny)).amax(dim=1)
-    residual.index_copy_(0, samples, torch.maximum(residual.index_select(0, samples), ratios))
-    return residual, bool((ratios > tol).any())
+
+    x: Tensor
+    change: Tensor
+    size: Tensor
+    residual: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, image: Tensor, scale: Tensor | None) -> Change:
+        """Look at it by norm.
+
+        Args:
+            x: iterates (m, n).
+            image: f(x) (m, n).
+            scale: what the norm is divided by (m,), > 0; the sample's own size where it is None.
+        """
+        change = (image - x).abs_()
+        size = image.abs()
+        residual = change.amax(dim=1)
+        if scale is None:
+            tiny = torch.finfo(residual.dtype).tiny
+            scale = torch.maximum(size.amax(dim=1), residual).clamp_(min=tiny)
+        return cls(x, change, size, residual.div_(scale))
+
+    def lagging(self, tol: float, summed: Summed) -> bool:
+        """Look state by state at the samples that pass by norm.
+
+        Raises ``residual`` of those that do not pass to the largest ratio of a state's change to
+        what is summed in it.
+
+        Returns:
+            Whether there are any.
+        """
+        excess = torch.sub(self.change, self.size, alpha=tol)
+        passing = self.residual <= tol
+        samples = None
+        if self.x.is_contiguous() and self.x.numel() >= _SELECTION_SIZE:
+            # Only states that change by more than tol of themselves can make another one lag.
+            doubtful = (excess.amax(dim=1) > 0).logical_and_(passing)
+            samples = doubtful.nonzero().squeeze(1)
+            if not len(samples):
+                return False
+            excess, passing = excess.index_select(0, samples), passing.index_select(0, samples)
+        ahead = summed.weighted(excess, -tol, samples).amax(dim=1)
+        found = (ahead > 0).logical_and_(passing).nonzero().squeeze(1)
+        if not len(found):
+            return False
+        return self._behind(tol, summed, found if samples is None else samples[found])
+
+    def _behind(self, tol: float, summed: Summed, samples: Tensor) -> bool:
+        sums = summed.weighted(select(self.x, samples).abs(), 1, samples)
+        torch.maximum(sums, select(self.size, samples), out=sums)
+        sums.clamp_(min=torch.finfo(sums.dtype).tiny)
+        ratios = select(self.change, samples).div_(sums).amax(dim=1)
+        kept = torch.maximum(self.residual.index_select(0, samples), ratios)
+        self.residual.index_copy_(0, samples, kept)
+        return bool((ratios > tol).any())

@@ -21,9 +21,10 @@ class FixedPointResult:
     """What a solve found.
 
     Attributes:
-        value: the fixed points x (m, n); for a sample that failed, its last iterate.
+        value: the fixed points x (m, n); for a sample that failed, its last iterate. Of an
+            equilibrium or its adjoint it is f of the last iterate, which is closer.
         iterations: evaluations of f spent on each sample (m,), int64.
-        residuals: relative residual of each ``value`` (m,), NaN where it is not finite.
+        residuals: relative residual of each last iterate (m,), NaN where it is not finite.
         converged: whether each residual is within the tolerance (m,).
         status: the worst of the samples' outcomes.
     """

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from idl_cli.equilibrium.recurrence.iterations import StepIterations
-from idl_cli.equilibrium.residual import Summed, reachable, relative_residual
+from idl_cli.equilibrium.residual import Change, Summed, reachable
 from idl_cli.equilibrium.result import SolveStatus
 
 # Unfinished samples go on alone once no more than this share of those iterated on is unfinished,
@@ -94,38 +94,50 @@ class NarrowDriver:
             expected.append(done + max(2, done // 3))
         check = min(max(expected[level], done + 1), self._max_iter)
         summed = iterations if isinstance(iterations, Summed) else None
+        before, stuck = math.inf, False
         while True:
             iterations.advance(check - done - 1)
             x, image = iterations.check()
-            done = check
+            steps, done = check - done, check
             tol = reachable(self._tol, x.dtype)
-            residual, lagging = relative_residual(x, image, tol, scale=scale, summed=summed)
+            value = x if summed is None else image
+            change = Change.of(x, image, scale)
+            residual = change.residual
             worst = float(residual.amax())
+            many = x.numel() >= _COMPACTION_SIZE
+            lagging = summed is not None and worst <= tol and change.lagging(tol, summed)
+            if lagging:
+                worst = float(residual.amax())
             failed = math.isnan(worst)  # as a maximum with a NaN among its terms is
-            # Small states among large ones, and rounding, are settled by the steps of the equation
-            # itself, which the checks are.
-            plain = lagging or worst < 4 * reachable(0, x.dtype)
             last = done == self._max_iter
             if worst <= tol or (last and not failed):
-                room = _ROOM_OF_FEW if x.numel() < _COMPACTION_SIZE else _ROOM_OF_MANY
+                room = _ROOM_OF_MANY if many else _ROOM_OF_FEW
                 expected[level] = max(2, done - (worst < room * tol))
-                return NarrowResult(x, residual, done, _status(worst, tol))
-            near = worst < _COMPACTION_DISTANCE * tol
-            if failed or (x.numel() >= _COMPACTION_SIZE and not near):
+                return NarrowResult(value, residual, done, _status(worst, tol))
+            # Small states among large ones, and rounding, are settled by the steps of the equation
+            # itself, which the checks are.
+            stuck = stuck or (steps > 1 and worst >= before)
+            plain = lagging or stuck or worst < 4 * reachable(0, x.dtype)
+            before = worst
+            if failed or (many and worst >= _COMPACTION_DISTANCE * tol):
                 running = residual > tol
                 count = int(torch.count_nonzero(running))
+                left = failed or count <= _COMPACTION_SHARE * len(x)
+                if left and summed is not None and change.lagging(tol, summed):
+                    running = residual > tol
+                    count = int(torch.count_nonzero(running))
                 if failed and (last or count == 0):
-                    return NarrowResult(x, residual, done, SolveStatus.NON_FINITE)
-                if failed or count <= _COMPACTION_SHARE * x.shape[0]:
+                    return NarrowResult(value, residual, done, SolveStatus.NON_FINITE)
+                if failed or count <= _COMPACTION_SHARE * len(x):
                     break
                 check = done + (1 if plain else max(2, done // 6))
             else:
-                near = worst < 3 * tol and x.numel() >= _COMPACTION_SIZE
+                near = worst < 3 * tol and many
                 check = done + (1 if near or plain else max(2, done // 6))
             check = min(check, self._max_iter)
-        expected[level] = max(2, done - (count < 0.7 * _COMPACTION_SHARE * x.shape[0]))
+        expected[level] = max(2, done - (count < 0.7 * _COMPACTION_SHARE * len(x)))
         kept = running.nonzero().squeeze(1)
-        value = x.clone()
+        value = value.clone()
         iterations.restrict(kept)
         rest = self._solve(iterations, None if scale is None else scale[kept], done, level + 1)
         merged = _merged(value, residual, done, rest, kept)

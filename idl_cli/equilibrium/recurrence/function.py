@@ -139,7 +139,9 @@ def _gradients(ctx: Any, gradients: tuple[Tensor | None, ...]) -> tuple[Tensor |
         adjoints = state_major(len(pairs), pairs.shape[1], pairs)
         v, gamma = adjoints[:, :size], adjoints[:, size:]
         _gather(gamma, gradients[0], gradients[1], ctx.final_rows)
-        z = operator.apply(pairs[:, :size], offsets, state_major(len(pairs), size, pairs))
+        z = pairs[:, :size]
+        if problem.activation.name != "relu":  # of which x > 0 where z > 0
+            z = operator.apply(z, offsets, state_major(len(pairs), size, pairs))
         slopes = problem.activation.derivative(z)
         solves = AdjointSolves(problem, operator, ctx.feedback)
         carried = _run_back(recurrence, solves, slopes, adjoints, (B, C, D), features)

@@ -16,7 +16,7 @@ adjoint p = g + Aᵀ(d ⊙ p), v = d ⊙ p, with d = (1 + s)/2 and signs s in pl
 Whatever the iteration, convergence is judged by the residual of the equation itself; the evaluation
 that this takes is the next step.
 
-Tensors are (m, n), state-major (see ``narrow_driver``).
+Tensors are (m, n), state-major (see ``driver``).
 """
 
 from __future__ import annotations
@@ -28,12 +28,7 @@ from torch import Tensor
 
 from idl_cli.equilibrium.activations import Activation
 from idl_cli.equilibrium.operators import DenseOperator, Operator
-from idl_cli.equilibrium.residual import SummedAdjoints, SummedStates
-
-
-def select(x: Tensor, samples: Tensor) -> Tensor:
-    """Return the rows of x (m, n) at these indices (k,), state-major."""
-    return x.t().index_select(1, samples).t()
+from idl_cli.equilibrium.residual import SummedAdjoints, SummedStates, select
 
 
 class StepIterations(ABC):
@@ -117,7 +112,7 @@ class PlainAdjoints(StepIterations, SummedAdjoints):
         self.slopes = slopes
         self.gradient = gradient
         self._next, self._spare = buffers
-        self._v = self.inflow = slopes * gradient
+        self._v = slopes * gradient
 
     def advance(self, count: int) -> None:
         """Take so many steps."""
@@ -137,7 +132,7 @@ class PlainAdjoints(StepIterations, SummedAdjoints):
         """Go on with these samples alone."""
         self.slopes = select(self.slopes, samples)
         self.gradient = select(self.gradient, samples)
-        self._v, self.inflow = select(self._v, samples), select(self.inflow, samples)
+        self._v = select(self._v, samples)
         self._next, self._spare = self._next[: samples.shape[0]], self._spare[: samples.shape[0]]
 
 
@@ -256,7 +251,6 @@ class ModulusAdjoints(StepIterations, SummedAdjoints):
         self.slopes = slopes
         self._signs = slopes * 2 - 1
         self.gradient = gradient
-        self.inflow = gradient  # stands for d ⊙ g: with d of zeros and ones it is no larger
         self._w, self._shifted, self._v, self._image = modulus.buffers(gradient.shape[0])
         torch.addmm(gradient, gradient, modulus.kernel, out=self._shifted)
         self._w.copy_(self._shifted)
@@ -288,6 +282,6 @@ class ModulusAdjoints(StepIterations, SummedAdjoints):
         """Go on with these samples alone."""
         count = samples.shape[0]
         self.slopes, self._signs = select(self.slopes, samples), select(self._signs, samples)
-        self.gradient = self.inflow = select(self.gradient, samples)
+        self.gradient = select(self.gradient, samples)
         self._shifted, self._w = select(self._shifted, samples), select(self._w, samples)
         self._v, self._image = self._v[:count], select(self._image, samples)

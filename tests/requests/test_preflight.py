@@ -96,7 +96,7 @@ def test_a_sound_request_is_handed_to_hydra_as_it_was_typed() -> None:
         ("trainer.epochs=1.5", "must be an integer >= 1"),
         ("model.rank=200", "200"),
         ("dataset=arrays", "dataset.file: missing"),
-        ("seed.x=1", "must be an integer >= 0"),
+        ("seed.x=1", "must be an integer in [0, 9223372036854775807]"),
         ("seed", "seed: is no KEY=VALUE and no GROUP=OPTION"),
         ("digits", "did you mean dataset=digits?"),
         ("model.kappa=[0.5", "OPTION: no viable alternative at input '[0.5'; a value with"),

@@ -31,7 +31,6 @@ _MOVED: Final = {
     "sim.assembly": "sim.fit.assembly",
     "sim.certificate": "sim.regression.certificate",
     "sim.fitting": "sim.fit.fitting",
-    "sim.options": "sim.fit.options",
     "sim.path": "sim.fit.path",
     "sim.problem": "sim.regression.problem",
     "sim.prox": "sim.regression.prox",

@@ -9,12 +9,14 @@ answers of a row the best is taken, by the objective of the problem as stated.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
 from torch import Tensor
 
+from idl_cli.errors import IgnoredOptionWarning
 from idl_cli.sim.regression.attempts import Attempts
 from idl_cli.sim.regression.checkpointing import Checkpointing
 from idl_cli.sim.regression.dual_points import Point
@@ -42,12 +44,25 @@ def solve_centred(
         shift: the problem's.
         attempts: runs the solver.
         start: where to begin.
-        checkpointing: of the last solve of all rows.
+        checkpointing: of the solves of all rows. Each begins at the checkpoint of its own form.
     """
+    with warnings.catch_warnings():
+        # A checkpoint is of one of the forms, and no news to the other.
+        warnings.filterwarnings("ignore", "the iterate that was kept", IgnoredOptionWarning)
+        return _solve_centred(problem, shift, attempts, start, checkpointing)
+
+
+def _solve_centred(
+    problem: RowRegression,
+    shift: Shift,
+    attempts: Attempts,
+    start: Start | None,
+    checkpointing: Checkpointing | None,
+) -> SolverResult:
     centred = _Centred.of(problem, shift)
     penalised = L1 in attempts.solver.handles and bool((problem.penalties > 0).any())
     free = torch.zeros_like(shift.targets)
-    result = attempts.run(centred.rows(free), start, None if penalised else checkpointing)
+    result = attempts.run(centred.rows(free), start, checkpointing)
     if result.factors is not None:
         return attempts.run(problem, start, checkpointing)
     weights = centred.completed(result.weights, free)

@@ -21,6 +21,9 @@ from idl_cli.models.parameter_count import parameter_count
 from idl_cli.models.pruning import count_nonzeros
 from tests.conftest import IdlHere
 
+# Of teachers of few epochs and λ that leave few weights.
+pytestmark = pytest.mark.filterwarnings("default::idl_cli.errors.PoorFitWarning")
+
 QUICK = (
     "teacher.hidden_dims=[12]",
     "teacher.epochs=8",

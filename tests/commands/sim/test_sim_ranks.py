@@ -69,6 +69,10 @@ class Faulty(BaseSolver):
 '''
 
 
+# Of teachers of few epochs and λ that leave few weights.
+pytestmark = pytest.mark.filterwarnings("default::idl_cli.errors.PoorFitWarning")
+
+
 @pytest.fixture
 def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with an installed plug-in: the solver ``faulty``."""

@@ -21,7 +21,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -116,7 +116,7 @@ class Bench:
         for zeros in self.setting.zeros:
             for method in (*PRUNERS, GRADUAL):
                 name = f"{method} {zeros:g}"
-                cells[name] = self._cell(name, lambda m=method, z=zeros: self._pruned(m, z))
+                cells[name] = self._cell(name, partial(self._pruned, method, zeros))
         for samples in (len(self.dataset.train), FEW):
             cells |= self._supports(samples)
         return cells
@@ -209,7 +209,7 @@ def _settings(root: Path | None) -> Iterator[Setting]:
         else:
             yield Setting(
                 name,
-                lambda load=load, place=place: load(root=place, validation_fraction=0.0),
+                partial(load, root=place, validation_fraction=0.0),
                 hidden,
                 zeros,
             )

@@ -22,6 +22,7 @@ BENCHMARKS = (
     "sim_accuracy",
     "sim_scaling",
     "sim_path",
+    "sparsity",
     "rnn_epoch_time",
     "extrapolation",
     "ddp",

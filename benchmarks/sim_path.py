@@ -23,13 +23,13 @@ from torch import nn
 from benchmarks.sim_accuracy import joined, loader_of, train_teacher
 from idl_cli.analysis.path_plot import path_figure
 from idl_cli.assembly.compute import Compute
+from idl_cli.assembly.fine_tuning import FineTuning
 from idl_cli.assembly.teacher import Teacher
 from idl_cli.commands.sim.pruning_baseline import (
     FINE_TUNED,
     PRUNED,
-    FineTuning,
     fine_tuned_rows,
-    magnitude_rows,
+    one_shot_rows,
 )
 from idl_cli.data.dataset import Dataset
 from idl_cli.data.images.mnist import fashion_mnist
@@ -86,7 +86,7 @@ def _at(network: nn.Module, dataset: Dataset, samples: int) -> Row:
     total = parameter_count(network)
     path, cost = _path(network, dataset, part, score)
     counts = [round((1 - zeros) * total) for zeros in DRAWN]
-    rows = path + magnitude_rows(teacher, [*counts, *(r["nonzeros"] for r in path)], score)
+    rows = path + one_shot_rows(teacher, [*counts, *(r["nonzeros"] for r in path)], score)
     rows += fine_tuned_rows(teacher, counts, score, TUNING, _CPU, lambda: None)
     for row in rows:
         row["zeros"] = 1 - row["nonzeros"] / total

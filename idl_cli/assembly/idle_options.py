@@ -17,7 +17,7 @@ _DEFAULT_DELTA = 0.0
 _ONLY_WITH: Final = MappingProxyType(
     {
         "select_lambda": ("lambda_grid",),
-        "path": ("prune_zeros", "prune_epochs"),
+        "path": ("baselines", "prune_zeros", "prune_epochs"),
     }
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
@@ -16,6 +16,7 @@ from idl_cli.data.task import Task
 from idl_cli.errors import IdlError, RunError
 from idl_cli.models.differenced import Differenced
 from idl_cli.run.model_file import MODEL
+from idl_cli.run.sparse_tensors import unpacked
 from idl_cli.run.state import read_tensors
 
 _OF_DESCRIPTIONS: Final = (
@@ -116,7 +117,8 @@ def load_run(run_dir: Path | str, *, device: torch.device | str = "cpu") -> Load
         described = cast(Mapping[str, object] | None, values["task"])
         task = None if described is None else Task.from_dict(described)
         model = model if task is None else fitted_to(model, task)
-        model.to(dtype).load_state_dict(tensors)
+        sparse = cast(Mapping[str, Sequence[int]], values.get("sparse", {}))
+        model.to(dtype).load_state_dict(unpacked(tensors, sparse))
         return LoadedRun(
             path=path,
             name=name,

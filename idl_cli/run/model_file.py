@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from idl_cli.run.files import json_bytes, write_atomic
+from idl_cli.run.sparse_tensors import packed
 from idl_cli.run.state import write_tensors
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def write_model(
     group: str,
     arguments: Mapping[str, object],
 ) -> None:
-    """Write ``model.safetensors`` and ``model.json``.
+    """Write ``model.safetensors``, of sparse tensors their values alone, and ``model.json``.
 
     Args:
         directory: of the run.
@@ -42,6 +43,8 @@ def write_model(
         group: the config group that makes it.
         arguments: plain values that make it again.
     """
+    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    stored, sparse = packed(state)
     dtype = next((p.dtype for p in model.parameters()), torch.get_default_dtype())
     description: dict[str, object] = {
         "group": group,
@@ -51,8 +54,10 @@ def write_model(
         "preprocessing": None if preprocessing is None else preprocessing.to_dict(),
         "task": None if task is None else task.to_dict(),
     }
+    if sparse:
+        description["sparse"] = sparse
     # The description is in the header of the tensors' file too, whence it is read: a crash
     # between the two files leaves no pair that does not match.
     header = json.loads(json_bytes(description))
-    digest = write_tensors(directory / f"{MODEL}.safetensors", model.state_dict(), header)
+    digest = write_tensors(directory / f"{MODEL}.safetensors", stored, header)
     write_atomic(directory / f"{MODEL}.json", json_bytes({**description, "sha256": digest}))

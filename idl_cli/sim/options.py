@@ -20,6 +20,9 @@ from idl_cli.config.fields import (
 )
 from idl_cli.models.options import CellOptions
 
+Baseline: TypeAlias = Literal["magnitude", "gradual", "wanda", "sparsegpt", "alps"]
+"""Ways to prune the teacher that a sparse model is compared with."""
+
 LambdaScale: TypeAlias = Literal["absolute", "per_sample", "relative"]
 Structure: TypeAlias = Literal["full", "feedforward"]
 Allocation: TypeAlias = Literal["pooled", "per_layer", "uniform"]
@@ -110,6 +113,7 @@ class SimTrainerOptions(ProblemOptions):
         Annotated[int, AT_LEAST_ONE] | PathOptions | tuple[Annotated[float, POSITIVE], ...] | None
     ) = field(default=None, metadata=COMMAND_ONLY)
     prune_baseline: bool = field(default=True, metadata=COMMAND_ONLY)
+    baselines: tuple[Baseline, ...] = field(default=("magnitude",), metadata=COMMAND_ONLY)
     prune_zeros: tuple[Annotated[float, Range(0, 1, high_open=True)], ...] = field(
         default=(0.5, 0.8, 0.9, 0.95, 0.98), metadata=COMMAND_ONLY
     )

@@ -26,6 +26,7 @@ from idl_cli.sim.fit.report import solver_name
 from idl_cli.sim.fit.selection import Candidate, select_penalty
 from idl_cli.sim.regression.solver import BaseSolver
 from idl_cli.sim.sim import SIM
+from idl_cli.sim.states.layout import InputBatches
 from idl_cli.sim.states.origin import SampleOrigin
 from idl_cli.sim.states.recording import Recording, Statistics
 from idl_cli.sim.statistics.dense import SufficientStatistics
@@ -202,16 +203,16 @@ class SimJob:
         """Prune the teacher for comparison, write and show the path."""
         measures, pruned = self._scores.of_path(shared=False), []
         if self._trainer["prune_baseline"]:
-            total = len(self._trainer["prune_zeros"])
+            each = 1 + (len(self._trainer["prune_zeros"]) if self._trainer["prune_epochs"] else 0)
+            total = len(self._trainer["baselines"]) * each
             with self._console.progress("pruning the teacher", total=total) as progress:
                 pruned = pruning_rows(
                     self._teacher,
                     path.rows,
-                    self._trainer,
-                    self._settings.teacher,
+                    self._settings,
                     measures,
                     self._compute,
-                    self._settings.seed,
+                    InputBatches(self._states, self._trainer["samples"]),
                     progress.advance,
                 )
         write_path(path, pruned, self._teacher, measures, directory, self._console)

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from idl_cli.analysis.path_plot import path_figure
 from idl_cli.assembly.compute import Compute
+from idl_cli.assembly.fine_tuning import FineTuning
 from idl_cli.assembly.teacher import Teacher
 from idl_cli.commands.sim.pruning_baseline import (
-    PRUNED,
-    FineTuning,
+    GRADUAL,
+    LABELS,
     fine_tuned_rows,
-    magnitude_rows,
+    one_shot_rows,
 )
-from idl_cli.errors import IgnoredOptionWarning
+from idl_cli.commands.sim.settings import SimSettings
+from idl_cli.errors import IgnoredOptionWarning, UnsupportedModelError
 from idl_cli.models.parameter_count import parameter_count
 from idl_cli.models.pruning import count_nonzeros
 from idl_cli.reporting import Reporter
@@ -129,7 +131,12 @@ def follow(
         started = time.perf_counter()
         for found in fits:
             seconds += time.perf_counter() - started
-            row = {"method": SIM_METHOD, **path_row(found), **measures.row(found.model)}
+            row = {
+                "method": SIM_METHOD,
+                "labels": False,
+                **path_row(found),
+                **measures.row(found.model),
+            }
             rows.append(row)
             on_row(row)
             # Without a choice a later fit is wanted more than all before it.
@@ -152,32 +159,56 @@ def follow(
 def pruning_rows(
     teacher: Teacher,
     path: Sequence[Row],
-    settings: Mapping[str, Any],
-    teacher_settings: Mapping[str, Any],
+    settings: SimSettings,
     measures: Measures,
     compute: Compute,
-    seed: int,
+    inputs: Iterable[Tensor],
     on_done: Callable[[], None],
 ) -> list[Row]:
-    """The teacher pruned, at the path's sizes too, and fine-tuned at the shares asked for.
+    """The teacher pruned by each baseline, and fine-tuned, at the shares asked for.
+
+    By magnitude, which costs nothing, at the path's sizes too.
 
     Args:
         teacher: left as it is.
         path: rows of the path.
-        settings: section ``trainer``.
-        teacher_settings: section ``teacher``.
+        settings: of the run.
         measures: how networks are scored.
         compute: device and dtype.
-        seed: of the fine-tuning.
-        on_done: called after each fine-tuning.
+        inputs: batches that layers are reconstructed on.
+        on_done: called after each baseline and each fine-tuning.
     """
+    trainer = settings.trainer
     total = parameter_count(teacher.model)
-    levels = [round((1 - zeros) * total) for zeros in settings["prune_zeros"]]
+    levels = [round((1 - zeros) * total) for zeros in trainer["prune_zeros"]]
     sizes = [int(row["nonzeros"]) for row in path]
-    rows = magnitude_rows(teacher, [*levels, *sizes], measures.row)
-    tuning = FineTuning.of(settings["prune_epochs"], dict(teacher_settings), seed)
-    if tuning.epochs:
-        rows += fine_tuned_rows(teacher, levels, measures.row, tuning, compute, on_done)
+    tuning = FineTuning.of(trainer["prune_epochs"], settings.teacher, settings.seed)
+    rows = []
+    for baseline in trainer["baselines"]:
+        counts = [*levels, *sizes] if baseline == "magnitude" else levels
+        try:
+            if baseline != GRADUAL:
+                rows += one_shot_rows(
+                    teacher, counts, measures.row, baseline=baseline, inputs=inputs
+                )
+            on_done()
+            if tuning.epochs:
+                rows += fine_tuned_rows(
+                    teacher,
+                    levels,
+                    measures.row,
+                    tuning,
+                    compute,
+                    on_done,
+                    baseline=baseline,
+                    inputs=inputs,
+                )
+        except UnsupportedModelError as error:
+            warnings.warn(
+                f"trainer.baselines: {baseline} is left out: {error}",
+                IgnoredOptionWarning,
+                stacklevel=2,
+            )
     return rows
 
 
@@ -199,6 +230,7 @@ def write_path(
         "method": "teacher",
         "nonzeros": count_nonzeros(teacher.model),
         "parameters": total,
+        "labels": True,
         **measures.row(teacher.model),
     }
     sim = [{**row, "zeros": 1 - row["nonzeros"] / total} for row in path.rows]
@@ -268,17 +300,23 @@ def _show(
             for row in listed
         ],
     )
-    shares = {row["nonzeros"] for row in pruned if row["method"] != PRUNED}
-    table = [("teacher", own["nonzeros"], "0.0%", own[key])]
+    shares = {row["nonzeros"] for row in pruned if row["method"] != LABELS["magnitude"]}
+    table = [("teacher", own["nonzeros"], "0.0%", own[key], "yes")]
     table += [
-        (row["method"], row["nonzeros"], f"{row['zeros']:.1%}", row[key])
+        (
+            row["method"],
+            row["nonzeros"],
+            f"{row['zeros']:.1%}",
+            row[key],
+            "yes" if row["labels"] else "no",
+        )
         for row in pruned
         if not shares or row["nonzeros"] in shares
     ]
     if pruned:
         console.table(
-            "the teacher pruned by magnitude",
-            ["", "non-zeros", "zeros*", key.replace("_", " ")],
+            "the teacher pruned",
+            ["", "non-zeros", "zeros*", key.replace("_", " "), "labels used"],
             table,
         )
     console.message("* of as many weights and biases as the teacher has")

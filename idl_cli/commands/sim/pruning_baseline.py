@@ -1,64 +1,120 @@
-"""The baseline beside a sparse implicit model: its teacher, pruned to as many weights."""
+"""The baselines beside a sparse implicit model: its teacher, pruned to as many weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
 
-from torch import nn
+from torch import Tensor, nn
 
 from idl_cli.assembly.compute import Compute
+from idl_cli.assembly.fine_tuning import FineTuning, fine_tune
 from idl_cli.assembly.teacher import Teacher
-from idl_cli.assembly.teacher_training import teacher_trainer
+from idl_cli.data.dataset import Dataset
 from idl_cli.models.parameter_count import parameter_count
 from idl_cli.models.pruning import count_nonzeros, prune_by_magnitude, smallest_pruned_count
+from idl_cli.models.pruning.alps import alps
+from idl_cli.models.pruning.gradual import GradualPruning
+from idl_cli.models.pruning.layerwise import LayerPruner, prune_layer_by_layer
+from idl_cli.models.pruning.sparsegpt import sparsegpt
+from idl_cli.models.pruning.wanda import wanda
 
-Score = Callable[[nn.Module], dict[str, float]]
+Score: TypeAlias = Callable[[nn.Module], dict[str, float]]
+Pruner: TypeAlias = Callable[[nn.Module, int, Iterable[Tensor]], None]
+"""(network, non-zeros to leave, inputs) → pruned in place; no labels are used."""
 
-PRUNED = "pruned"
-FINE_TUNED = "pruned, fine-tuned"
+PRUNED: Final = "pruned"
+FINE_TUNED: Final = "pruned, fine-tuned"
+GRADUAL: Final = "gradual"
+"""The baseline that has no network before its training."""
 
 
-@dataclass(frozen=True)
-class FineTuning:
-    """How a pruned network is trained on.
+def _layer_by_layer(prune: LayerPruner) -> Pruner:
+    return lambda model, nonzeros, inputs: prune_layer_by_layer(model, nonzeros, inputs, prune)
+
+
+PRUNERS: Final[Mapping[str, Pruner]] = MappingProxyType(
+    {
+        "magnitude": lambda model, nonzeros, _: prune_by_magnitude(model, nonzeros),
+        "wanda": _layer_by_layer(wanda),
+        "sparsegpt": _layer_by_layer(sparsegpt),
+        "alps": _layer_by_layer(alps),
+    }
+)
+"""The baselines of one shot, by what ``trainer.baselines`` calls them."""
+
+LABELS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "magnitude": PRUNED,
+        GRADUAL: "gradually pruned",
+        "wanda": "Wanda",
+        "sparsegpt": "SparseGPT",
+        "alps": "ALPS",
+    }
+)
+"""What tables and plots call them."""
+
+
+def pruned(
+    network: nn.Module, baseline: str, nonzeros: int, inputs: Iterable[Tensor] = ()
+) -> nn.Module:
+    """A pruned copy of a network, without training.
 
     Args:
-        epochs: passes over the teacher's training data; 0 for no fine-tuning.
-        batch_size: of a step.
-        lr: peak learning rate of Adam under a one-cycle schedule.
-        seed: of the order of the batches.
+        network: left as it is.
+        baseline: a key of ``PRUNERS``.
+        nonzeros: weights and biases left.
+        inputs: batches as the network takes them; gone through once a layer.
+
+    Raises:
+        UnsupportedModelError: the baseline cannot prune such a network.
     """
-
-    epochs: int
-    batch_size: int
-    lr: float
-    seed: int
-
-    @classmethod
-    def of(cls, epochs: int, teacher: dict[str, Any], seed: int) -> FineTuning:
-        """As the teacher was trained; a teacher from a run, as teachers are by default."""
-        return cls(
-            epochs, int(teacher.get("batch_size", 128)), float(teacher.get("lr", 3e-3)), seed
-        )
+    model = deepcopy(network).requires_grad_(True).eval()
+    PRUNERS[baseline](model, nonzeros, inputs)
+    return model
 
 
-def magnitude_rows(teacher: Teacher, counts: Sequence[int], score: Score) -> list[dict[str, Any]]:
+def pruned_gradually(
+    network: nn.Module, nonzeros: int, dataset: Dataset, tuning: FineTuning, compute: Compute
+) -> nn.Module:
+    """A copy that was pruned by magnitude while it was trained on; labels are used."""
+    model = deepcopy(network).requires_grad_(True)
+    fine_tune(
+        model,
+        dataset,
+        tuning,
+        compute,
+        prune=lambda steps: GradualPruning(model, nonzeros, steps=steps).after_step,
+    )
+    return model
+
+
+def one_shot_rows(
+    teacher: Teacher,
+    counts: Sequence[int],
+    score: Score,
+    *,
+    baseline: str = "magnitude",
+    inputs: Iterable[Tensor] = (),
+) -> list[dict[str, Any]]:
     """Prune copies of the teacher to given numbers of non-zeros, and measure them as they are.
 
     Args:
         teacher: left as it is.
         counts: weights and biases left; numbers no copy can have are left out.
         score: figures of a network.
+        baseline: a key of ``PRUNERS``.
+        inputs: see ``pruned``.
+
+    Raises:
+        UnsupportedModelError: the baseline cannot prune the teacher.
     """
-    total = parameter_count(teacher.model)
-    least = smallest_pruned_count(teacher.model)
     rows = []
-    for count in sorted({each for each in counts if least <= each <= total}):
-        pruned = _pruned(teacher, count)
-        rows.append({"method": PRUNED, **_size(pruned, total), **score(pruned)})
+    for count in _possible(teacher, counts):
+        model = pruned(teacher.model, baseline, count, inputs)
+        rows.append(_row(LABELS[baseline], model, score, labels=False))
     return rows
 
 
@@ -69,44 +125,49 @@ def fine_tuned_rows(
     tuning: FineTuning,
     compute: Compute,
     on_done: Callable[[], None],
+    *,
+    baseline: str = "magnitude",
+    inputs: Iterable[Tensor] = (),
 ) -> list[dict[str, Any]]:
     """Prune, train on with the zeros kept and the data of the teacher's training, and measure.
 
     Args:
         teacher: left as it is.
-        counts: as for ``magnitude_rows``.
+        counts: as for ``one_shot_rows``.
         score: figures of a network.
         tuning: how it is trained.
         compute: device and dtype.
         on_done: called after each.
+        baseline: a key of ``LABELS``.
+        inputs: see ``pruned``.
+
+    Raises:
+        UnsupportedModelError: the baseline cannot prune the teacher.
     """
-    total = parameter_count(teacher.model)
-    least = smallest_pruned_count(teacher.model)
+    name = LABELS[baseline] if baseline == GRADUAL else f"{LABELS[baseline]}, fine-tuned"
     rows = []
-    for count in sorted({each for each in counts if least <= each <= total}):
-        pruned = _pruned(teacher, count)
-        teacher_trainer(
-            pruned,
-            teacher.dataset,
-            compute,
-            seed=tuning.seed,
-            epochs=tuning.epochs,
-            batch_size=tuning.batch_size,
-            lr=tuning.lr,
-            keep_sparsity=True,
-        ).fit()
-        pruned.eval()
-        rows.append({"method": FINE_TUNED, **_size(pruned, total), **score(pruned)})
+    for count in _possible(teacher, counts):
+        if baseline == GRADUAL:
+            model = pruned_gradually(teacher.model, count, teacher.dataset, tuning, compute)
+        else:
+            model = pruned(teacher.model, baseline, count, inputs)
+            fine_tune(model, teacher.dataset, tuning, compute)
+        rows.append(_row(name, model, score, labels=True))
         on_done()
     return rows
 
 
-def _pruned(teacher: Teacher, count: int) -> nn.Module:
-    model = deepcopy(teacher.model).requires_grad_(True)
-    prune_by_magnitude(model, count)
-    return model
+def _possible(teacher: Teacher, counts: Sequence[int]) -> list[int]:
+    least, total = smallest_pruned_count(teacher.model), parameter_count(teacher.model)
+    return sorted({each for each in counts if least <= each <= total})
 
 
-def _size(model: nn.Module, total: int) -> dict[str, object]:
+def _row(method: str, model: nn.Module, score: Score, *, labels: bool) -> dict[str, Any]:
     nonzeros = count_nonzeros(model)
-    return {"nonzeros": nonzeros, "zeros": 1 - nonzeros / total}
+    return {
+        "method": method,
+        "nonzeros": nonzeros,
+        "zeros": 1 - nonzeros / parameter_count(model),
+        "labels": labels,
+        **score(model),
+    }

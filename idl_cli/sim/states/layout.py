@@ -184,6 +184,17 @@ def batches_of_inputs(
             yield inputs
 
 
+@dataclass(frozen=True, eq=False)
+class InputBatches:
+    """The same inputs at every pass, as often as wanted; see ``batches_of_inputs``."""
+
+    loader: Iterable[Tensor | Sequence[Tensor]]
+    samples: int | None
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return batches_of_inputs(self.loader, self.samples)
+
+
 def as_tensor(values: object) -> Tensor:
     """Values of a batch, a tensor or a NumPy array, as a tensor.
 

@@ -13,8 +13,9 @@ import torch
 
 from idl_cli import load_model
 from idl_cli.assembly.compute import Compute
+from idl_cli.assembly.fine_tuning import FineTuning
 from idl_cli.assembly.teacher import Teacher
-from idl_cli.commands.sim.pruning_baseline import FINE_TUNED, PRUNED, FineTuning, fine_tuned_rows
+from idl_cli.commands.sim.pruning_baseline import FINE_TUNED, PRUNED, fine_tuned_rows
 from idl_cli.data.images.digits import digits
 from idl_cli.models.explicit import MLP
 from idl_cli.models.parameter_count import parameter_count
@@ -143,3 +144,51 @@ def test_fine_tuning_keeps_the_zeros_and_the_teacher() -> None:
     moved = (weight != before["layers.1.weight"]) & (weight != 0)
     assert moved.any()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_every_baseline_has_the_same_size_and_says_whether_it_used_labels(
+    idl_here: IdlHere, tmp_path: Path
+) -> None:
+    done = idl_here(
+        "sim",
+        *QUICK,
+        "trainer.prune_zeros=[0.9]",
+        "trainer.path=[1e-2]",
+        "trainer.baselines=[magnitude,gradual,wanda,sparsegpt,alps]",
+        "hydra.run.dir=run",
+    )
+    assert done.status == 0, done.errors
+    path = _json(tmp_path / "run/path.json")
+    size = round(0.1 * path["teacher"]["parameters"])
+    rows = {row["method"]: row for row in path["pruning"] if row["nonzeros"] == size}
+    plain = {"pruned", "Wanda", "SparseGPT", "ALPS"}
+    assert {name for name, row in rows.items() if not row["labels"]} == plain
+    tuned = {f"{name}, fine-tuned" for name in plain} | {"gradually pruned"}
+    assert {name for name, row in rows.items() if row["labels"]} == tuned
+    assert path["teacher"]["labels"]
+    assert not path["points"][0]["labels"]
+    assert "labels used" in done.output
+
+
+@pytest.mark.filterwarnings("default::idl_cli.errors.IgnoredOptionWarning")
+def test_a_baseline_that_cannot_prune_the_teacher_is_left_out_with_a_warning(
+    idl_here: IdlHere, tmp_path: Path
+) -> None:
+    small = ("dataset.train_samples=200", "dataset.test_samples=50", "threads=1")
+    done = idl_here("train", *small, "model.hidden_dim=6", "trainer.epochs=1", "hydra.run.dir=it")
+    assert done.status == 0, done.errors
+    done = idl_here(
+        "sim",
+        *small,
+        "teacher=run",
+        "teacher.run=it",
+        "trainer.path=[1e-2]",
+        "trainer.baselines=[wanda,gradual]",
+        "trainer.prune_zeros=[0.9]",
+        "trainer.prune_epochs=1",
+        "hydra.run.dir=run",
+    )
+    assert done.status == 0, done.errors
+    assert "wanda is left out" in " ".join(done.errors.split())
+    rows = _json(tmp_path / "run/path.json")["pruning"]
+    assert [row["method"] for row in rows] == ["gradually pruned"]

@@ -9,17 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from idl_cli.errors import ArgumentError
-
-
-def count_nonzeros(model: nn.Module) -> int:
-    """Trainable values, weights and biases, that are not exactly zero."""
-    return sum(int((p != 0).sum()) for p in model.parameters() if p.requires_grad)
-
-
-def smallest_pruned_count(model: nn.Module) -> int:
-    """Non-zeros that are left when every weight matrix is zero: those of the biases."""
-    return sum(int((p != 0).sum()) for p in model.parameters() if p.requires_grad and p.ndim < 2)
+from idl_cli.models.pruning.counts import weights_to_keep
 
 
 @torch.no_grad()
@@ -36,14 +26,10 @@ def prune_by_magnitude(model: nn.Module, nonzeros: int) -> None:
     Raises:
         ArgumentError: fewer than the biases alone.
     """
-    fixed = smallest_pruned_count(model)
-    if nonzeros < fixed:
-        raise ArgumentError(
-            f"nonzeros={nonzeros}: the biases, which are not pruned, are {fixed} already"
-        )
     matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
+    wanted = weights_to_keep(model, nonzeros)
     magnitudes = torch.cat([p.abs().flatten() for p in matrices])
-    surplus = int((magnitudes != 0).sum()) - (nonzeros - fixed)
+    surplus = int((magnitudes != 0).sum()) - wanted
     if surplus <= 0:
         return
     already = len(magnitudes) - int((magnitudes != 0).sum())

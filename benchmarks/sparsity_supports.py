@@ -1,0 +1,53 @@
+"""The supports of ``benchmarks.sparsity``: fits from one recording, and what their files weigh."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from idl_cli.data.dataset import Dataset
+from idl_cli.data.loader import BatchLoader
+from idl_cli.run import RunDirectory
+
+REPEATS = 20
+BATCH = 1000
+
+
+def fit_supports(
+    teacher: nn.Module, loader: BatchLoader, samples: int, shares: Sequence[float]
+) -> Iterator[tuple[nn.Module, float]]:
+    """A model a share of the teacher's parameters, and the processor seconds it took.
+
+    The first one's are those of a run of its own: recording, elimination and fit.
+    """
+    raise NotImplementedError
+
+
+def worth(model: nn.Module, teacher: nn.Module, dataset: Dataset) -> dict[str, float]:
+    """Bytes of the model's file, and microseconds a sample in batches of a thousand, dense."""
+    inputs = dataset.preprocessing(dataset.test.inputs[:BATCH])
+    figures: dict[str, float] = {}
+    for prefix, network in (("", model), ("teacher_", teacher)):
+        with tempfile.TemporaryDirectory() as folder, RunDirectory(folder, command="sim") as run:
+            run.save_model(
+                network,
+                preprocessing=None,
+                task=None,
+                name="implicit" if network is model else "mlp",
+                group="model" if network is model else "teacher",
+            )
+            figures[f"{prefix}bytes"] = (Path(folder) / "model.safetensors").stat().st_size
+        seconds = []
+        with torch.no_grad():
+            for _ in range(REPEATS):
+                started = time.perf_counter()
+                network(inputs)
+                seconds.append(time.perf_counter() - started)
+        figures[f"{prefix}microseconds"] = 1e6 * statistics.median(seconds) / BATCH
+    return figures

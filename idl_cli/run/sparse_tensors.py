@@ -1,0 +1,81 @@
+"""Tensors of many zeros as where the others are and what they are, bit for bit.
+
+Which entries are kept is one bit each, compressed: a model's zeros lie in blocks (a feed-forward
+network's A) or are most of it, and cost next to nothing then. Minus zero counts as a value.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from math import prod
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_BITS: Final = MappingProxyType({1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64})
+_PLACES, _VALUES = "places", "values"
+_HEADER_BYTES = 256  # what a second tensor adds to a file
+
+
+def packed(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, list[int]]]:
+    """Tensors as they are best stored.
+
+    Args:
+        tensors: name → tensor of any dtype and shape, on the CPU.
+
+    Returns:
+        What to store, ``NAME.places`` and ``NAME.values`` in place of a tensor that gets smaller by
+        it; and the shape of each of those, by name.
+    """
+    stored: dict[str, Tensor] = {}
+    shapes: dict[str, list[int]] = {}
+    for name, tensor in tensors.items():
+        stored[name] = tensor
+        if not tensor.is_floating_point():
+            continue
+        entries = tensor.contiguous().flatten()
+        kept = entries.view(_BITS[entries.element_size()]) != 0
+        values = entries[kept]
+        places = zlib.compress(np.packbits(kept.numpy()).tobytes(), 9)
+        size = len(places) + values.nbytes + _HEADER_BYTES
+        if size < entries.nbytes:
+            del stored[name]
+            stored[f"{name}.{_PLACES}"] = torch.frombuffer(bytearray(places), dtype=torch.uint8)
+            stored[f"{name}.{_VALUES}"] = values
+            shapes[name] = list(tensor.shape)
+    return stored, shapes
+
+
+def unpacked(
+    stored: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]]
+) -> dict[str, Tensor]:
+    """The tensors that ``packed`` was given.
+
+    Raises:
+        ValueError: places, values and shape of a tensor do not belong together.
+        LookupError: one of them is missing.
+    """
+    tensors = dict(stored)
+    for name, shape in shapes.items():
+        places, values = tensors.pop(f"{name}.{_PLACES}"), tensors.pop(f"{name}.{_VALUES}")
+        count = prod(shape)
+        reader = zlib.decompressobj()
+        try:
+            # No more than the shape asks for, whatever a foreign file would unpack to.
+            mask = reader.decompress(places.numpy().tobytes(), max(1, -(-count // 8)))
+            beyond = reader.decompress(reader.unconsumed_tail, 1)
+        except zlib.error as error:
+            raise ValueError(f"{name}: the places of its values are damaged ({error})") from error
+        bits = np.unpackbits(np.frombuffer(mask, dtype=np.uint8))
+        kept = torch.from_numpy(bits[:count].astype(bool))
+        complete = reader.eof and not beyond and not bits[count:].any()
+        if not complete or len(kept) != count or len(values) != kept.sum():
+            raise ValueError(f"{name}: {len(values)} values do not fit its shape {list(shape)}")
+        tensor = values.new_zeros(count)
+        tensor[kept] = values
+        tensors[name] = tensor.view(*shape)
+    return tensors

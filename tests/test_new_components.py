@@ -119,7 +119,7 @@ HOME = "idl_cli.equilibrium.half_arctan"
 FACTS = f'ActivationFacts(1.0, "{HOME}:Module", maps="{HOME}:MAPS")'
 LINES = {
     "equilibrium/conditions.py": {'"hardswish": ': f'"half_arctan": {FACTS},'},
-    "registry.py": {
+    "registry/built_in.py": {
         '"active_set": ': '"proximal": "idl_cli.sim.solvers.proximal:Proximal",',
         '"digits": ': '"halves": "idl_cli.data.synthetic.halves:halves",',
         '"cnn": ': '"one_layer": "idl_cli.models.one_layer:OneLayer",',

@@ -405,7 +405,7 @@ def _changed_name(node: ast.AST) -> str | None:
 
 def test_no_keyword_sinks_and_no_bare_except() -> None:
     # Both hand on what they are given, bound against a signature first.
-    exempt = {("registry.py", "build"), ("arguments.py", "called")}
+    exempt = {("__init__.py", "build"), ("arguments.py", "called")}
     wrong = []
     for file in FILES:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from idl_cli.config.fields import AT_LEAST_ONE, Extra, Pattern
 
@@ -17,21 +17,30 @@ class JsonlOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TensorboardOptions:
+class _Service:
+    extra: ClassVar[Extra]
+
+    @classmethod
+    def extras(cls, _: Mapping[str, Any]) -> Iterator[Extra]:
+        """The library it needs."""
+        yield cls.extra
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorboardOptions(_Service):
     """TensorBoard event files in the run directory."""
+
+    extra: ClassVar = Extra("tensorboard", "tensorboard", "TensorBoard")
 
     name: Literal["tensorboard"] = "tensorboard"  # a section of ``several`` says it, too
     flush_seconds: Annotated[int, AT_LEAST_ONE] = 30
 
-    @staticmethod
-    def extras(_: Mapping[str, Any]) -> Iterator[Extra]:
-        """The library it needs."""
-        yield Extra("tensorboard", "tensorboard", "TensorBoard")
-
 
 @dataclass(frozen=True, kw_only=True)
-class WandbOptions:
+class WandbOptions(_Service):
     """Weights & Biases; offline, in the run directory, unless asked."""
+
+    extra: ClassVar = Extra("wandb", "wandb", "Weights & Biases")
 
     name: Literal["wandb"] = "wandb"  # a section of ``several`` says it, too
     project: Annotated[str, _NAMED] = "idl"
@@ -40,41 +49,30 @@ class WandbOptions:
     tags: tuple[str, ...] = ()
     mode: Literal["offline", "online", "disabled"] | None = None
 
-    @staticmethod
-    def extras(_: Mapping[str, Any]) -> Iterator[Extra]:
-        """The library it needs."""
-        yield Extra("wandb", "wandb", "Weights & Biases")
-
 
 @dataclass(frozen=True, kw_only=True)
-class MlflowOptions:
+class MlflowOptions(_Service):
     """MLflow; a local SQLite file unless a server is named."""
+
+    extra: ClassVar = Extra("mlflow", "mlflow", "MLflow")
 
     name: Literal["mlflow"] = "mlflow"  # a section of ``several`` says it, too
     experiment: Annotated[str, _NAMED] = "idl"
     tracking_uri: str | None = None
 
-    @staticmethod
-    def extras(_: Mapping[str, Any]) -> Iterator[Extra]:
-        """The library it needs."""
-        yield Extra("mlflow", "mlflow", "MLflow")
-
 
 @dataclass(frozen=True, kw_only=True)
-class TrackioOptions:
+class TrackioOptions(_Service):
     """Trackio; a local store with a dashboard, no account."""
+
+    extra: ClassVar = Extra("trackio", "trackio", "Trackio")
 
     name: Literal["trackio"] = "trackio"  # a section of ``several`` says it, too
     project: Annotated[str, _NAMED] = "idl"
     group: str | None = None
 
-    @staticmethod
-    def extras(_: Mapping[str, Any]) -> Iterator[Extra]:
-        """The library it needs."""
-        yield Extra("trackio", "trackio", "Trackio")
 
-
-_SERVICES: Final[Mapping[str, type]] = {
+_SERVICES: Final[Mapping[str, type[_Service]]] = {
     "tensorboard": TensorboardOptions,
     "wandb": WandbOptions,
     "mlflow": MlflowOptions,
@@ -96,7 +94,7 @@ class SeveralOptions:
     def extras(section: Mapping[str, Any]) -> Iterator[Extra]:
         """The libraries of the loggers chosen."""
         for chosen in section["loggers"]:
-            yield from _SERVICES[chosen].extras(section[chosen])  # type: ignore[attr-defined]
+            yield _SERVICES[chosen].extra
 
     def problems(self) -> Iterator[str]:
         """No logger at all is another option; one listed twice would record everything twice."""

@@ -7,6 +7,7 @@ affine (strided convolutions rather than pooling), so each network has an exact 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from math import prod
 
 from torch import Tensor, nn
@@ -19,7 +20,23 @@ from idl_cli.models.base import TrainableModel
 from idl_cli.models.options import CnnTeacherOptions, MlpTeacherOptions
 
 
-class MLP(TrainableModel):
+class ExplicitNetwork(TrainableModel):
+    """A network without equilibria, whose constructor's arguments are its attributes."""
+
+    def constructor_arguments(self) -> dict[str, JSONValue]:
+        """Keyword arguments that make a network of the same shape."""
+        values = {
+            name: getattr(self, name)
+            for name in signature(type(self)).parameters
+            if name != "match_parameters"  # the width that it chose says all that it said
+        }
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+        }
+
+
+class MLP(ExplicitNetwork):
     """A fully connected network; inputs are flattened.
 
     Args:
@@ -62,16 +79,6 @@ class MLP(TrainableModel):
         """Entries of one input, p."""
         return prod(self.input_shape)
 
-    def constructor_arguments(self) -> dict[str, JSONValue]:
-        """Keyword arguments that make a network of the same shape."""
-        return {
-            "input_shape": list(self.input_shape),
-            "output_dim": self.output_dim,
-            "hidden_dims": list(self.hidden_dims),
-            "activation": self.activation,
-            "bias": self.bias,
-        }
-
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs (m, output_dim) for inputs (m, ...) of ``input_dim`` entries each."""
         entries = prod(inputs.shape[1:])
@@ -84,7 +91,7 @@ class MLP(TrainableModel):
         return outputs
 
 
-class CNN(TrainableModel):
+class CNN(ExplicitNetwork):
     """A small convolution network for images: strided convolutions, then one hidden layer.
 
     Args:
@@ -144,18 +151,6 @@ class CNN(TrainableModel):
     def input_dim(self) -> int:
         """Entries of one image, p."""
         return prod(self.input_shape)
-
-    def constructor_arguments(self) -> dict[str, JSONValue]:
-        """Keyword arguments that make a network of the same shape."""
-        return {
-            "input_shape": list(self.input_shape),
-            "output_dim": self.output_dim,
-            "channels": list(self.channels),
-            "hidden_dim": self.hidden_dim,
-            "kernel_size": self.kernel_size,
-            "activation": self.activation,
-            "bias": self.bias,
-        }
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs (m, output_dim) for images (m, *input_shape), flattened ones included."""

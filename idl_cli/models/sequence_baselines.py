@@ -15,15 +15,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from idl_cli.config.arguments import check_options
-from idl_cli.json_value import JSONValue
-from idl_cli.models.base import TrainableModel
-from idl_cli.models.explicit import MLP
+from idl_cli.models.explicit import MLP, ExplicitNetwork
 from idl_cli.models.options import LstmOptions, MlpOptions, TransformerOptions
 from idl_cli.models.parameter_count import nearest_width
 from idl_cli.models.sequences import SequenceOutput, as_sequences, check_positive
 
 
-class _Gated(TrainableModel):
+class _Gated(ExplicitNetwork):
     """A recurrent network of torch's, and a linear readout of its last layer."""
 
     takes_sequences = True
@@ -82,16 +80,6 @@ class _Gated(TrainableModel):
             hidden = pad_packed_sequence(hidden, batch_first=True, total_length=inputs.shape[1])[0]
         return cast(Tensor, self.readout(hidden))
 
-    def constructor_arguments(self) -> dict[str, JSONValue]:
-        """Return the keyword arguments that make a network of this size again."""
-        return {
-            "input_dim": self.input_dim,
-            "output_dim": self.output_dim,
-            "hidden_dim": self.hidden_dim,
-            "layers": self.layers,
-            "output": self.output,
-        }
-
 
 class LSTM(_Gated):
     """Long short-term memory network: ``torch.nn.LSTM`` and a linear readout.
@@ -118,7 +106,7 @@ class GRU(_Gated):
     recurrent_type = nn.GRU
 
 
-class Transformer(TrainableModel):
+class Transformer(ExplicitNetwork):
     """Small causal transformer: ``torch.nn.TransformerEncoder`` and a linear readout.
 
     Inputs are mapped to ``hidden_dim`` features, to which the sine and cosine positions of Vaswani
@@ -201,17 +189,6 @@ class Transformer(TrainableModel):
                 hidden = hidden[samples, lengths.to(inputs.device) - 1]
         return cast(Tensor, self.readout(hidden))
 
-    def constructor_arguments(self) -> dict[str, JSONValue]:
-        """Return the keyword arguments that make a network of this size again."""
-        return {
-            "input_dim": self.input_dim,
-            "output_dim": self.output_dim,
-            "hidden_dim": self.hidden_dim,
-            "heads": self.heads,
-            "layers": self.layers,
-            "output": self.output,
-        }
-
 
 class MatchedMLP(MLP):
     """A fully connected network on the flattened input, of a wished size where one is given.
@@ -252,12 +229,6 @@ class MatchedMLP(MLP):
         super().__init__(
             (input_dim,), output_dim, hidden_dims=hidden_dims, activation=activation, bias=bias
         )
-
-    def constructor_arguments(self) -> dict[str, JSONValue]:
-        """Return the keyword arguments that make a network of this size again."""
-        arguments = super().constructor_arguments()
-        del arguments["input_shape"]
-        return {"input_dim": self.input_dim, **arguments}
 
 
 def _positions(steps: int, features: int) -> Tensor:

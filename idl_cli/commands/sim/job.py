@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from idl_cli.assembly.compute import RunContext
 from idl_cli.assembly.teacher import Teacher
-from idl_cli.commands.sim.iterates import KeptIterates
+from idl_cli.commands.sim.checkpoints import StageCheckpoints
 from idl_cli.commands.sim.path import MeasuredPath, follow, penalties_of, pruning_rows, write_path
 from idl_cli.commands.sim.progress import SimProgress
 from idl_cli.commands.sim.result import complete_report, measure, save, show_result, write_diagnosis
@@ -44,7 +44,7 @@ class SimJob:
         solver: BaseSolver,
         teacher: Teacher,
         logger: RunLogger,
-        iterates: KeptIterates,
+        checkpoints: StageCheckpoints,
     ) -> None:
         settings, compute, console = context.settings, context.compute, context.console
         self._directory = context.directory
@@ -61,7 +61,7 @@ class SimJob:
         self._progress = SimProgress(
             logger,
             console,
-            iterates,
+            checkpoints,
             checkpoint_seconds=self._trainer["checkpoint_seconds"],
             one_penalty=one_penalty,
         )

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from idl_cli.commands.sim.iterates import KeptIterates
+from idl_cli.commands.sim.checkpoints import StageCheckpoints
 from idl_cli.loggers import RunLogger
 from idl_cli.reporting import ProgressReporter, Reporter
 from idl_cli.sim.fit.callbacks import Pass, SimCallbacks, Stage
@@ -21,7 +21,7 @@ class SimProgress(SimCallbacks):
     Args:
         logger: gets the convergence of the fit that is kept.
         console: shows the bars.
-        iterates: where a long solve stands.
+        checkpoints: where a long solve stands.
         checkpoint_seconds: between two times that an iterate is kept.
         one_penalty: whether one fit is made, whose iterate is the one to continue with.
     """
@@ -30,14 +30,14 @@ class SimProgress(SimCallbacks):
         self,
         logger: RunLogger,
         console: Reporter,
-        iterates: KeptIterates,
+        checkpoints: StageCheckpoints,
         *,
         checkpoint_seconds: float,
         one_penalty: bool,
     ) -> None:
         self._logger = logger
         self._console = console
-        self._iterates = iterates
+        self._checkpoints = checkpoints
         self._bar: ProgressReporter | None = None
         self._counted = 0
         self._logs = one_penalty
@@ -59,11 +59,11 @@ class SimProgress(SimCallbacks):
 
     def on_iterate(self, stage: Stage, state: Mapping[str, Tensor]) -> None:
         """Keep where a long solve stands."""
-        self._iterates.write(stage, state)
+        self._checkpoints.write(stage, state)
 
     def restored_iterate(self, stage: Stage) -> Mapping[str, Tensor] | None:
         """Where the solve of the run to continue stood."""
-        return None if self.iterate_seconds is None else self._iterates.read(stage)
+        return None if self.iterate_seconds is None else self._checkpoints.read(stage)
 
     @contextmanager
     def bar(self, label: str) -> Iterator[None]:

@@ -14,8 +14,8 @@ from idl_cli.assembly.objects import build_dataset
 from idl_cli.assembly.optimized_metric import check_metric
 from idl_cli.assembly.run_data import record_data
 from idl_cli.assembly.teacher import Teacher, find_teacher, new_teacher, shared_teacher, taken_from
+from idl_cli.commands.sim.checkpoints import StageCheckpoints
 from idl_cli.commands.sim.estimate import estimate
-from idl_cli.commands.sim.iterates import KeptIterates
 from idl_cli.commands.sim.job import SimJob
 from idl_cli.commands.sim.scores import recording_loader
 from idl_cli.commands.sim.settings import SimSettings
@@ -93,11 +93,11 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
     ) as logger:
         resumed = directory.path if settings.resume == "auto" else settings.resume
         source = None if resumed is None else Path(resumed).expanduser()
-        iterates = KeptIterates(directory, source, group)
-        job = SimJob(context, sim, solver, teacher, logger, iterates)
+        checkpoints = StageCheckpoints(directory, source, group)
+        job = SimJob(context, sim, solver, teacher, logger, checkpoints)
         recording = job.record()
         found, candidates = job.fit(recording)
-        iterates.remove()
+        checkpoints.remove()
         sim.keep(found, recording, solver)
         if not group.is_main:
             return {"metrics": {}}

@@ -1,7 +1,7 @@
 """Names to components: the built-in ones, and those of installed plug-in packages.
 
 A component is named in its YAML by ``name:`` and built with its other keys as keyword arguments.
-What is built in stands in one immutable table of ``"module:attribute"`` strings; a plug-in package
+What is built in stands in one table (``registry/built_in.py``); a plug-in package
 adds its own through Python entry points, one line each in its ``pyproject.toml``::
 
     [project.entry-points."idl_cli.solvers"]
@@ -20,129 +20,12 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
-from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from idl_cli.config.describe import did_you_mean
 from idl_cli.config.signature import class_name, schema_from_signature
 from idl_cli.errors import ArgumentError, IgnoredOptionWarning, MissingExtraError
-
-_BUILT_IN: Final[Mapping[str, Mapping[str, str | None]]] = MappingProxyType(
-    {
-        "model": MappingProxyType(
-            {
-                "implicit": "idl_cli.models.implicit:ImplicitModel",
-                "rnn": "idl_cli.models.rnn:ImplicitRNN",
-                "lstm": "idl_cli.models.sequence_baselines:LSTM",
-                "gru": "idl_cli.models.sequence_baselines:GRU",
-                "transformer": "idl_cli.models.sequence_baselines:Transformer",
-                "mlp": "idl_cli.models.sequence_baselines:MatchedMLP",
-            }
-        ),
-        "dataset": MappingProxyType(
-            {
-                "digits": "idl_cli.data.images.digits:digits",
-                "mnist": "idl_cli.data.images.mnist:mnist",
-                "fashion_mnist": "idl_cli.data.images.mnist:fashion_mnist",
-                "cifar10": "idl_cli.data.images.cifar:cifar10",
-                "cifar100": "idl_cli.data.images.cifar:cifar100",
-                "arrays": "idl_cli.data.tables.arrays:arrays",
-                "csv": "idl_cli.data.series.csv_series:csv",
-                "spiky": "idl_cli.data.series.spiky:spiky",
-                "argmax": "idl_cli.data.synthetic.extrapolation:argmax",
-                "identity": "idl_cli.data.synthetic.extrapolation:identity",
-                "rolling_mean": "idl_cli.data.synthetic.extrapolation:rolling_mean",
-                "arithmetic": "idl_cli.data.synthetic.extrapolation:arithmetic",
-            }
-        ),
-        "trainer": MappingProxyType(
-            {
-                "gradient": "idl_cli.training.settings:TrainerSettings",
-                "sim": "idl_cli.sim.sim:SIM",
-            }
-        ),
-        "solver": MappingProxyType(
-            {
-                "active_set": "idl_cli.sim.solvers.active_set:ActiveSetSolver",
-                "backward_elimination": (
-                    "idl_cli.sim.solvers.supports.backward_elimination:BackwardEliminationSolver"
-                ),
-                "relaxed": "idl_cli.sim.solvers.supports.relaxed:RelaxedSolver",
-                "swaps": "idl_cli.sim.solvers.supports.swaps:SwapSolver",
-                "top_k": "idl_cli.sim.solvers.supports.top_k:TopKSolver",
-                "admm": "idl_cli.sim.solvers.admm.solver:ADMMSolver",
-                "admm_multigpu": "idl_cli.sim.solvers.admm.multigpu:ADMMMultiGPUSolver",
-                "cvx": "idl_cli.sim.solvers.cvx:CVXSolver",
-                "least_squares": "idl_cli.sim.solvers.least_squares:LeastSquareSolver",
-                "projected_gd": "idl_cli.sim.solvers.projected_gd:ProjectedGDLowRankSolver",
-            }
-        ),
-        "teacher": MappingProxyType(
-            {
-                "mlp": "idl_cli.models.explicit:MLP",
-                "cnn": "idl_cli.models.explicit:CNN",
-                "run": None,  # a model there is already: the command loads it
-            }
-        ),
-        "optimizer": MappingProxyType(
-            {
-                "adam": "idl_cli.training.optimizers:adam",
-                "adamw": "idl_cli.training.optimizers:adamw",
-                "sgd": "idl_cli.training.optimizers:sgd",
-                "rmsprop": "idl_cli.training.optimizers:rmsprop",
-                "adagrad": "idl_cli.training.optimizers:adagrad",
-            }
-        ),
-        "scheduler": MappingProxyType(
-            {
-                "constant": "idl_cli.training.schedulers:constant",
-                "cosine": "idl_cli.training.schedulers:cosine",
-                "step": "idl_cli.training.schedulers:step",
-                "one_cycle": "idl_cli.training.schedulers:one_cycle",
-            }
-        ),
-        "logger": MappingProxyType(
-            {
-                "jsonl": "idl_cli.loggers.base:JsonlLogger",
-                "tensorboard": "idl_cli.loggers.tensorboard:TensorBoardLogger",
-                "wandb": "idl_cli.loggers.wandb:WandbLogger",
-                "mlflow": "idl_cli.loggers.mlflow:MLflowLogger",
-                "trackio": "idl_cli.loggers.trackio:TrackioLogger",
-                "several": "idl_cli.loggers.several:SeveralLoggers",
-            }
-        ),
-    }
-)
-
-_OPTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {
-        "model": ("idl_cli.models.options",),
-        "dataset": ("idl_cli.data.options",),
-        "trainer": ("idl_cli.training.options", "idl_cli.sim.options"),
-        "solver": ("idl_cli.sim.solvers.options",),
-        "teacher": ("idl_cli.models.options",),
-        "optimizer": ("idl_cli.training.options",),
-        "scheduler": ("idl_cli.training.options",),
-        "logger": ("idl_cli.loggers.options",),
-    }
-)
-"""Where a group's built-in components have their options: ``least_squares`` is described by
-``LeastSquaresOptions`` (or ``LeastSquaresSolverOptions``), without torch; by the signature of what
-makes it where there is no such class."""
-
-_RUNTIME: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
-    {
-        "model": frozenset({"input_dim", "output_dim"}),
-        "dataset": frozenset({"seed", "cache_dir", "for_task"}),
-        "trainer": frozenset({"activation_fn", "states", "device", "dtype", "group"}),
-        "solver": frozenset(),
-        "teacher": frozenset({"input_shape", "output_dim"}),
-        "optimizer": frozenset({"parameters", "params"}),
-        "scheduler": frozenset({"optimizer", "total_steps", "steps_per_epoch"}),
-        "logger": frozenset({"run_directory"}),
-    }
-)
-"""Arguments that a command hands in when it builds a component: no keys of the configuration."""
+from idl_cli.registry.built_in import BUILT_IN, OPTIONS, RUNTIME
 
 
 @dataclass(frozen=True)
@@ -167,12 +50,12 @@ class Component:
 
 def groups() -> tuple[str, ...]:
     """The config groups whose options are components."""
-    return tuple(_BUILT_IN)
+    return tuple(BUILT_IN)
 
 
 def names(group: str) -> tuple[str, ...]:
     """What can be chosen in ``group``: built-in names first, then plug-ins in order of name."""
-    return (*_built_in(group), *(name for name in plug_ins(group) if name not in _BUILT_IN[group]))
+    return (*_built_in(group), *(name for name in plug_ins(group) if name not in BUILT_IN[group]))
 
 
 def plug_ins(group: str) -> dict[str, EntryPoint]:
@@ -263,9 +146,9 @@ def require_installed(settings: Mapping[str, Any]) -> None:
     Raises:
         MissingExtraError: the first that is missing, with the command that installs it.
     """
-    for group in _BUILT_IN:
+    for group in BUILT_IN:
         section = settings.get(group)
-        if isinstance(section, Mapping) and section.get("name") in _BUILT_IN[group]:
+        if isinstance(section, Mapping) and section.get("name") in BUILT_IN[group]:
             schema = _built_in_schema(group, section["name"])
             for extra in getattr(schema, "extras", lambda _: ())(section):
                 if find_spec(extra.module) is None:
@@ -288,7 +171,7 @@ def load(component: Component) -> Any:
 
 def runtime_arguments(group: str) -> frozenset[str]:
     """What a command hands in itself when it builds a component of ``group``."""
-    return _RUNTIME[group]
+    return RUNTIME[group]
 
 
 def built_in_schemas(group: str) -> dict[str, type]:
@@ -302,19 +185,19 @@ def summary_of(schema: type) -> str:
 
 
 def _built_in(group: str) -> Mapping[str, str | None]:
-    if group not in _BUILT_IN:
+    if group not in BUILT_IN:
         raise ArgumentError(
-            f"no config group {group!r}; choose from {', '.join(_BUILT_IN)}"
-            f"{did_you_mean(group, _BUILT_IN)}"
+            f"no config group {group!r}; choose from {', '.join(BUILT_IN)}"
+            f"{did_you_mean(group, BUILT_IN)}"
         )
-    return _BUILT_IN[group]
+    return BUILT_IN[group]
 
 
 @cache
 def _built_in_schema(group: str, name: str) -> type:
     options = _built_in_options(group, name)
     if options is None:
-        target = _BUILT_IN[group][name]
+        target = BUILT_IN[group][name]
         assert target is not None, f"{group}={name} has neither options nor a maker"
         return _signature_schema(group, name, _import(target))
     named = [("name", Literal[name], field(default=name))]
@@ -327,7 +210,7 @@ def _built_in_schema(group: str, name: str) -> type:
 
 def _built_in_options(group: str, name: str) -> type | None:
     words = class_name(name)
-    for module in map(import_module, _OPTIONS[group]):
+    for module in map(import_module, OPTIONS[group]):
         for suffix in (class_name(group), ""):
             options = vars(module).get(f"{words}{suffix}Options")
             if isinstance(options, type):
@@ -337,7 +220,7 @@ def _built_in_options(group: str, name: str) -> type | None:
 
 def _signature_schema(group: str, name: str, target: Any) -> type:
     base = _import("idl_cli.models.options:TrainedTeacherOptions") if group == "teacher" else None
-    return schema_from_signature(name, target, runtime=_RUNTIME[group], base=base)
+    return schema_from_signature(name, target, runtime=RUNTIME[group], base=base)
 
 
 def _import(target: str) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from idl_cli.commands.sim.iterates import KeptIterates
+from idl_cli.commands.sim.checkpoints import StageCheckpoints
 from idl_cli.distributed.group import Group
 from idl_cli.errors import IgnoredOptionWarning
 from idl_cli.run import RunDirectory
@@ -24,31 +24,31 @@ def _state() -> dict[str, torch.Tensor]:
 
 def test_an_iterate_is_read_back_and_removed_at_the_end(tmp_path: Path) -> None:
     with RunDirectory(tmp_path / "run", command="sim", seed=0) as directory:
-        iterates = KeptIterates(directory, directory.path, Group.single())
-        assert iterates.read("ab") is None
-        iterates.write("ab", _state())
-        found = iterates.read("ab")
+        checkpoints = StageCheckpoints(directory, directory.path, Group.single())
+        assert checkpoints.read("ab") is None
+        checkpoints.write("ab", _state())
+        found = checkpoints.read("ab")
         assert found is not None
         assert found.keys() == _state().keys()
         assert all(torch.equal(found[name], value) for name, value in _state().items())
-        assert iterates.read("cd") is None
-        assert KeptIterates(directory, None, Group.single()).read("ab") is None
-        iterates.remove()
+        assert checkpoints.read("cd") is None
+        assert StageCheckpoints(directory, None, Group.single()).read("ab") is None
+        checkpoints.remove()
         assert not list(directory.path.glob("iterate*"))
 
 
 def test_a_damaged_iterate_is_left_with_a_warning(tmp_path: Path) -> None:
     with RunDirectory(tmp_path / "run", command="sim", seed=0) as directory:
-        iterates = KeptIterates(directory, directory.path, Group.single())
-        iterates.write("ab", _state())
+        checkpoints = StageCheckpoints(directory, directory.path, Group.single())
+        checkpoints.write("ab", _state())
         path = directory.path / "iterate_ab.safetensors"
         path.write_bytes(path.read_bytes()[:-5])
         with pytest.warns(IgnoredOptionWarning, match=r"iterate_ab.safetensors.*starts anew"):
-            assert iterates.read("ab") is None
+            assert checkpoints.read("ab") is None
 
 
 def test_only_the_first_rank_writes(tmp_path: Path) -> None:
     with RunDirectory(tmp_path / "run", command="sim", seed=0) as directory:
         observed = ObservedRunDirectory(directory.path, command="sim", seed=0)
-        KeptIterates(observed, directory.path, Group.single()).write("ab", _state())
+        StageCheckpoints(observed, directory.path, Group.single()).write("ab", _state())
         assert not list(directory.path.glob("iterate*"))

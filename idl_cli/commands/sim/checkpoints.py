@@ -14,8 +14,8 @@ from idl_cli.run import RunDirectory
 from idl_cli.run.state import read_tensors
 
 
-class KeptIterates:
-    """Where the iterates of a run's stages are.
+class StageCheckpoints:
+    """The iterates of a run's stages [A B] and [C D], in its directory.
 
     Args:
         directory: of this run; of ranks but the first, one that writes nothing.

@@ -61,6 +61,7 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str | None]]] = MappingProxyType(
                 "mlp": "idl_cli.models.explicit:MLP",
                 "cnn": "idl_cli.models.explicit:CNN",
                 "run": None,  # a model there is already: the command loads it
+                "weights": None,
             }
         ),
         "optimizer": MappingProxyType(

@@ -6,6 +6,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,6 +15,8 @@ from torch import nn
 from idl_cli.data.dataset import Dataset
 from idl_cli.data.loader import BatchLoader
 from idl_cli.run import RunDirectory
+from idl_cli.sim.sim import SIM
+from idl_cli.sim.solvers import BackwardEliminationSolver
 
 REPEATS = 20
 BATCH = 1000
@@ -26,7 +29,16 @@ def fit_supports(
 
     The first one's are those of a run of its own: recording, elimination and fit.
     """
-    raise NotImplementedError
+    sim = SIM(nonzeros=shares[0], structure="feedforward", samples=samples)
+    solver = BackwardEliminationSolver()
+    starts = None
+    started = time.process_time()
+    recording = sim.record(model=teacher, dataloader=loader)
+    for share in shares:
+        options = replace(sim.options, nonzeros=share)
+        found = sim.fit(recording, dataloader=loader, solver=solver, options=options, starts=starts)
+        yield found.model, time.process_time() - started
+        started, starts = time.process_time(), found.starts
 
 
 def worth(model: nn.Module, teacher: nn.Module, dataset: Dataset) -> dict[str, float]:

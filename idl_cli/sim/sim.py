@@ -79,7 +79,7 @@ class SIM:
         skip_connections: with ``feedforward``: offer all earlier states and the inputs to each
             layer rather than those that the teacher's own layer uses.
         refine_epochs: with ``nonzeros``: passes that move the kept weights together towards the
-            teacher's outputs; no labels are used. None for about 1,500 steps, 0 for none.
+            teacher's outputs; no labels are used. None for about 2,000 steps, 0 for none.
         refine_loss: ``kl`` of the teacher's class probabilities, ``mse`` of its outputs, or
             ``auto``: ``kl`` where the loader's batches hold class labels.
         device: where statistics and the model live; the teacher stays where it is.

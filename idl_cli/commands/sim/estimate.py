@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import nn
 
 from idl_cli.data.loader import BatchLoader
 from idl_cli.sim.sim import SIM
+from idl_cli.sim.solvers.supports.elimination import BATCH_BYTES
+from idl_cli.sim.states.layout import StateLayout
 from idl_cli.sim.states.recorders import state_recorder
 from idl_cli.sim.states.recording import OUTPUTS, PRE_ACTIVATIONS
 from idl_cli.sim.statistics.dense import SufficientStatistics
@@ -18,6 +21,7 @@ from idl_cli.sim.statistics.dense import SufficientStatistics
 _GIB = 2**30
 _FACTORISATION = 10  # a symmetric eigendecomposition takes about 9 D³ operations
 _STEPS = 1000  # first-order steps to a gap of 1e-6 on problems of some hundred rows, 2 n D² each
+_ELIMINATION = 2 / 3  # operations a row and D³: with j weights left a removal takes 2 j²
 _COPIES = 4  # the Gram matrix, its eigenvectors, and two matrices of a solver's own
 
 
@@ -85,20 +89,37 @@ def estimate(sim: SIM, teacher: nn.Module, loader: BatchLoader) -> SimEstimate:
         )
 
     samples = loader.samples if sim.options.samples is None else sim.options.samples
+    limited, feedforward = sim.options.nonzeros is not None, sim.options.structure == "feedforward"
     passes = 2 if sim.options.regenerate_states else 1
+    if feedforward:
+        passes = 1 + len(layout.sizes)  # one for each layer but the first, the outputs included
     batches = min(samples, loader.samples) / len(inputs)
     square = torch.eye(min(features, 1024), dtype=torch.float64, device=sim.device)
     product = 2 * len(square) ** 3 / _seconds(lambda: square @ square)
-    operations = 2 * _FACTORISATION * features**3 + _STEPS * 2 * (n + q) * features**2
+    operations: float = 2 * _FACTORISATION * features**3 + _STEPS * 2 * (n + q) * features**2
+    memory = 8 * (_COPIES * features**2 + 6 * (n + q) * features)
+    if limited:
+        operations = sum(_ELIMINATION * rows * width**3 for rows, width in _layers(sim, layout))
+        memory += 2 * max(BATCH_BYTES, 8 * features**2)
     return SimEstimate(
         states=n,
         features=features,
         outputs=q,
         samples=min(samples, loader.samples),
-        memory_bytes=8 * (_COPIES * features**2 + 6 * (n + q) * features),
+        memory_bytes=memory,
         seconds_passes=passes * batches * _seconds(one_batch),
         seconds_solve=operations / product,
     )
+
+
+def _layers(sim: SIM, layout: StateLayout) -> Iterator[tuple[int, int]]:
+    """Rows and features of what is eliminated together."""
+    if sim.options.structure == "full":
+        yield layout.state_dim + layout.output_dim, layout.feature_dim
+        return
+    before = (layout.input_dim, *layout.sizes[::-1])
+    widths = accumulate(before) if sim.options.skip_connections else before
+    yield from zip((*layout.sizes[::-1], layout.output_dim), widths, strict=True)
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -120,6 +120,10 @@ class StateRecorder(ABC):
         self._check(batch)
         return batch
 
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """Y (m, q) of one batch alone."""
+        return self.record(inputs).outputs
+
     def features(self, inputs: Tensor) -> Tensor:
         """U of one batch: flattened inputs, with the constant 1 where the teacher has biases."""
         flat = inputs.flatten(1)

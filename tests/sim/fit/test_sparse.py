@@ -290,7 +290,7 @@ def test_requests_that_cannot_be_met_are_refused_or_warned_of() -> None:
 
 
 def _of_a_rank(group: Group) -> dict[str, Tensor]:
-    sim = sparse(0.3, refine_epochs=2, refine_loss="mse", group=group)
+    sim = sparse(0.3, refine_epochs=5, refine_loss="mse", group=group)
     model = sim.train(model=network(), dataloader=batches())
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 

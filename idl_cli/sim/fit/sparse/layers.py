@@ -94,12 +94,17 @@ def layered(model: ImplicitModel, layers: Sequence[Layer]) -> Callable[[Tensor],
     # One block at least, so that outputs without any weight have a gradient (of zero) too.
     seen = [b for b in hidden if bool(weights.C[:, b].any())] or hidden[-1:]
     direct = bool(weights.D.any())
+    entered = {row.start: bool(weights.B[row].any()) for row in hidden}
 
     def forward(inputs: Tensor) -> Tensor:
         states: dict[int, Tensor] = {}
         for row in hidden:
             bias = None if model.state_bias is None else model.state_bias[row]
-            values = functional.linear(inputs, model.B[row], bias)
+            if entered[row.start]:
+                values = functional.linear(inputs, model.B[row], bias)
+            else:
+                values = inputs.new_zeros(len(inputs), row.stop - row.start)
+                values = values if bias is None else values + bias
             for block in feeds[row.start]:
                 values = values + functional.linear(states[block.start], model.A[row, block])
             states[row.start] = model.activation.function(values)

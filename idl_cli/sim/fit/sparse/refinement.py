@@ -2,14 +2,14 @@
 
 The teacher can be asked about any input, so each step takes points between two samples (mixup,
 Zhang et al., arXiv 1710.09412, with the teacher's own outputs there): few samples are then not
-learnt by heart.
+learnt by heart. Samples that are seen a few times only cannot be, and are hardly mixed.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,11 +25,13 @@ from idl_cli.sim.states.recording import Loader
 
 BATCH = 128
 LARGEST_STEP = 3e-3
-"""Of Adam, reached after three tenths of the steps (one-cycle)."""
+"""Of Adam, where it is largest."""
+_RISE = 0.3
+_MEMORY, _SQUARE_MEMORY, _EPS = 0.9, 0.999, 1e-8
 MIXED = 0.5
-"""Largest weight of the second sample in a point between two."""
-STEPS = 1500
-"""Where the epochs are not given: about three over 60,000 samples."""
+"""Largest weight of the second sample in a point between two, where samples come back often."""
+STEPS = 2000
+"""Where the epochs are not given: about four over 60,000 samples."""
 MOST_EPOCHS = 40
 
 
@@ -80,42 +82,38 @@ def refine(
     """
     if epochs is None:
         epochs = min(MOST_EPOCHS, max(1, round(STEPS * BATCH / count)))
-    chosen = _chosen_loss(loss, loader, recorder.layout.output_dim)
-    measure = _divergence if chosen == "kl" else functional.mse_loss
-    parameters = list(model.parameters())
+    chosen_loss = _chosen_loss(loss, loader, recorder.layout.output_dim)
+    measure = _divergence if chosen_loss == "kl" else functional.mse_loss
+    kept = _Kept.of(model)
     generator = torch.Generator().manual_seed(seed)
 
-    def pairs(*, mixed: bool) -> Iterator[tuple[Tensor, Tensor]]:
-        for inputs in batches_of_inputs(loader, samples):
-            asked = _between(inputs, generator) if mixed else inputs
-            batch = recorder.record(asked)
-            yield asked.flatten(1).to(model.B), batch.outputs.to(model.B)
-
     def mean_loss() -> float:
+        total = 0.0
         with torch.no_grad():
-            sums = [float(measure(forward(u), y)) * len(u) for u, y in pairs(mixed=False)]
-        return sum(sums) / count
+            for inputs in batches_of_inputs(loader, samples):
+                outputs = recorder.outputs(inputs).to(model.B)
+                total += float(measure(forward(inputs.flatten(1).to(model.B)), outputs)) * len(
+                    inputs
+                )
+        return total / count
 
-    before = mean_loss()
-    kept = [parameter.detach().clone() for parameter in parameters]
-    masks = [parameter.detach() != 0 for parameter in parameters]
-    optimizer = torch.optim.Adam(parameters, lr=LARGEST_STEP)
+    before, begun = mean_loss(), kept.values()
     steps = epochs * sum(math.ceil(len(u) / BATCH) for u in batches_of_inputs(loader, samples))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LARGEST_STEP, total_steps=steps)
-    with torch.enable_grad():
-        for _ in range(epochs):
-            for inputs, outputs in pairs(mixed=True):
-                order = torch.randperm(len(inputs), generator=generator).to(inputs.device)
-                for part in torch.split(order, BATCH):
-                    loss_here = measure(forward(inputs[part]), outputs[part])
-                    slopes = torch.autograd.grad(loss_here, parameters, allow_unused=True)
-                    for parameter, slope, mask in zip(parameters, slopes, masks, strict=True):
-                        parameter.grad = None if slope is None else slope * mask
-                    optimizer.step()
-                    model.constrain_()
-                    schedule.step()
+    adam = _Adam(steps)
+    for _ in range(epochs):
+        for inputs in batches_of_inputs(loader, samples):
+            asked = _between(inputs, MIXED * min(1.0, epochs / MOST_EPOCHS), generator)
+            outputs = recorder.outputs(asked).to(model.B)
+            flat = asked.flatten(1).to(model.B)
+            for part in torch.split(torch.randperm(len(flat), generator=generator), BATCH):
+                chosen = part.to(flat.device)
+                with torch.enable_grad():
+                    value = measure(forward(flat[chosen]), outputs[chosen])
+                    slopes = torch.autograd.grad(value, kept.parameters, allow_unused=True)
+                kept.set(adam.step(kept.values(), kept.of_parameters(slopes)))
+                model.constrain_()
     if group is not None:
-        for parameter in parameters:
+        for parameter in kept.parameters:
             group.broadcast_(parameter.data)
     after = mean_loss()
     if not after < before:
@@ -126,18 +124,75 @@ def refine(
             ConvergenceWarning,
             stacklevel=2,
         )
-        with torch.no_grad():
-            for parameter, value in zip(parameters, kept, strict=True):
-                parameter.copy_(value)
-    return Refinement(epochs, chosen, before, after)
+        kept.set(begun)
+    return Refinement(epochs, chosen_loss, before, after)
 
 
-def _between(inputs: Tensor, generator: torch.Generator) -> Tensor:
-    """Points between each sample and another; inputs that are no real numbers stay as they are."""
-    if not inputs.is_floating_point():
-        return inputs
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """The weights that are not zero, as one vector: all else of a model stays as it is.
+
+    Attributes:
+        parameters: of the model.
+        places: of each, the flat indices of its non-zeros.
+    """
+
+    parameters: tuple[Tensor, ...]
+    places: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, model: ImplicitModel) -> _Kept:
+        parameters = tuple(model.parameters())
+        return cls(parameters, tuple(p.detach().flatten().nonzero()[:, 0] for p in parameters))
+
+    def values(self) -> Tensor:
+        return self.of_parameters([parameter.detach() for parameter in self.parameters])
+
+    def of_parameters(self, tensors: Sequence[Tensor | None]) -> Tensor:
+        """The entries of such places in tensors of the parameters' shapes; zeros where None."""
+        like = self.parameters[0].detach()
+        pairs = zip(tensors, self.places, strict=True)
+        return torch.cat(
+            [like.new_zeros(len(i)) if t is None else t.reshape(-1)[i] for t, i in pairs]
+        )
+
+    @torch.no_grad()
+    def set(self, values: Tensor) -> None:
+        parts = torch.split(values, [len(place) for place in self.places])
+        for parameter, place, part in zip(self.parameters, self.places, parts, strict=True):
+            parameter.view(-1)[place] = part
+
+
+class _Adam:
+    """Adam (Kingma and Ba, arXiv 1412.6980) on one vector, its step rising and falling once.
+
+    One-cycle (Smith and Topin, arXiv 1708.07120): cosines up to ``LARGEST_STEP`` at three tenths of
+    the steps and down again. torch's own loads its compiler first, which takes longer than this.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._taken = 0
+        self._mean: Tensor | float = 0.0
+        self._square: Tensor | float = 0.0
+
+    def step(self, values: Tensor, slope: Tensor) -> Tensor:
+        """The values after a step."""
+        rise = _RISE * self._steps
+        way = (self._taken - rise) / (rise if self._taken < rise else self._steps - rise)
+        rate = LARGEST_STEP * 0.5 * (1 + math.cos(math.pi * way))
+        self._taken += 1
+        self._mean = _MEMORY * self._mean + (1 - _MEMORY) * slope
+        self._square = _SQUARE_MEMORY * self._square + (1 - _SQUARE_MEMORY) * slope.square()
+        mean = self._mean / (1 - _MEMORY**self._taken)
+        square = self._square / (1 - _SQUARE_MEMORY**self._taken)
+        return values - rate * mean / (square.sqrt() + _EPS)
+
+
+def _between(inputs: Tensor, largest: float, generator: torch.Generator) -> Tensor:
+    """Points between each sample and another, which has at most the weight ``largest``."""
     other = inputs[torch.randperm(len(inputs), generator=generator).to(inputs.device)]
-    share = MIXED * torch.rand(len(inputs), *[1] * (inputs.dim() - 1), generator=generator)
+    share = largest * torch.rand(len(inputs), *[1] * (inputs.dim() - 1), generator=generator)
     return torch.lerp(inputs, other, share.to(inputs))
 
 

@@ -18,6 +18,7 @@ from idl_cli.sim.regression.solver import (
 from idl_cli.sim.solvers.options import BackwardEliminationOptions
 from idl_cli.sim.solvers.supports.elimination import Elimination
 from idl_cli.sim.solvers.supports.refit import descend, limits_of
+from idl_cli.sim.solvers.supports.shares import in_shares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,8 @@ class BackwardEliminationSolver(BackwardEliminationOptions, BaseSolver):
     def _solve(self, problem: RowRegression, monitor: Monitor, known: object) -> SolverResult:
         elimination = Elimination.of(problem, self.ridge, monitor.group, known)
         supports = elimination.path.supports(limits_of(problem))
-        found, stationary, steps = descend(problem, supports, monitor)
-        monitor(found.weights, iteration=steps)
-        return SolverResult(found.weights, steps, stationary=stationary, memory=elimination)
+        weights, done, steps = in_shares(
+            problem, monitor.group, lambda part, rows: descend(part, supports[rows], monitor)
+        )
+        monitor(weights, iteration=max(steps))
+        return SolverResult(weights, max(steps), stationary=done, memory=elimination)

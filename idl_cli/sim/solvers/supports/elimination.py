@@ -28,6 +28,10 @@ ONE_BY_ONE = 128
 BLOCK_SHARE = 16
 """Above it one in so many goes at a time: which of the first to go goes first hardly matters."""
 
+COMPACTED = 0.8
+"""Share of the rows and columns in use at which the others leave the inverses: moving them costs
+more than a step."""
+
 BATCH_BYTES = 256 * 2**20
 """Memory of the inverses that are updated together."""
 
@@ -121,36 +125,35 @@ def eliminate(gram: Tensor, cross: Tensor, *, ridge: float) -> EliminationPath:
 def _eliminate(inverse: Tensor, weights: Tensor) -> EliminationPath:
     rows, features = weights.shape
     alive = torch.arange(features, device=weights.device).expand(rows, -1)
-    inverses = inverse.expand(rows, -1, -1)
+    inverses = inverse.repeat(rows, 1, 1)
+    gone_before = torch.zeros_like(weights, dtype=torch.bool)
     order, increments = [], []
-    while alive.shape[1]:
-        count = alive.shape[1]
-        block = max(1, min(count // BLOCK_SHARE, count - ONE_BY_ONE))
+    left = features
+    while left:
+        block = max(1, min(left // BLOCK_SHARE, left - ONE_BY_ONE))
         scores = weights.square() / inverses.diagonal(dim1=1, dim2=2)
-        gone = scores.topk(block, dim=1, largest=False).indices
-        columns = _gather(inverses, gone, 2)
-        within = _gather(columns, gone, 1)
+        gone = scores.masked_fill_(gone_before, torch.inf).topk(block, dim=1, largest=False).indices
+        lines = _rows_of(inverses, gone)
+        within = lines.gather(2, gone[:, None].expand(-1, block, -1))
         factor = torch.linalg.cholesky(within)
         half = torch.linalg.solve_triangular(
             factor, weights.gather(1, gone)[..., None], upper=False
         )
+        scaled = torch.linalg.solve_triangular(factor, lines, upper=False)
         increments.append(0.5 * half[..., 0].square())
         order.append(alive.gather(1, gone))
-        left = torch.ones_like(alive, dtype=torch.bool).scatter_(1, gone, False)
-        stay = left.nonzero()[:, 1].view(rows, -1)
-        scaled = torch.linalg.solve_triangular(
-            factor, _gather(columns, stay, 1).transpose(1, 2), upper=False
-        )
-        weights = weights.gather(1, stay) - (scaled.transpose(1, 2) @ half)[..., 0]
-        inverses = torch.baddbmm(
-            _gather(_gather(inverses, stay, 1), stay, 2), scaled.transpose(1, 2), scaled, alpha=-1
-        )
-        alive = alive.gather(1, stay)
+        weights = weights - (scaled.mT @ half)[..., 0]
+        inverses.baddbmm_(scaled.mT, scaled, alpha=-1)
+        gone_before.scatter_(1, gone, True)
+        left -= block
+        if left <= COMPACTED * alive.shape[1]:
+            stay = (~gone_before).nonzero()[:, 1].view(rows, -1)
+            alive, weights = alive.gather(1, stay), weights.gather(1, stay)
+            inverses = _rows_of(inverses, stay).gather(2, stay[:, None].expand(-1, left, -1))
+            gone_before = torch.zeros_like(weights, dtype=torch.bool)
     return EliminationPath(torch.cat(order, dim=1), torch.cat(increments, dim=1))
 
 
-def _gather(matrices: Tensor, index: Tensor, dim: int) -> Tensor:
-    """Rows (dim 1) or columns (dim 2) of a batch of matrices, other ones of each."""
-    shape = list(matrices.shape)
-    shape[dim] = index.shape[1]
-    return matrices.gather(dim, index.unsqueeze(3 - dim).expand(shape))
+def _rows_of(matrices: Tensor, index: Tensor) -> Tensor:
+    """Rows of a batch of matrices, other ones (batch, k) of each: (batch, k, n)."""
+    return matrices.gather(1, index[..., None].expand(-1, -1, matrices.shape[2]))

@@ -92,9 +92,7 @@ def top(scores: Tensor, sizes: Tensor) -> Tensor:
     return torch.zeros_like(chosen).scatter(1, order, chosen)
 
 
-def descend(
-    problem: RowRegression, supports: Tensor, monitor: Monitor
-) -> tuple[Supported, bool, int]:
+def descend(problem: RowRegression, supports: Tensor, monitor: Monitor) -> tuple[Tensor, bool, int]:
     """Hard thresholding pursuit (Foucart 2011): a gradient step, its largest entries, a refit.
 
     In unit-diagonal coordinates, with the step 1/λmax(G). A row stops where the refit no longer
@@ -106,7 +104,7 @@ def descend(
         monitor: asked for the time.
 
     Returns:
-        The rows, whether all of them are stationary, and the number of steps.
+        Weights (rows, D), whether all rows are stationary, and the number of steps.
     """
     assert problem.nonzeros is not None
     present = refit(problem, supports)
@@ -121,13 +119,13 @@ def descend(
         changed = (proposed != supports[rows]).any(dim=1)
         rows, proposed = rows[changed], proposed[changed]
         if len(rows) == 0:
-            return present, True, count
+            return present.weights, True, count
         if monitor.time_is_up():
-            return present, False, count
+            return present.weights, False, count
         found = refit(problem.select(rows), proposed)
         lower = found.errors < present.errors[rows]
         rows, proposed = rows[lower], proposed[lower]
         present.weights[rows] = found.weights[lower]
         present.errors[rows] = found.errors[lower]
         supports = supports.index_copy(0, rows, proposed)
-    return present, False, _DESCENTS
+    return present.weights, False, _DESCENTS

@@ -22,6 +22,7 @@ from idl_cli.sim.solvers.options import RelaxedOptions
 from idl_cli.sim.solvers.row_descent import polish_row
 from idl_cli.sim.solvers.scaling import ScaledProblem
 from idl_cli.sim.solvers.supports.refit import limits_of, refit
+from idl_cli.sim.solvers.supports.shares import in_shares
 
 _SMALLEST = 1e-9
 """λ, relative to a row's λ_max, below which a support counts as dense."""
@@ -47,19 +48,21 @@ class RelaxedSolver(RelaxedOptions, BaseSolver):
 
     def solve(self, problem: RowRegression, monitor: Monitor) -> SolverResult:
         """Solve; see :class:`BaseSolver`."""
-        scaled = ScaledProblem.of(problem)
-        sizes = limits_of(problem).tolist()
-        supports = torch.zeros_like(problem.cross, dtype=torch.bool)
-        solves, complete = 0, True
-        for row, size in enumerate(sizes):
-            if monitor.time_is_up():
-                complete = False
-                break
-            supports[row], taken = self._support(problem, scaled, row, size)
-            solves += taken
-        found = refit(problem, supports)
-        monitor(found.weights, iteration=solves)
-        return SolverResult(found.weights, solves, stationary=complete)
+
+        def work(part: RowRegression, rows: Tensor) -> tuple[Tensor, bool, int]:
+            scaled = ScaledProblem.of(part)
+            supports = torch.zeros_like(part.cross, dtype=torch.bool)
+            solves = 0
+            for row, size in enumerate(limits_of(part).tolist()):
+                if monitor.time_is_up():
+                    return refit(part, supports).weights, False, solves
+                supports[row], taken = self._support(part, scaled, row, size)
+                solves += taken
+            return refit(part, supports).weights, True, solves
+
+        weights, done, solves = in_shares(problem, monitor.group, work)
+        monitor(weights, iteration=sum(solves))
+        return SolverResult(weights, sum(solves), stationary=done)
 
     def _support(
         self, problem: RowRegression, scaled: ScaledProblem, row: int, size: int

@@ -31,11 +31,15 @@ from idl_cli.sim.solvers.options import SwapsOptions
 from idl_cli.sim.solvers.scaling import ScaledProblem
 from idl_cli.sim.solvers.supports.elimination import Elimination
 from idl_cli.sim.solvers.supports.refit import limits_of, refit
+from idl_cli.sim.solvers.supports.shares import in_shares
 
 _DISTINCT = 1e-10
 """Schur complement of a unit-diagonal feature below which it is a combination of the support."""
 _GAIN = 1e-12
 """Gain of a swap, relative to ‖z‖², that is no round-off."""
+
+_FULL = 1e-9
+"""Of a budget, within which a row uses all of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,29 +69,34 @@ class SwapSolver(SwapsOptions, BaseSolver):
     def _solve(self, problem: RowRegression, monitor: Monitor, known: object) -> SolverResult:
         elimination = Elimination.of(problem, self.ridge, monitor.group, known)
         eliminated = elimination.path.supports(limits_of(problem))
-        scaled = ScaledProblem.of(problem)
-        free = replace(problem, budget=None)
-        supports = eliminated.clone()
-        exchanges, finished = 0, True
-        for row in range(problem.rows):
-            taken, done = self._exchange(scaled, row, supports[row], monitor)
-            exchanges += taken
-            finished = finished and done
-        found = refit(free, supports)
+
+        def work(part: RowRegression, rows: Tensor) -> tuple[Tensor, bool, int]:
+            scaled = ScaledProblem.of(part)
+            supports = eliminated[rows]
+            exchanges, finished = 0, True
+            for row in range(part.rows):
+                taken, done = self._exchange(scaled, row, supports[row], monitor)
+                exchanges += taken
+                finished = finished and done
+            if part.budget is not None:
+                free = refit(replace(part, budget=None), supports)
+                bound = part.row_norms(free.weights) > part.budget.radius
+                supports = torch.where(bound[:, None], eliminated[rows], supports)
+            return refit(part, supports).weights, finished, exchanges
+
+        weights, done, exchanges = in_shares(problem, monitor.group, work)
         notes: tuple[str, ...] = ()
         if problem.budget is not None:
-            bound = problem.row_norms(found.weights) > problem.budget.radius
-            supports = torch.where(bound[:, None], eliminated, supports)
-            found = refit(problem, supports)
-            if bool(bound.any()):
-                notes = (f"{int(bound.sum())} rows use their budget and were not exchanged",)
-        monitor(found.weights, iteration=exchanges)
+            full = problem.row_norms(weights) >= problem.budget.radius * (1 - _FULL)
+            if bool(full.any()):
+                notes = (f"{int(full.sum())} rows use their budget and were not exchanged",)
+        monitor(weights, iteration=sum(exchanges))
         return SolverResult(
-            found.weights,
-            exchanges,
+            weights,
+            sum(exchanges),
             notes=notes,
-            stationary=finished,
-            swap_optimal=finished and not notes,
+            stationary=done,
+            swap_optimal=done and not notes,
             memory=elimination,
         )
 

@@ -20,6 +20,7 @@ from idl_cli.sim.regression.solver import (
 from idl_cli.sim.solvers.options import TopKOptions
 from idl_cli.sim.solvers.scaling import ScaledProblem
 from idl_cli.sim.solvers.supports.refit import descend, limits_of, top
+from idl_cli.sim.solvers.supports.shares import in_shares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +42,15 @@ class TopKSolver(TopKOptions, BaseSolver):
 
     def solve(self, problem: RowRegression, monitor: Monitor) -> SolverResult:
         """Solve; see :class:`BaseSolver`."""
-        supports, steps = self._supports(problem, limits_of(problem), monitor)
-        found, stationary, _ = descend(problem, supports, monitor)
-        monitor(found.weights, iteration=steps)
-        return SolverResult(found.weights, steps, stationary=stationary)
+
+        def work(part: RowRegression, rows: Tensor) -> tuple[Tensor, bool, int]:
+            supports, steps = self._supports(part, limits_of(part), monitor)
+            weights, done, _ = descend(part, supports, monitor)
+            return weights, done, steps
+
+        weights, done, steps = in_shares(problem, monitor.group, work)
+        monitor(weights, iteration=max(steps))
+        return SolverResult(weights, max(steps), stationary=done)
 
     def _supports(
         self, problem: RowRegression, sizes: Tensor, monitor: Monitor

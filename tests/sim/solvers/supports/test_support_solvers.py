@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from idl_cli.distributed.group import Group
 from idl_cli.errors import ArgumentError, IgnoredOptionWarning, ShapeError
 from idl_cli.sim.regression.limited import LimitedForm
 from idl_cli.sim.regression.problem import RowBudget, RowRegression
@@ -27,6 +28,7 @@ from idl_cli.sim.solvers import (
 )
 from idl_cli.sim.solvers.supports.elimination import eliminate
 from idl_cli.sim.statistics.dense import SufficientStatistics
+from tests.sim.ranks import run_ranks
 
 SOLVERS = (BackwardEliminationSolver(), TopKSolver(), SwapSolver(), RelaxedSolver())
 
@@ -180,6 +182,21 @@ def test_an_elimination_serves_every_number_of_weights() -> None:
     assert again.start is not None
     assert again.start.memory is first.start.memory
     torch.testing.assert_close(again.weights, solve(fewer, solver).weights, rtol=0, atol=0)
+
+
+def _of_a_rank(group: Group) -> list[Tensor]:
+    problem = problem_of(4, 7, 6, budget=RowBudget(3, 0.4))
+    found = [solve(problem, solver, group=group) for solver in SOLVERS]
+    assert {solution.status for solution in found} == {"stationary"}
+    return [solution.weights for solution in found]
+
+
+def test_two_processes_share_the_rows_and_find_the_same() -> None:
+    """A row's answer does not depend on which process it is dealt to."""
+    alone, ranks = _of_a_rank(Group.single()), run_ranks(2, _of_a_rank)
+    for rank in ranks:
+        for found, expected in zip(rank, alone, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_a_limit_takes_the_place_of_the_penalty() -> None:

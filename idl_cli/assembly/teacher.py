@@ -14,6 +14,7 @@ from idl_cli import registry
 from idl_cli.assembly.compute import Compute, RunContext
 from idl_cli.assembly.requested import TeacherRequest
 from idl_cli.assembly.teacher_training import train_teacher
+from idl_cli.assembly.teacher_weights import as_it_was_trained, network_of_file
 from idl_cli.data.dataset import Dataset
 from idl_cli.data.input_scale import preprocessing_for
 from idl_cli.data.loader import BatchLoader
@@ -57,9 +58,9 @@ def prepare_teacher(dataset: Dataset, context: RunContext[TeacherRequest]) -> Te
         RunError: the run holds no usable model.
     """
     settings, compute, directory = context.settings, context.compute, context.directory
-    found = find_teacher(settings, directory)
+    found = present_teacher(dataset, context)
     if found is not None:
-        return taken_from(load_run(found), dataset, compute)
+        return found
     check_states(settings, dataset, compute)
     started = time.perf_counter()
     model = new_teacher(settings, dataset, compute)
@@ -113,6 +114,22 @@ def shared_teacher(dataset: Dataset, context: RunContext[TeacherRequest]) -> Tea
     model, task, preprocessing, origin = received
     dataset = dataset.in_classes_of(task).for_model_of(task, preprocessing)
     return Teacher(model.to(device=compute.device, dtype=compute.dtype), dataset, origin, 0.0)
+
+
+def present_teacher(dataset: Dataset, context: RunContext[TeacherRequest]) -> Teacher | None:
+    """The teacher that need not be trained, of a run or a file; None where one has to be.
+
+    Raises:
+        ConfigError, RunError, DataError: it cannot be read, or does not fit the data set.
+    """
+    settings, compute = context.settings, context.compute
+    if settings.teacher["name"] == "weights":
+        network = network_of_file(settings.teacher, dataset, compute)
+        network.eval()
+        fitting = as_it_was_trained(settings.teacher, dataset)
+        return Teacher(network, fitting, str(settings.teacher["file"]), 0.0)
+    found = find_teacher(settings, context.directory)
+    return None if found is None else taken_from(load_run(found), dataset, compute)
 
 
 def find_teacher(settings: TeacherRequest, directory: RunDirectory) -> Path | None:

@@ -201,3 +201,24 @@ class RunTeacherOptions(_Teacher):
         if not self.run:
             yield "run=: must be the directory of a run, as outputs/train/<date>_<time>"
         yield from super().problems()
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsTeacherOptions(_Teacher):
+    """A fully connected network whose weights are a plain state_dict, in .safetensors or .npz."""
+
+    file: Annotated[str, Existing("file")] = field(metadata=COMMAND_ONLY)
+    layers: tuple[str, ...] | None = field(default=None, metadata=COMMAND_ONLY)
+    activation: TeacherActivation = field(default="relu", metadata=COMMAND_ONLY)
+    mean: tuple[float, ...] | None = field(default=None, metadata=COMMAND_ONLY)
+    std: tuple[Annotated[float, POSITIVE], ...] | None = field(default=None, metadata=COMMAND_ONLY)
+
+    def problems(self) -> Iterator[str]:
+        """A mean has a deviation beside it."""
+        given = [None if each is None else len(each) for each in (self.mean, self.std)]
+        if given[0] != given[1] or 0 in given:
+            yield (
+                f"mean={self.mean and list(self.mean)}, std={self.std and list(self.std)}: must be"
+                " as many, one a channel, or both null"
+            )
+        yield from super().problems()

@@ -13,7 +13,7 @@ from idl_cli.assembly.idle_options import warn_of_idle_sim_options
 from idl_cli.assembly.objects import build_dataset
 from idl_cli.assembly.optimized_metric import check_metric
 from idl_cli.assembly.run_data import record_data
-from idl_cli.assembly.teacher import Teacher, find_teacher, new_teacher, shared_teacher, taken_from
+from idl_cli.assembly.teacher import Teacher, new_teacher, present_teacher, shared_teacher
 from idl_cli.commands.sim.checkpoints import StageCheckpoints
 from idl_cli.commands.sim.estimate import estimate
 from idl_cli.commands.sim.job import SimJob
@@ -23,7 +23,7 @@ from idl_cli.data.dataset import Dataset
 from idl_cli.errors import ConfigError
 from idl_cli.loggers import open_logger
 from idl_cli.reporting import Reporter
-from idl_cli.run import RunDirectory, collect_environment, load_run
+from idl_cli.run import RunDirectory, collect_environment
 from idl_cli.sim.regression.solver import BaseSolver
 from idl_cli.sim.sim import SIM
 
@@ -59,6 +59,7 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
         dtype=compute.dtype,
         group=group,
     )
+    solver = sim.suitable(solver)
     sim.warn_ignored(solver)  # before any data are read
     warn_of_idle_sim_options(settings)
     dataset = build_dataset(settings, group)
@@ -110,10 +111,8 @@ def _of_these_processes(solver: Mapping[str, Any]) -> dict[str, Any]:
 def _dry_run(dataset: Dataset, sim: SIM, context: RunContext[SimSettings]) -> dict[str, object]:
     """Look at the teacher, untrained where it would be trained, and say what would be done."""
     settings, compute, console = context.settings, context.compute, context.console
-    path = find_teacher(settings, context.directory)
-    if path is not None:
-        teacher = taken_from(load_run(path), dataset, compute)
-    else:
+    teacher = present_teacher(dataset, context)
+    if teacher is None:
         teacher = Teacher(new_teacher(settings, dataset, compute), dataset, "not trained", 0.0)
     loader = recording_loader(settings, teacher.dataset, compute)
     expected = estimate(sim, teacher.model, loader)

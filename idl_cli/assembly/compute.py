@@ -8,13 +8,15 @@ from typing import Generic, TypeVar
 
 import torch
 
+from idl_cli.config.schemas.root import TrainingSettings
 from idl_cli.distributed.devices import resolve_device
-from idl_cli.distributed.group import Group
+from idl_cli.distributed.group import Group, current
 from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory
 from idl_cli.training.randomness import seed_everything
 
 SettingsT = TypeVar("SettingsT", covariant=True)
+_Training = TypeVar("_Training", bound=TrainingSettings)
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,21 @@ class RunContext(Generic[SettingsT]):
     group: Group
     directory: RunDirectory
     console: Reporter
+
+
+def begin(settings: _Training, directory: RunDirectory, console: Reporter) -> RunContext[_Training]:
+    """Set the process up for a training, as one of the ranks that its launcher has started.
+
+    Arguments as of ``RunContext``; raises what ``prepare`` does.
+    """
+    compute = prepare(
+        device=settings.device,
+        dtype=settings.dtype,
+        seed=settings.seed,
+        threads=settings.threads,
+        deterministic=settings.deterministic,
+    )
+    return RunContext(settings, compute, current(compute.device), directory, console)
 
 
 def prepare(

@@ -29,10 +29,10 @@ from idl_cli.requests.mistakes import (
     missing_extra,
     missing_option,
     mistakes,
-    unreadable,
     wrong_trainer,
 )
 from idl_cli.requests.overrides import key_of, pinned, value_texts, written
+from idl_cli.requests.parsing import parsed
 from idl_cli.requests.request import Accepted
 from idl_cli.requests.request import Request as Request
 from idl_cli.requests.specification import Command, Commands, command_for_trainer
@@ -46,7 +46,7 @@ def preflight(request: Request) -> Accepted:
     """
     directory = request.directory
     with composer(request.command, directory):
-        overrides, problems = _sort_out(request)
+        overrides, problems = parsed(request)
         accepted, found = _first_job(request, overrides)
         problems += found
         if not problems and request.multirun:
@@ -116,7 +116,7 @@ def composed(request: Request) -> tuple[DictConfig, DictConfig]:
         ConfigError: the overrides make no configuration.
     """
     with composer(request.command, request.directory):
-        overrides, problems = _sort_out(replace(request, multirun=True))
+        overrides, problems = parsed(replace(request, multirun=True))
         lines = [pinned(override, force=True) for override in overrides]
         try:
             if not problems:
@@ -124,59 +124,6 @@ def composed(request: Request) -> tuple[DictConfig, DictConfig]:
         except (HydraException, OmegaConfBaseException) as error:
             problems = _culprits(request, lines, error)
     raise ConfigError(list(dict.fromkeys(problems)))
-
-
-# -- the overrides, one by one -------------------------------------------------------------------
-
-
-def _sort_out(request: Request) -> tuple[list[Override], list[str]]:
-    """Parse the overrides; those that no composition could take become problems."""
-    parser = OverridesParser.create()
-    kept: list[Override] = []
-    problems: list[str] = []
-    for text in request.overrides:
-        try:
-            override = parser.parse_override(_without_needless_plus(text, request))
-        except (HydraException, ValueError) as error:  # ValueError: more digits than Python reads
-            problems.append(unreadable(text, error, request))
-            continue
-        if override.is_sweep_override() and override.is_hydra_override():
-            problems.append(
-                f"{text}: the commas make it several values, and Hydra's own keys take one; write "
-                f"it in quotes, {override.key_or_group}='VALUE', or as a list, [...]"
-            )
-            continue
-        if override.is_sweep_override() and not request.multirun:
-            problems.append(
-                f"{text}: several values are a sweep; add -m to run one job a value, or write "
-                f"{override.key_or_group}=[...] for one list"
-            )
-        if override.input_line in request.command.granted:
-            continue
-        if _is_default(override, request):
-            continue
-        found = list(mistakes(override, request))
-        problems += found
-        if not found:
-            kept.append(override)
-    return kept, problems
-
-
-def _without_needless_plus(text: str, request: Request) -> str:
-    """``+experiment=x`` as ``experiment=x``: every group of the command is in its defaults."""
-    bare = text.lstrip("+")
-    return bare if bare.partition("=")[0] in request.command.groups else text
-
-
-def _is_default(override: Override, request: Request) -> bool:
-    """Whether ``GROUP=null`` or ``~GROUP`` asks for nothing where nothing is chosen anyway.
-
-    Handed on, it would remove what other defaults of the command are made from.
-    """
-    group = override.key_or_group
-    if group not in request.command.optional_groups or not request.chooses_nothing(group):
-        return False
-    return override.is_delete() or (not override.is_sweep_override() and override.value() is None)
 
 
 # -- composing -----------------------------------------------------------------------------------

@@ -36,12 +36,7 @@ from idl_cli.run.files import (
 from idl_cli.run.lock import RunLock
 from idl_cli.run.metrics import read_metrics
 from idl_cli.run.model_file import write_model
-from idl_cli.run.records import (
-    CHECKPOINTS,
-    METRICS,
-    SUMMARY,
-    Status,
-)
+from idl_cli.run.records import CHECKPOINTS, METRICS, SUMMARY, Status
 from idl_cli.run.state import read_state, write_state, write_tensors
 from idl_cli.run.takeover import take_over
 

@@ -26,7 +26,7 @@ class Consensus:
     """
 
     def __init__(self, group: Group, interrupted: Callable[[], int | None]) -> None:
-        self._group = group
+        self.group = group
         self._interrupted = interrupted
         self._deadline = math.inf
         self._late = False
@@ -43,12 +43,12 @@ class Consensus:
 
     def sum(self, loss: float, weight: float) -> tuple[float, float]:
         """Return a step's Σ wᵢ ℓᵢ and Σ wᵢ over all ranks, and take note of who has to stop."""
-        if self._group.size == 1:
+        if self.group.size == 1:
             return loss, weight
         number = self._interrupted()
         votes = [float(self._is_late()), *(float(number == each) for each in _SIGNALS)]
         message = torch.tensor([loss, weight, *votes], dtype=torch.float64)
-        self._group.all_reduce_sum_([message])
+        self.group.all_reduce_sum_([message])
         loss, weight, late, *interrupted = message.tolist()
         self._late = late > 0
         came = [each for each, count in zip(_SIGNALS, interrupted, strict=True) if count]
@@ -62,12 +62,12 @@ class Consensus:
     @property
     def time_is_up(self) -> bool:
         """Whether time was up on some rank when the ranks last spoke."""
-        return self._is_late() if self._group.size == 1 else self._late
+        return self._is_late() if self.group.size == 1 else self._late
 
     @property
     def signal(self) -> int | None:
         """Number of the signal that had come to some rank when the ranks last spoke."""
-        return self._interrupted() if self._group.size == 1 else self._signal
+        return self._interrupted() if self.group.size == 1 else self._signal
 
     def _is_late(self) -> bool:
         return time.perf_counter() >= self._deadline

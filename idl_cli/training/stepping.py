@@ -54,29 +54,28 @@ class Stepper:
         loss: see ``losses.make_loss``.
         settings: see ``TrainerSettings``.
         recovery: told of every step, finite or not.
-        group: of the ranks.
-        consensus: sums a step's loss and weight over them.
+        consensus: of the ranks; sums a step's loss and weight over them.
     """
 
     def __init__(
         self,
         model: nn.Module,
+        *,
         optimizer: Optimizer,
         scheduler: Scheduler,
         loss: SummedLoss,
         settings: TrainerSettings,
         recovery: NonFiniteRecovery,
-        group: Group,
         consensus: Consensus,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
         self._scheduler = scheduler
         self._recovery = recovery
-        self._ranks = group.size
+        self._ranks = consensus.group.size
         self._consensus = consensus
         self._clip_norm = math.inf if settings.clip_norm is None else settings.clip_norm
-        self._batch_loss = _on_ranks(BatchLoss(model, loss, settings), group)
+        self._batch_loss = _on_ranks(BatchLoss(model, loss, settings), consensus.group)
         self._sparsity = SparsityMask(model) if settings.keep_sparsity else None
         self._gradients_checked = False
 

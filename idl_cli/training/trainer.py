@@ -91,13 +91,12 @@ class Trainer:
         self._consensus = Consensus(self.group, lambda: self.interrupted())
         self._stepper = Stepper(
             model,
-            optimizer,
-            scheduler,
-            loss,
-            settings,
-            self.recovery,
-            self.group,
-            self._consensus,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            loss=loss,
+            settings=settings,
+            recovery=self.recovery,
+            consensus=self._consensus,
         )
         self._statistics = model.solve_statistics if isinstance(model, TrainableModel) else None
         self._totals = EpochTotals(task, settings, self._statistics, self.group)

@@ -33,7 +33,10 @@ def test_latex_escapes_what_latex_reads_as_its_own() -> None:
     assert "% failed: 100 %" in made
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+@pytest.mark.skipif(
+    shutil.which("pdflatex") is None,
+    reason="pdflatex is not installed (Debian: texlive-latex-recommended); CI does without it",
+)
 def test_latex_compiles_with_booktabs(tmp_path: Path) -> None:
     table = latex(COLUMNS, ROWS, [True, False], ["failed"])
     document = (

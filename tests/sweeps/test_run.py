@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from idl_cli.cli import main
 from idl_cli.jobs.parallel import cores
 from idl_cli.run.lock import RunLock, is_locked
 from tests.conftest import IdlHere
@@ -56,10 +57,9 @@ Start = Callable[..., "subprocess.Popen[str]"]
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose teacher all sweeps here take, so that none trains its own."""
-    home = tmp_path_factory.mktemp("teacher")
-    arguments = ["sim", *TRAINED, "hydra.run.dir=run"]
-    subprocess.run([sys.executable, "-m", "idl_cli", *arguments], cwd=home, check=True)
-    return home / "run"
+    run = tmp_path_factory.mktemp("teacher") / "run"
+    assert main(["sim", *TRAINED, f"hydra.run.dir={run}"]) == 0
+    return run
 
 
 @pytest.fixture

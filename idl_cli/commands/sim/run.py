@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from idl_cli import registry
-from idl_cli.assembly.compute import RunContext, prepare
+from idl_cli.assembly.compute import RunContext, begin
 from idl_cli.assembly.idle_options import warn_of_idle_sim_options
 from idl_cli.assembly.objects import build_dataset
 from idl_cli.assembly.optimized_metric import check_metric
@@ -20,7 +20,6 @@ from idl_cli.commands.sim.job import SimJob
 from idl_cli.commands.sim.scores import recording_loader
 from idl_cli.commands.sim.settings import SimSettings
 from idl_cli.data.dataset import Dataset
-from idl_cli.distributed.group import current
 from idl_cli.errors import ConfigError
 from idl_cli.loggers import open_logger
 from idl_cli.reporting import Reporter
@@ -46,15 +45,8 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
     Raises:
         IdlError: the work cannot be done; the message says why.
     """
-    compute = prepare(
-        device=settings.device,
-        dtype=settings.dtype,
-        seed=settings.seed,
-        threads=settings.threads,
-        deterministic=settings.deterministic,
-    )
-    group = current(compute.device)
-    context = RunContext(settings, compute, group, directory, console)
+    context = begin(settings, directory, console)
+    compute, group = context.compute, context.group
     if settings.resume is not None:  # a solve that was kept goes on, with a history of its own
         directory.truncate_metrics(0)
     directory.write_json("environment.json", collect_environment(compute.device, directory.command))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from torch import nn
 
 from idl_cli.analysis.curves import iteration_curves, learning_curves
-from idl_cli.assembly.compute import RunContext, prepare
+from idl_cli.assembly.compute import RunContext, begin
 from idl_cli.assembly.measure import METRIC_NAMES, metrics_of, show_figures, timed_evaluation
 from idl_cli.assembly.objects import (
     Loaders,
@@ -26,7 +26,6 @@ from idl_cli.commands.train.recorder import Recorder
 from idl_cli.commands.train.resume import Resumption, find_resumption
 from idl_cli.commands.train.settings import TrainSettings
 from idl_cli.data.dataset import Dataset
-from idl_cli.distributed.group import current
 from idl_cli.distributed.process import watch_signals
 from idl_cli.loggers import RunLogger, open_logger
 from idl_cli.models.implicit import ImplicitModel
@@ -63,15 +62,8 @@ def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> 
         IdlError: the work cannot be done; the message says why.
         KeyboardInterrupt: SIGINT or SIGTERM came; the run can be resumed.
     """
-    compute = prepare(
-        device=settings.device,
-        dtype=settings.dtype,
-        seed=settings.seed,
-        threads=settings.threads,
-        deterministic=settings.deterministic,
-    )
-    group = current(compute.device)
-    context = RunContext(settings, compute, group, directory, console)
+    context = begin(settings, directory, console)
+    compute, group = context.compute, context.group
     # Ranks may be on machines that do not see each other's files.
     resumption = group.broadcast_object(
         find_resumption(settings, directory) if group.is_main else None

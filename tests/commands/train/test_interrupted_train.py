@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ import pytest
 
 from idl_cli.run import read_metrics, read_summary, run_status
 from idl_cli.run.state import read_state
+from tests.conftest import Idl, IdlHere
 from tests.run.test_state import assert_same
 from tests.training.helpers import without_seconds
-
-Idl = Callable[..., "subprocess.CompletedProcess[str]"]
 
 _ARGUMENTS = (
     "train",
@@ -98,31 +96,31 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path, whole: Path, idl:
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["sigint", "sigterm"]
 )
 def test_an_interrupted_run_says_so_and_goes_on_to_the_same_bits(
-    tmp_path: Path, whole: Path, idl: Idl, number: signal.Signals, status: int
+    tmp_path: Path, whole: Path, idl_here: IdlHere, number: signal.Signals, status: int
 ) -> None:
     assert _start_and_signal(tmp_path, number) == status
     run = tmp_path / "run"
     assert run_status(run) == "interrupted"
     assert read_summary(run)["status"] == "interrupted"
-    done = idl(*_ARGUMENTS, "hydra.run.dir=run", "resume=auto")
-    assert done.returncode == 0, done.stderr
+    done = idl_here(*_ARGUMENTS, "hydra.run.dir=run", "resume=auto")
+    assert done.status == 0, done.errors
     assert run_status(run) == "completed"
     _assert_same_end(run, whole)
 
 
-def test_eval_reproduces_the_run(whole: Path, idl: Idl, tmp_path: Path) -> None:
-    done = idl("eval", f"run={whole}", "hydra.run.dir=eval")
-    assert done.returncode == 0, done.stderr
+def test_eval_reproduces_the_run(whole: Path, idl_here: IdlHere, tmp_path: Path) -> None:
+    done = idl_here("eval", f"run={whole}", "hydra.run.dir=eval")
+    assert done.status == 0, done.errors
     assert read_summary(tmp_path / "eval")["metrics"] == read_summary(whole)["metrics"]
 
 
-def test_a_directory_in_use_is_refused(tmp_path: Path, idl: Idl) -> None:
+def test_a_directory_in_use_is_refused(tmp_path: Path, idl_here: IdlHere) -> None:
     from idl_cli.run import RunDirectory
 
     with RunDirectory(tmp_path / "run", command="train"):
-        done = idl(*_ARGUMENTS, "hydra.run.dir=run")
-    assert done.returncode == 1
-    assert "a run that is still going writes there" in done.stderr
+        done = idl_here(*_ARGUMENTS, "hydra.run.dir=run")
+    assert done.status == 1
+    assert "a run that is still going writes there" in done.errors
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 BENCHMARKS = (
     "startup",
+    "equilibria",
     "epoch_time",
     "sim_solvers",
     "sim_accuracy",

@@ -11,7 +11,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from idl_cli.equilibrium.any_map import fixed_point as fixed_point
+    from idl_cli.equilibrium.any_map import jacobian_penalty as jacobian_penalty
+    from idl_cli.equilibrium.any_map import spectral_radius as spectral_radius
     from idl_cli.models.conversion import from_feedforward as from_feedforward
+    from idl_cli.models.equilibrium_layer import Equilibrium as Equilibrium
     from idl_cli.models.implicit import ImplicitModel as ImplicitModel
     from idl_cli.models.rnn import ImplicitRNN as ImplicitRNN
     from idl_cli.run import load_model as load_model
@@ -26,21 +30,29 @@ __version__ = "0.1.0"
 
 _HOMES: Final = {
     "ADMMMultiGPUSolver": "idl_cli.sim.solvers",
+    "Equilibrium": "idl_cli.models.equilibrium_layer",
     "ImplicitModel": "idl_cli.models.implicit",
     "ImplicitRNN": "idl_cli.models.rnn",
     "SIM": "idl_cli.sim.sim",
     "from_feedforward": "idl_cli.models.conversion",
+    "fixed_point": "idl_cli.equilibrium.any_map",
+    "jacobian_penalty": "idl_cli.equilibrium.any_map",
     "load_model": "idl_cli.run",
+    "spectral_radius": "idl_cli.equilibrium.any_map",
 }
 
 __all__ = [
     "SIM",
     "ADMMMultiGPUSolver",
+    "Equilibrium",
     "ImplicitModel",
     "ImplicitRNN",
     "__version__",
+    "fixed_point",
     "from_feedforward",
+    "jacobian_penalty",
     "load_model",
+    "spectral_radius",
 ]
 
 

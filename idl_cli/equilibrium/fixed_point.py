@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from idl_cli.equilibrium.methods import Anderson, Picard, StepMethod
+from idl_cli.equilibrium.choose import step_method
 from idl_cli.equilibrium.residual import Change, Summed, reachable
 from idl_cli.equilibrium.result import FixedPointResult, SolveStatus
 from idl_cli.equilibrium.settings import FixedPointSettings
@@ -82,30 +82,30 @@ class _Solve:
         self.settings = settings
         self.scale = scale
         self.tol = reachable(settings.tol, start.dtype)
-        self.method = _make_method(settings)
+        self.method = step_method(settings, function, start, self.tol)
         self.value: Tensor | None = None  # of all samples, once some are frozen
         self.rows: Tensor | None = None  # indices of the active samples, None for all of them
         # Whether a sample passed by norm and lagged state by state; a method that steers by the
         # residual is told of it in figures from the start.
         self.lagged = self.method.steered
+        self.floor = 0.0
 
     def run(self) -> FixedPointResult:
         x, spare = self.start, None
         settings, method = self.settings, self.method
-        next_check = method.first_check
         iteration = 0
         while True:
             iteration += 1
             image = self.function(x, spare)
             residual = None
-            if iteration >= next_check or iteration == settings.max_iter:
-                next_check, last = method.next_check(iteration), iteration == settings.max_iter
+            if iteration >= method.check or iteration == settings.max_iter:
+                last = iteration == settings.max_iter
                 residual, running, count = self._judge(x, image, last)
                 if count == 0 or last:
                     return self._finish(self._better(x, image), residual, iteration)
                 if count < len(x):
                     x, image, residual = self._freeze(x, image, residual, iteration, running)
-            following = method.step(x, image, residual)
+            following = method.step(self.function, x, image, residual)
             spare = x if following is image else image
             if spare is self.start:
                 spare = None
@@ -113,8 +113,11 @@ class _Solve:
 
     def _judge(self, x: Tensor, image: Tensor, last: bool) -> tuple[Tensor, Tensor, int]:
         """Return the residuals, which samples have not converged, and how many."""
-        change = Change.of(x, image, self.scale)
+        change = Change.of(x, image, self.scale, self.floor)
+        self.floor = reachable(0, x.dtype) / self.tol  # only a long solve comes near it
         # A NaN residual is not above the tolerance: that sample is finished, and failed.
+        if self.method.recovers:
+            change.residual.nan_to_num_(nan=torch.inf)
         running = change.residual > self.tol
         count = int(torch.count_nonzero(running))
         if count < len(x) and isinstance(self.function, Summed):
@@ -199,9 +202,3 @@ class _WholeBatchMap(SampleMap):
     def restrict(self, samples: Tensor) -> _WholeBatchMap:
         rows = samples if self.rows is None else self.rows[samples]
         return _WholeBatchMap(self.function, self.full, rows)
-
-
-def _make_method(settings: FixedPointSettings) -> StepMethod:
-    if settings.method == "picard":
-        return Picard()
-    return Anderson(settings.window, settings.regularization)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 from idl_cli.equilibrium import back_substitution
 from idl_cli.equilibrium.activations import Activation
 from idl_cli.equilibrium.fixed_point import SampleMap, solve_fixed_point
+from idl_cli.equilibrium.iterations.coarse import Linearised
+from idl_cli.equilibrium.modes import Modes, dominant_modes
 from idl_cli.equilibrium.operators import Operator
 from idl_cli.equilibrium.residual import Change, SummedAdjoints, SummedStates, adjoint_scale
 from idl_cli.equilibrium.result import FixedPointResult, SolveStatus
@@ -23,6 +25,23 @@ JACOBIAN_FREE_REASON: Final = (
 )
 
 
+class Spectrum:
+    """The slow modes of the A of an equilibrium and its adjoint, found where they are asked for.
+
+    They are found once, and anew for another A.
+    """
+
+    def __init__(self) -> None:
+        self._known: tuple[object, Modes | None] = (None, None)
+
+    def modes(self, operator: Operator) -> Modes | None:
+        """Return A's slow modes; None where nothing sets them apart."""
+        key = [(factor.data_ptr(), factor._version) for factor in operator.factors]
+        if self._known[0] != key:
+            self._known = (key, dominant_modes(operator))
+        return self._known[1]
+
+
 @dataclass(frozen=True)
 class EquilibriumProblem:
     """Everything of an equilibrium but its tensors."""
@@ -32,44 +51,69 @@ class EquilibriumProblem:
     forward: FixedPointSettings
     backward: AdjointSettings
     statistics: SolveStatistics | None
+    spectrum: Spectrum = field(default_factory=Spectrum, compare=False, repr=False)
 
     def approximates(self, operator: Operator) -> bool:
         """Whether the backward is not the derivative; for a nilpotent A it always is."""
         return self.backward.method == "jacobian_free" and not operator.nilpotent
 
 
-class _StateMap(SampleMap, SummedStates):
+class _StateMap(SampleMap, SummedStates, Linearised):
     """x ↦ φ(Ax + b)."""
 
-    def __init__(self, operator: Operator, offset: Tensor, activation: Activation) -> None:
+    linear = False
+
+    def __init__(self, problem: EquilibriumProblem, operator: Operator, offset: Tensor) -> None:
+        self.problem = problem
         self.operator = operator
         self.inflow = offset
-        self.activation = activation
+        self.activation = problem.activation
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         return self.activation.in_place(self.operator.apply(x, self.inflow, out))
 
     def restrict(self, samples: Tensor) -> _StateMap:
-        return _StateMap(self.operator, self.inflow.index_select(0, samples), self.activation)
+        return _StateMap(self.problem, self.operator, self.inflow.index_select(0, samples))
+
+    def slopes(self, x: Tensor, image: Tensor) -> Tensor:
+        if self.activation.name == "relu":
+            return self.activation.derivative(image)  # x > 0 where z > 0
+        return self.activation.derivative(self.operator.apply(x, self.inflow))
+
+    def modes(self) -> Modes | None:
+        return self.problem.spectrum.modes(self.operator)
 
 
-class _AdjointMap(SampleMap, SummedAdjoints):
+class _AdjointMap(SampleMap, SummedAdjoints, Linearised):
     """v ↦ d ⊙ (g + Aᵀv)."""
 
-    def __init__(self, operator: Operator, slopes: Tensor, gradient: Tensor) -> None:
+    linear = True
+
+    def __init__(
+        self, problem: EquilibriumProblem, operator: Operator, slopes: Tensor, gradient: Tensor
+    ) -> None:
+        self.problem = problem
         self.operator = operator
-        self.slopes = slopes
+        self.derivative = slopes
         self.gradient = gradient
 
     def __call__(self, v: Tensor, out: Tensor | None = None) -> Tensor:
-        return self.operator.apply_transpose(v, self.gradient, out).mul_(self.slopes)
+        return self.operator.apply_transpose(v, self.gradient, out).mul_(self.derivative)
 
     def restrict(self, samples: Tensor) -> _AdjointMap:
         return _AdjointMap(
+            self.problem,
             self.operator,
-            self.slopes.index_select(0, samples),
+            self.derivative.index_select(0, samples),
             self.gradient.index_select(0, samples),
         )
+
+    def slopes(self, x: Tensor, image: Tensor) -> Tensor:
+        return self.derivative
+
+    def modes(self) -> Modes | None:
+        modes = self.problem.spectrum.modes(self.operator)
+        return None if modes is None else modes.transposed()
 
 
 def solve_state(
@@ -83,7 +127,7 @@ def solve_state(
         offset: b (m, n).
         start: first iterates (m, n); φ(b) where it is None.
     """
-    function = _StateMap(operator, offset, problem.activation)
+    function = _StateMap(problem, operator, offset)
     if operator.nilpotent:
         x = back_substitution.solve_state(operator.factors[0], offset, problem.activation)
         return _exact_result(x, function(x))
@@ -103,12 +147,12 @@ def solve_adjoint(
         slopes: d = φ′(z) (m, n).
         gradient: g (m, n).
     """
-    function = _AdjointMap(operator, slopes, gradient)
+    function = _AdjointMap(problem, operator, slopes, gradient)
     scale = adjoint_scale(gradient)
     if operator.nilpotent:
         v = back_substitution.solve_adjoint(operator.factors[0], slopes, gradient)
         return _exact_result(v, function(v), scale)
-    settings = problem.backward.fixed_point_settings()
+    settings = problem.backward.fixed_point
     return solve_fixed_point(function, slopes * gradient, settings, scale=scale)
 
 

@@ -121,13 +121,15 @@ class Change:
     residual: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, image: Tensor, scale: Tensor | None) -> Change:
+    def of(cls, x: Tensor, image: Tensor, scale: Tensor | None, floor: float = 0.0) -> Change:
         """Look at it by norm.
 
         Args:
             x: iterates (m, n).
             image: f(x) (m, n).
             scale: what the norm is divided by (m,), > 0; the sample's own size where it is None.
+            floor: share of the sample's own size that the scale is not below; such that the
+                tolerance is that of rounding, where a small g has a large v.
         """
         change = (image - x).abs_()
         size = image.abs()
@@ -135,6 +137,8 @@ class Change:
         if scale is None:
             tiny = torch.finfo(residual.dtype).tiny
             scale = torch.maximum(size.amax(dim=1), residual).clamp_(min=tiny)
+        elif floor:
+            scale = torch.maximum(scale, size.amax(dim=1).mul_(floor))
         return cls(x, change, size, residual.div_(scale))
 
     def slack(self, tol: float, summed: Summed) -> Tensor:

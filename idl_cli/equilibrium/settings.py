@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Literal, TypeAlias, get_args
 
 from idl_cli.config.arguments import check_ranges
 from idl_cli.config.fields import AT_LEAST_ONE, FINITE_POSITIVE, NON_NEGATIVE
 from idl_cli.errors import ArgumentError
 
-MethodName: TypeAlias = Literal["picard", "anderson"]
-AdjointMethodName: TypeAlias = Literal["picard", "anderson", "jacobian_free"]
+MethodName: TypeAlias = Literal["picard", "anderson", "auto"]
+AdjointMethodName: TypeAlias = Literal["picard", "anderson", "auto", "jacobian_free"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class FixedPointSettings:
         ArgumentError: a value is out of range.
     """
 
-    method: MethodName = "picard"
+    method: MethodName = "auto"
     max_iter: Annotated[int, AT_LEAST_ONE] = 500
     tol: Annotated[float, FINITE_POSITIVE] = 1e-5
     window: Annotated[int, AT_LEAST_ONE] = 5
@@ -58,7 +59,7 @@ class AdjointSettings:
         ArgumentError: a value is out of range.
     """
 
-    method: AdjointMethodName = "picard"
+    method: AdjointMethodName = "auto"
     max_iter: Annotated[int, AT_LEAST_ONE] = FixedPointSettings.max_iter
     tol: Annotated[float, FINITE_POSITIVE] = FixedPointSettings.tol
     window: Annotated[int, AT_LEAST_ONE] = FixedPointSettings.window
@@ -68,10 +69,11 @@ class AdjointSettings:
         _check_method(self.method, get_args(AdjointMethodName))
         check_ranges(AdjointSettings, self)
 
-    def fixed_point_settings(self) -> FixedPointSettings:
-        """Return the settings of the adjoint solve."""
+    @cached_property
+    def fixed_point(self) -> FixedPointSettings:
+        """Settings of the adjoint solve."""
         return FixedPointSettings(
-            method="picard" if self.method == "jacobian_free" else self.method,
+            method="auto" if self.method == "jacobian_free" else self.method,
             max_iter=self.max_iter,
             tol=self.tol,
             window=self.window,

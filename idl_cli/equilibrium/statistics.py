@@ -20,9 +20,9 @@ class SolveStatistics:
     """Accumulates the solves of one model, forward and backward apart.
 
     Args:
-        warn: whether the first solve that does not converge since the last reset gives a
-            ConvergenceWarning. One that reports failures in its own way, as the trainer does once
-            an epoch, sets this to False.
+        warn: whether the first solve of equilibria, and the first of adjoints, that does not
+            converge since the last reset gives a ConvergenceWarning. One that reports failures in
+            its own way, as the trainer does once an epoch, sets this to False.
 
     Attributes:
         warn: as above; may be set at any time.
@@ -30,7 +30,6 @@ class SolveStatistics:
 
     def __init__(self, *, warn: bool = True) -> None:
         self.warn = warn
-        self._warned = False
         self._forward = _Direction()
         self._backward = _Direction()
 
@@ -43,8 +42,7 @@ class SolveStatistics:
         self._record(self._backward, result, "adjoint states (gradients)")
 
     def reset(self) -> None:
-        """Forget everything, and that a warning was given."""
-        self._warned = False
+        """Forget everything, and that warnings were given."""
         self._forward = _Direction()
         self._backward = _Direction()
 
@@ -63,7 +61,6 @@ class SolveStatistics:
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, float]]) -> None:
         """Go on from the counts that ``state_dict`` returned."""
-        self._warned = False
         self._forward = _Direction.from_state(state["forward"])
         self._backward = _Direction.from_state(state["backward"])
 
@@ -74,9 +71,9 @@ class SolveStatistics:
 
     def _record(self, direction: _Direction, result: FixedPointResult, what: str) -> None:
         direction.add(result)
-        if result.status is SolveStatus.CONVERGED or self._warned or not self.warn:
+        if result.status is SolveStatus.CONVERGED or direction.warned or not self.warn:
             return
-        self._warned = True
+        direction.warned = True
         failed = int((~result.converged).sum())
         worst = float(result.residuals.nan_to_num(nan=float("inf")).max())
         warnings.warn(
@@ -93,6 +90,7 @@ class _Direction:
     """Running sums over the samples of one kind of solve."""
 
     def __init__(self) -> None:
+        self.warned = False
         self._results: list[tuple[Tensor, Tensor, Tensor]] = []
         self._samples = 0
         self._unconverged = 0

@@ -109,7 +109,7 @@ def test_on_the_boundary_the_gradient_is_the_one_sided_one(activation: str) -> N
     assert float((gradient * inward).sum()) == pytest.approx(float(one_sided), rel=1e-7, abs=1e-8)
 
 
-@pytest.mark.parametrize("method", ["picard", "anderson"])
+@pytest.mark.parametrize("method", ["picard", "anderson", "auto"])
 @pytest.mark.parametrize("activation", ["relu", "tanh", "gelu"])
 @pytest.mark.parametrize("norm", [0.5, 0.88, 0.95])
 def test_equals_the_gradient_through_2000_unrolled_iterations(

@@ -21,7 +21,7 @@ from idl_cli.equilibrium.residual import Change, reachable
 from idl_cli.equilibrium.result import FixedPointResult
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 
-METHODS = pytest.mark.parametrize("method", ["picard", "anderson"])
+METHODS = pytest.mark.parametrize("method", ["picard", "anderson", "auto"])
 
 
 def problem(method: str, tol: float, name: str = "relu") -> EquilibriumProblem:

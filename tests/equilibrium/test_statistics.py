@@ -60,13 +60,17 @@ def test_a_direction_without_solves_is_left_out_and_reset_forgets() -> None:
     assert statistics.summary() == {}
 
 
-def test_a_failure_warns_once_until_reset() -> None:
+def test_a_failure_of_either_kind_warns_once_until_reset() -> None:
     statistics = SolveStatistics()
     with pytest.warns(ConvergenceWarning, match=r"1 of 2 equilibria did not converge.*0\.5"):
         statistics.record_forward(result([3, 3], [0.5, 0.0]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         statistics.record_forward(result([3], [0.5]))
+    with pytest.warns(ConvergenceWarning, match="1 of 1 adjoint"):
+        statistics.record_backward(result([3], [0.5]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         statistics.record_backward(result([3], [0.5]))
     assert statistics.summary()["unconverged_share"] == pytest.approx(2 / 3)
     statistics.reset()

@@ -280,7 +280,7 @@ def test_users_add_options_by_a_directory(tmp_path: Path) -> None:
     assert accepted.settings["model"]["hidden_dim"] == 5
     assert accepted.settings["model"]["rank"] == 2
     assert accepted.settings["model"]["forward"] == {
-        "method": "picard",
+        "method": "auto",
         "max_iter": 500,
         "tol": 1e-8,
         "window": 5,

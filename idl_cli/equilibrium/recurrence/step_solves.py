@@ -23,6 +23,9 @@ from idl_cli.equilibrium.residual import adjoint_scale, reachable
 from idl_cli.equilibrium.result import FixedPointResult, SolveStatus
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 
+# Methods that are the iterations of ``recurrence.iterations`` here.
+_OF_STEPS = frozenset(("picard", "auto"))
+
 # Below this contraction a solve takes fewer than ten iterations, too few to save any.
 _MODULUS_RATE = 0.2
 
@@ -95,7 +98,7 @@ def feedback_of(problem: EquilibriumProblem, operator: Operator, samples: int) -
 
     Arguments as of ``Feedback.of``, with the activation and the methods in ``problem``.
     """
-    iterative = "picard" in (problem.forward.method, problem.backward.method)
+    iterative = {problem.forward.method, problem.backward.method} & _OF_STEPS
     if operator.nilpotent or not iterative:
         return None
     return Feedback.of(operator, problem.activation, samples)
@@ -116,7 +119,7 @@ class _Solves:
         self._operator = operator
         self._results: list[NarrowResult] = []
         self._sizes: list[int] = []
-        self._feedback = feedback if settings.method == "picard" else None
+        self._feedback = feedback if settings.method in _OF_STEPS else None
         self._driver = None if self._feedback is None else self._feedback.driver(settings)
         self._buffers: tuple[Tensor, ...] = ()
 

@@ -1,68 +1,13 @@
-"""What a fixed-point method does between two evaluations: propose the next iterate.
-
-A method knows nothing of tolerances or batches that shrink while it runs beyond ``restrict``; the
-driver (``fixed_point``) stops, counts and freezes.
-"""
+"""Anderson acceleration."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-
-class StepMethod(ABC):
-    """The steps of one solve; an instance holds that solve's state.
-
-    Attributes:
-        first_check: the first iteration whose residual is looked at.
-        steered: whether the steps depend on the residual.
-    """
-
-    first_check: int = 1
-    steered: bool = False
-
-    def next_check(self, iteration: int) -> int:
-        """Return the iteration whose residual is looked at after this one."""
-        return iteration + 1
-
-    @abstractmethod
-    def step(self, x: Tensor, image: Tensor, residual: Tensor | None) -> Tensor:
-        """Propose the next iterates.
-
-        Args:
-            x: current iterates (m, n).
-            image: f(x) (m, n); may be returned itself.
-            residual: relative residual of each x (m,); None at iterations that were not checked.
-        """
-
-    @abstractmethod
-    def restrict(self, samples: Tensor) -> None:
-        """Keep the state of the samples at these indices (k,) only."""
-
-
-class Picard(StepMethod):
-    """x ← f(x): contracts at the rate of f, and costs one evaluation a step.
-
-    For a small model a check, and setting finished samples aside, cost more than a step. So checks
-    are spread out, on iterations 7, 10, 13, 16, 20, 25, ...: most samples of a model in training
-    need six to nine for a tolerance of 1e-5. At most a fifth of a long solve is spent in vain, and
-    what is spent is counted.
-    """
-
-    first_check = 7
-
-    def next_check(self, iteration: int) -> int:
-        """Return the iteration to look at next: a quarter further, at least three."""
-        return iteration + max(3, iteration // 4)
-
-    def step(self, x: Tensor, image: Tensor, residual: Tensor | None) -> Tensor:
-        """Return f(x)."""
-        return image
-
-    def restrict(self, samples: Tensor) -> None:
-        """Do nothing: there is no state."""
+from idl_cli.equilibrium.iterations.step_method import StepMethod
 
 
 class Anderson(StepMethod):
@@ -86,9 +31,12 @@ class Anderson(StepMethod):
         self._count = 0
         self._state: _AndersonState | None = None
 
-    def step(self, x: Tensor, image: Tensor, residual: Tensor | None) -> Tensor:
+    def step(
+        self, function: Callable[..., Tensor], x: Tensor, image: Tensor, residual: Tensor | None
+    ) -> Tensor:
         """Return the mixed step, or the Picard step where that is safer."""
         assert residual is not None, "Anderson is checked at every iteration"
+        self.check += 1
         difference = image - x
         state = self._state
         if state is None:

@@ -1,0 +1,1 @@
+"""The methods of iteration, one a file."""

@@ -1,0 +1,216 @@
+"""Coarse steps: the error in A's slow modes is solved for, sample by sample.
+
+Where x ← f(x) = φ(Ax + b) is slow, it is slow in few directions. With y = f(x), r = y − x, the
+slopes D = diag φ′ at y and slow modes P, Q of A, the error e ≈ Pc of x solves
+Qᵀ(I − DA)Pc = Qᵀr, and what is left of it in y is D A P c:
+
+    x⁺ = y + D A P c,    c = (QᵀP − Qᵀ D A P)⁻¹ Qᵀ r
+
+one product with A a step, as before. This is deflation (two-grid) with an oblique projection; the
+fixed point is that of f, whatever P and Q are. For the adjoint v = d ⊙ (g + Aᵀv) P and Q change
+places.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from idl_cli.equilibrium.iterations.picard import Picard
+from idl_cli.equilibrium.iterations.step_method import StepMethod
+from idl_cli.equilibrium.modes import Modes
+
+# Coarse steps begin where the worst sample is so many plain ones away, at the rate of the last two:
+# to find the modes takes as long as about ten.
+_REMAINING = 40
+# The rate is measured after the first look, and after those from here on.
+_SECOND_LOOK = 20
+# Steps from one extrapolation to the next.
+WINDOW = 8
+_REGULARIZATION = 10
+
+
+class Linearised(ABC):
+    """A map f with derivative D A, A shared by all samples and D = diag(d) each sample's own.
+
+    Attributes:
+        linear: whether d does not depend on the state.
+    """
+
+    linear: bool
+
+    @abstractmethod
+    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return f(x) (m, n); ``out`` may be used to hold it."""
+
+    @abstractmethod
+    def slopes(self, x: Tensor, image: Tensor) -> Tensor:
+        """Return d (m, n) where f maps x (m, n) to ``image``."""
+
+    @abstractmethod
+    def modes(self) -> Modes | None:
+        """Return A's slow modes; None where nothing sets them apart."""
+
+
+class CoarseSteps(StepMethod):
+    """Plain steps, coarse ones once a sample is seen to be slow, extrapolated where that fails.
+
+    From then on every third iterate is looked at. Where A has no modes set apart, or a sample comes
+    no nearer twice, all that are left are extrapolated after every eight steps. A sample that comes
+    no nearer goes back to its best iterate, and takes plain steps from there, for twice as long
+    each time.
+
+    Args:
+        tol: largest residual of a converged sample.
+    """
+
+    def __init__(self, tol: float) -> None:
+        self._tol = tol
+        self._plain = Picard()
+        self.check = self._plain.check
+        self._look = 0  # iteration of the last look
+        self._worst = 0.0  # residual at a look after which the rate is to be measured
+        self._change = 0.0  # and largest change of a state there
+        self._begun = False
+        self._modes: Modes | None = None
+        self._inverse: Tensor | None = None
+        self._history: list[Tensor] | None = None  # iterates since the last jump
+        nothing = torch.empty(0)
+        self._image, self._best = nothing, nothing
+        self._strikes, self._wait, self._pause = nothing, nothing, nothing  # counts of looks
+
+    @property
+    def recovers(self) -> bool:  # type: ignore[override]
+        """Whether other steps than plain ones are taken."""
+        return self._begun
+
+    def step(
+        self, function: Callable[..., Tensor], x: Tensor, image: Tensor, residual: Tensor | None
+    ) -> Tensor:
+        """Return f(x), corrected in the slow modes."""
+        assert isinstance(function, Linearised), "chosen for such maps alone"
+        if residual is not None and self._begun:
+            self.check += 3 if self._history is None else WINDOW
+            x, image = self._judged(x, image, residual)
+        elif residual is not None:
+            self._measure(x, image, residual)
+            self._plain.step(function, x, image, residual)
+            self._look, self.check = self.check, self._plain.check
+        elif self._change:
+            rate, self._change = float((image - x).abs_().amax()) / self._change, 0.0
+            if math.log(self._worst / self._tol) > -_REMAINING * math.log(max(rate, 1e-9)):
+                self._begin(function, image)
+        following = image if self._modes is None else self._corrected(function, x, image)
+        if self._history is not None:
+            self._history.append(following.clone())
+            if residual is not None:
+                following = self._jumped(following)
+        return following
+
+    def _jumped(self, following: Tensor) -> Tensor:
+        assert self._history is not None, "the caller has looked"
+        if len(self._history) > WINDOW:
+            jump = extrapolated(self._history)
+            usable = jump.isfinite().all(dim=1).logical_and_(self._wait == 0)
+            following = torch.where(usable[:, None], jump, following)
+        self._history = [following.clone()]
+        return following
+
+    def _measure(self, x: Tensor, image: Tensor, residual: Tensor) -> None:
+        if 0 < self._look < _SECOND_LOOK:
+            return
+        self._worst = float(residual.amax())
+        if self._worst > 10 * self._tol:
+            self._change = float((image - x).abs_().amax())
+
+    def _begin(self, function: Linearised, image: Tensor) -> None:
+        self._begun, self._modes = True, function.modes()
+        self._image = image.clone()
+        self._best = torch.full_like(image[:, 0], torch.inf)
+        self._strikes, self._wait = torch.zeros_like(self._best), torch.zeros_like(self._best)
+        self._pause = torch.full_like(self._best, 0.5)
+        if self._modes is None:
+            self._history = []
+            self.check = self._look + 1 + WINDOW
+            return
+        # D changes on the way; in an adjoint it does not.
+        self.check = self._look + (4 if function.linear else 6)
+        self._overlap = (self._modes.left @ self._modes.right.t()).flatten()
+        self._pairs = (self._modes.left[:, None] * self._modes.right_image).flatten(0, 1).t()
+
+    def _judged(self, x: Tensor, image: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """Return where to go on from: these iterates and f of them, or those of an earlier look."""
+        better = residual < self._best
+        if bool(better.all()):
+            self._best, self._image = residual, image.clone()
+        else:
+            self._best = torch.where(better, residual, self._best)
+            self._image = torch.where(better[:, None], image, self._image)
+        # While the slow error leaves, the residual may rise for once.
+        self._strikes.add_(1).masked_fill_(better, 0)
+        back = ((self._wait == 0) & (self._strikes > 1)) | (residual == torch.inf)
+        self._wait.sub_(1).clamp_(min=0)
+        if bool(back.any()):
+            image = torch.where(back[:, None], self._image, image)
+            x = torch.where(back[:, None], image, x)
+            self._strikes.masked_fill_(back, 0)
+            self._pause = torch.where(back, 2 * self._pause, self._pause)
+            self._wait = torch.where(back, self._pause, self._wait)
+            if self._history is None:
+                self._history = []
+        return x, image
+
+    def _corrected(self, function: Linearised, x: Tensor, image: Tensor) -> Tensor:
+        modes = self._modes
+        assert modes is not None, "the caller has looked"
+        slopes = function.slopes(x, image)
+        inverse = self._inverse
+        if inverse is None:
+            count = len(modes.left)
+            systems = (self._overlap - slopes @ self._pairs).view(-1, count, count)
+            inverse = systems.reciprocal() if count == 1 else torch.linalg.inv_ex(systems).inverse
+            if function.linear:
+                self._inverse = inverse
+        known = (image - x) @ modes.left.t()
+        c = known * inverse[:, 0] if len(modes.left) == 1 else (inverse @ known[..., None])[..., 0]
+        if self._history is not None:
+            c = c * (self._wait == 0)[:, None]
+        return torch.addcmul(image, slopes, c @ modes.right_image)
+
+    def restrict(self, samples: Tensor) -> None:
+        """Keep the state of these samples only."""
+        if not self._begun:
+            return
+        self._image, self._best = self._image[samples], self._best[samples]
+        self._strikes, self._wait = self._strikes[samples], self._wait[samples]
+        self._pause = self._pause[samples]
+        if self._inverse is not None:
+            self._inverse = self._inverse[samples]
+        if self._history is not None:
+            self._history = [each[samples] for each in self._history]
+
+
+def extrapolated(iterates: list[Tensor]) -> Tensor:
+    """Return the reduced rank extrapolation of consecutive iterates (m, n), the oldest first.
+
+    The combination Σ γ_j x_{j+1}, Σ γ_j = 1, whose change Σ γ_j (x_{j+1} − x_j) is least: exact for
+    a linear map of as many modes as there are iterates, less two (Eddy 1979; Sidi, Vector
+    Extrapolation Methods, SIAM 2017). Regularised to some units of rounding.
+    """
+    changes = torch.stack([b - a for a, b in pairwise(iterates)], dim=1)
+    second = changes[:, 1:] - changes[:, :-1]
+    last = changes[:, -1:]
+    scale = (
+        second.square().sum(dim=2, keepdim=True).sqrt_().clamp_(min=torch.finfo(last.dtype).tiny)
+    )
+    unit = second / scale
+    gram = unit @ unit.mT
+    gram.diagonal(dim1=1, dim2=2).add_(_REGULARIZATION * torch.finfo(last.dtype).eps)
+    weights = torch.linalg.solve_ex(gram, unit @ last.mT).result / scale
+    jump: Tensor = iterates[-1] - (changes[:, 1:].mT @ weights).squeeze(2)
+    return jump

@@ -20,6 +20,8 @@ from idl_cli.config.fields import (
 )
 from idl_cli.models.options import CellOptions
 
+_PATH_LENGTH = Range(1, 10_000)  # a model each
+
 LambdaScale: TypeAlias = Literal["absolute", "per_sample", "relative"]
 
 
@@ -43,7 +45,7 @@ class ProblemOptions:
 class PathOptions:
     """A geometric grid from λ_max, where all weights are zero, down."""
 
-    points: Annotated[int, AT_LEAST_ONE] = 30
+    points: Annotated[int, _PATH_LENGTH] = 30
     smallest: Annotated[float, PROPER_FRACTION] = 1e-5
 
 
@@ -63,7 +65,7 @@ class SimTrainerOptions(ProblemOptions):
         default=None, metadata=COMMAND_ONLY
     )
     path: (
-        Annotated[int, AT_LEAST_ONE] | PathOptions | tuple[Annotated[float, POSITIVE], ...] | None
+        Annotated[int, _PATH_LENGTH] | PathOptions | tuple[Annotated[float, POSITIVE], ...] | None
     ) = field(default=None, metadata=COMMAND_ONLY)
     prune_baseline: bool = field(default=True, metadata=COMMAND_ONLY)
     prune_zeros: tuple[Annotated[float, Range(0, 1, high_open=True)], ...] = field(

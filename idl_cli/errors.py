@@ -136,6 +136,10 @@ def system_refusal(error: OSError) -> str | None:
         advice = "get the right to it, or choose another place"
     elif error.errno in (errno.ENOTDIR, errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR):
         advice = "choose another place"
+    elif error.errno in (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.EREMOTEIO):
+        advice = "look at the disk or the network behind it, and go on as after a full disk"
+    elif error.errno in (errno.EMFILE, errno.ENFILE):
+        advice = "raise the limit (ulimit -n), or run fewer processes at a time"
     else:
         return None
     file = "" if error.filename is None else f"{error.filename}: "

@@ -26,13 +26,13 @@ from omegaconf.errors import OmegaConfBaseException
 from idl_cli import registry
 from idl_cli.config.options import config_directory
 from idl_cli.distributed.environment import Launched, environment_variables, launched
-from idl_cli.errors import ConfigError, IdlError
+from idl_cli.errors import ConfigError, IdlError, unforeseen
 from idl_cli.jobs.job import Job
 from idl_cli.jobs.ranks import refuse_missing_devices
 from idl_cli.requests.compose import VERSION_BASE, store_root
 from idl_cli.requests.help_page import help_page
 from idl_cli.requests.output_directory import claim
-from idl_cli.requests.overrides import with_home
+from idl_cli.requests.overrides import is_of_hydra, with_home
 from idl_cli.requests.preflight import preflight
 from idl_cli.requests.request import Accepted, Request
 from idl_cli.requests.specification import Command
@@ -41,6 +41,9 @@ from idl_cli.sweeps.resume import Continuation, continuation
 Task: TypeAlias = Callable[[DictConfig], "float | None"]
 
 _FLAGS = ("hydra_help", "help", "cfg", "resolve", "package", "run", "multirun", "shell_completion")
+_OF_HYDRA: Final = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
+"""What Hydra raises of values of its own keys that it does not check; a job's errors are ours."""
+
 _RAW_ERRORS: Final = MappingProxyType({"HYDRA_FULL_ERROR": "1"})
 """Has Hydra raise what a job raised, instead of printing it and exiting with 1."""
 
@@ -185,10 +188,10 @@ def _hydra(
         task
     )
     with _as_arguments(_flag_words(flags), overrides), environment_variables(_RAW_ERRORS):
-        return _status(launch)
+        return _status(launch, overrides)
 
 
-def _status(launch: Callable[[], object]) -> int:
+def _status(launch: Callable[[], object], overrides: Sequence[str]) -> int:
     try:
         launch()
     except SystemExit as end:
@@ -197,6 +200,13 @@ def _status(launch: Callable[[], object]) -> int:
         raise
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError([str(error)]) from error
+    except _OF_HYDRA as error:
+        own = [text for text in overrides if is_of_hydra(text)]
+        if not own:
+            raise
+        raise ConfigError(
+            [f"{' '.join(own)}: Hydra cannot take it ({unforeseen(error)})"]
+        ) from error
     return 0
 
 

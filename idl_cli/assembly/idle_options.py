@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from idl_cli import registry
 from idl_cli.assembly.requested import GradientRequest, TeacherRequest
@@ -17,9 +18,19 @@ _DEFAULT_DELTA = 0.0
 _ONLY_WITH: Final = MappingProxyType(
     {
         "select_lambda": ("lambda_grid",),
-        "path": ("baselines", "prune_zeros", "prune_epochs"),
+        "path": ("baselines", "prune_zeros", "prune_epochs", "prune_baseline"),
     }
 )
+_ONLY_WHERE: Final = (
+    ("forward.window", "forward.method", ("anderson", "auto")),
+    ("forward.regularization", "forward.method", ("anderson", "auto")),
+    ("backward.window", "backward.method", ("anderson", "auto")),
+    ("backward.regularization", "backward.method", ("anderson", "auto")),
+    ("backward.max_iter", "backward.method", ("picard", "anderson", "auto")),
+    ("backward.tol", "backward.method", ("picard", "anderson", "auto")),
+    ("kappa", "well_posedness", ("linf",)),
+)
+"""Keys of a model that act only with certain values of another one."""
 
 
 def refuse_idle_options(settings: GradientRequest, dataset: Dataset) -> None:
@@ -62,11 +73,40 @@ def refuse_idle_options(settings: GradientRequest, dataset: Dataset) -> None:
             f"scheduler.every_epochs={every:g}: the training ends before, with"
             f" trainer.epochs={epochs}; the learning rate never drops"
         )
+    _warn_of_idle_model_options(settings.model)
+    optimizer = settings.optimizer
+    if optimizer.get("dampening") and not optimizer["momentum"]:
+        _warn(
+            f"optimizer.dampening={optimizer['dampening']:g}: dampens what momentum adds, and has"
+            " no effect with optimizer.momentum=0"
+        )
+    steps = dataset.task.input_shape[0] if dataset.task.sequence else 0
+    truncate = settings.model.get("truncate")
+    if truncate is not None and truncate >= steps:
+        _warn(f"model.truncate={truncate}: has no effect on sequences of {steps} steps")
     if settings.trainer["keep_sparsity"] and settings.model.get("init_run") is None:
         _warn(
             "trainer.keep_sparsity=true: the weights of a new model are hardly ever zero; give"
             " model.init_run=DIR, a run whose zeros are to stay"
         )
+
+
+def _warn_of_idle_model_options(model: Mapping[str, Any]) -> None:
+    usual = schema_defaults(registry.schema_of("model", model["name"]))
+    for key, other, values in _ONLY_WHERE:
+        given, chosen = _value(model, key), _value(model, other)
+        if given != _value(usual, key) and chosen not in values:
+            start = "; it bounds the initial weights alone" if key == "kappa" else ""
+            _warn(
+                f"model.{key}={given:g}: is for model.{other}={' or '.join(values)}, and has no"
+                f" effect with {chosen}{start}"
+            )
+
+
+def _value(section: Any, key: str) -> Any:
+    for part in key.split("."):
+        section = section.get(part) if isinstance(section, Mapping) else None
+    return section
 
 
 def warn_of_idle_sim_options(settings: TeacherRequest) -> None:
@@ -77,6 +117,11 @@ def warn_of_idle_sim_options(settings: TeacherRequest) -> None:
             for key in keys:
                 if settings.trainer[key] != defaults[key]:
                     _warn(f"trainer.{key}: has no effect without trainer.{needed}")
+    trainer = settings.trainer
+    if trainer["path"] is not None and not trainer["prune_baseline"]:
+        for key in ("baselines", "prune_zeros", "prune_epochs"):
+            if trainer[key] != defaults[key]:
+                _warn(f"trainer.{key}: has no effect with trainer.prune_baseline=false")
     teacher = settings.teacher
     if teacher.get("run") is not None:
         usual = schema_defaults(registry.schema_of("teacher", teacher["name"]))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 from idl_cli.data.dataset import Dataset
 from idl_cli.data.fingerprint import fingerprint
 from idl_cli.errors import ConfigError
 from idl_cli.run import RunDirectory
 from idl_cli.run.files import read_json
-
-DATA: Final = "data.json"
+from idl_cli.run.records import DATA
 
 
 def record_data(dataset: Dataset, directory: RunDirectory, resumed: Path | None) -> None:

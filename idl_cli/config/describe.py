@@ -8,6 +8,8 @@ from dataclasses import is_dataclass
 from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
+from idl_cli.config.fields import LARGEST_COUNT, Range, is_beyond_counts
+
 _WORDS: Final[Mapping[Any, str]] = MappingProxyType(
     {
         bool: "true or false",
@@ -32,6 +34,8 @@ def describe(hint: Any, value: object = None) -> str:
     if get_origin(hint) is Annotated:
         base, *limits = get_args(hint)
         words = " ".join(str(limit) for limit in limits if hasattr(limit, "__contains__"))
+        if any(isinstance(limit, Range) and limit.high is None for limit in limits):
+            words += f" and at most {LARGEST_COUNT}" * is_beyond_counts(value)
         if base is str and words:
             return words
         if get_origin(base) in (Union, UnionType) and words:

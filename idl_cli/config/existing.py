@@ -25,7 +25,9 @@ def paths_that_lead_nowhere(
         if mark is None or not isinstance(value, str) or value == mark.unless:
             continue
         path = Path(value).expanduser()
-        if not path.exists():
+        if not value.strip():  # an empty variable of a script's is not the working directory
+            yield f"{key}={value}: names no {mark.kind}; give one, or leave the key out"
+        elif not path.exists():
             yield f"{key}={value}: no such {mark.kind}"
         elif (mark.kind == "directory" and not path.is_dir()) or (
             mark.kind == "file" and path.is_dir()

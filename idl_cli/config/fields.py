@@ -14,10 +14,16 @@ from enum import Enum, auto
 from types import MappingProxyType, UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
+LARGEST_COUNT: Final = 2**31 - 1
+LARGEST_SINGLE: Final = 1e38
+"""What float32 holds with a factor of three to spare."""
+
 
 @dataclass(frozen=True)
 class Range:
     """An interval that a number must lie in; attach it with ``Annotated[float, Range(...)]``.
+
+    An integer without a largest value has at most 31 bits, as memory, torch and loops take them.
 
     Args:
         low: smallest value, None for no bound.
@@ -32,6 +38,8 @@ class Range:
     high_open: bool = False
 
     def __contains__(self, value: float) -> bool:
+        if self.high is None and is_beyond_counts(value):
+            return False
         if self.low is not None and (value < self.low or (self.low_open and value == self.low)):
             return False
         if self.high is None:
@@ -40,6 +48,9 @@ class Range:
 
     def __str__(self) -> str:
         if self.low is not None and self.high not in (None, math.inf):
+            if isinstance(self.high, float) and self.high >= LARGEST_SINGLE:
+                above = ">" if self.low_open else ">="
+                return f"{above} {_number(self.low)} and at most {_number(self.high)}"
             left, right = "(" if self.low_open else "[", ")" if self.high_open else "]"
             return f"in {left}{_number(self.low)}, {_number(self.high)}{right}"
         if self.low is not None:
@@ -48,6 +59,11 @@ class Range:
         if self.high is not None:
             return f"{'<' if self.high_open else '<='} {_number(self.high)}"
         return "any number"
+
+
+def is_beyond_counts(value: object) -> bool:
+    """Whether a value is an integer of more than 31 bits, which is no size and no count."""
+    return isinstance(value, int) and value > LARGEST_COUNT
 
 
 def _number(value: float) -> str:
@@ -133,7 +149,10 @@ POSITIVE = Range(0, low_open=True)
 NON_NEGATIVE = Range(0)
 FINITE_POSITIVE = Range(0, math.inf, low_open=True, high_open=True)
 FINITE_NON_NEGATIVE = Range(0, math.inf, high_open=True)
+SINGLE_POSITIVE = Range(0, LARGEST_SINGLE, low_open=True)
+SINGLE_NON_NEGATIVE = Range(0, LARGEST_SINGLE)
 AT_LEAST_ONE = Range(1)
+PROCESS_COUNT = Range(1, 1024)  # of processes or threads on one machine
 FRACTION = Range(0, 1, high_open=True)
 PROPER_FRACTION = Range(0, 1, low_open=True, high_open=True)
 SEED = Range(0, 2**63 - 1)  # what torch takes, which NumPy and Python take too

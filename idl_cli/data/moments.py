@@ -71,6 +71,15 @@ def mean_and_deviation(
     return exact / divisor, torch.where(negligible, torch.ones_like(spread), spread / divisor)
 
 
+def is_constant(values: Tensor) -> bool:
+    """Whether numbers (m,), m ≥ 1, floating, are all equal or differ by rounding alone."""
+    lowest, highest = values.amin(), values.amax()
+    eps = torch.finfo(values.dtype).eps
+    largest = torch.maximum(lowest.abs(), highest.abs())
+    # Halved, since a difference of two values may be twice as large as either.
+    return bool(highest / 2 - lowest / 2 <= _ROUNDINGS * eps * largest)
+
+
 def finite(value: object) -> float:
     """Return a number that was read from a file.
 

@@ -15,6 +15,7 @@ from idl_cli.config.fields import (
     PROPER_FRACTION,
     SOURCE,
     Existing,
+    Pattern,
     Range,
 )
 
@@ -24,6 +25,9 @@ Count: TypeAlias = Annotated[int, AT_LEAST_ONE]
 Share: TypeAlias = Annotated[float, FRACTION]
 TestShare: TypeAlias = Annotated[float, Range(0, 1, low_open=True)]
 Bounds: TypeAlias = tuple[float, float]
+
+_ADDRESS = Pattern(r"https?://\S+", "an address, https://HOST/DIRECTORY")
+_LONGEST = 1_000_000  # numbers of a sequence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +50,7 @@ class PublishedOptions(ImageOptions):
     """Files that are fetched, or lie in a directory."""
 
     root: Root = field(default=None, metadata=PLACE)
-    mirror: str | None = field(default=None, metadata=PLACE)
+    mirror: Annotated[str, _ADDRESS] | None = field(default=None, metadata=PLACE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +100,7 @@ class ArraysOptions:
 class ExtrapolationOptions:
     """Numbers of a range, and ever wider ranges to test on."""
 
-    length: Count = 10
+    length: Annotated[int, Range(1, _LONGEST)] = 10
     train_range: Bounds = (-1.0, 1.0)
     test_range: Bounds | None = None
     shifts: tuple[Annotated[float, POSITIVE], ...] = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
@@ -116,7 +120,7 @@ class ExtrapolationOptions:
 class ArgmaxOptions(ExtrapolationOptions):
     """Where the largest number of a sequence is; tested on ever wider ranges."""
 
-    length: Annotated[int, Range(2)] = 10
+    length: Annotated[int, Range(2, _LONGEST)] = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +149,7 @@ class ArithmeticOptions(ExtrapolationOptions):
     """Sum, difference or product of two sums of numbers; tested on ever wider ranges."""
 
     operation: Literal["add", "subtract", "multiply"] = "add"
-    length: Annotated[int, Range(2)] = 10
+    length: Annotated[int, Range(2, _LONGEST)] = 10
 
 
 @dataclass(frozen=True, kw_only=True)

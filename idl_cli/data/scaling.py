@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
@@ -14,6 +14,10 @@ from idl_cli.errors import DataError
 
 if TYPE_CHECKING:
     from idl_cli.json_value import JSONValue
+
+
+_MEASURABLE: Final = 1e140
+"""Sizes up to which squared errors, of a billion samples, neither overflow nor vanish."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +41,29 @@ class TargetScaling:
         An output whose targets do not vary, or by rounding alone, keeps its unit.
 
         Raises:
-            DataError: the targets spread beyond the range of float64.
+            DataError: as ``measurable``.
         """
         mean, std = mean_and_deviation(targets)
-        if not bool((mean.isfinite() & std.isfinite()).all()):
-            raise DataError(
-                "the training targets differ by more than float64 can hold (1.8e308); choose a"
-                " larger unit"
-            )
-        return cls(tuple(mean.tolist()), tuple(std.tolist()))
+        return cls(tuple(mean.tolist()), tuple(std.tolist())).measurable()
+
+    def measurable(self, source: str = "") -> TargetScaling:
+        """Return this map, where float64 has room for squared errors of such targets.
+
+        Args:
+            source: file or key that a message names.
+
+        Raises:
+            DataError: the targets, or their spread, are too large or too small.
+        """
+        for mean, std in zip(self.mean, self.std, strict=True):
+            if not (abs(mean) <= _MEASURABLE and 1 / _MEASURABLE <= std <= _MEASURABLE):
+                raise DataError(
+                    f"{source}{source and ': '}the training targets are of the order of {mean:.0e},"
+                    f" with a spread of {std:.0e}: float64, which ends at 1e±308, has no squared"
+                    f" errors of sizes beyond {_MEASURABLE:.0e} or {1 / _MEASURABLE:.0e}; choose"
+                    " another unit"
+                )
+        return self
 
     def __post_init__(self) -> None:
         assert len(self.mean) == len(self.std)

@@ -153,7 +153,7 @@ class RegressionMetrics:
       make it as large as they are small; ``remarks`` says so.
     - ``r2``: mean over outputs of 1 - Σ(y - ŷ)² / Σ(y - mean y)²; an output whose targets are all
       equal (but for rounding) counts 1 when it is predicted exactly and 0 otherwise. NaN for a
-      single sample, which has no spread.
+      single sample, which has no spread, and where the squares of targets are beyond float64.
     - ``nonfinite_outputs``: samples with an output that is NaN or infinite.
 
     All are in the targets' own unit and summed in float64; errors of scaled targets are taken
@@ -204,7 +204,7 @@ class RegressionMetrics:
             spread.constant,
             (squares <= spread.rounding).to(squares.dtype),
             1 - squares / spread.deviations,
-        )
+        ).masked_fill(spread.beyond_range, math.nan)
         mse = squares.sum().item() / entries
         return {
             "loss": mse if self._loss is None else self._sums["loss"].item() / self._samples,
@@ -221,6 +221,11 @@ class RegressionMetrics:
         said = _nonfinite_remarks(self._sums, self._samples, "leave no squared error, no R²")
         if self._samples == 1:
             said.append("r2 is nan: one sample has no spread to compare an error with")
+        elif bool(self._spread.beyond_range.any()):
+            said.append(
+                "r2 is nan: the squares of these targets are beyond float64 (1e±308); choose"
+                " another unit"
+            )
         elif bool(self._spread.constant.any()):
             said.append(
                 "r2: targets of an output are all equal; it counts 0 where they are not predicted"

@@ -10,6 +10,8 @@ from torch import Tensor
 
 _ROUNDINGS = 4  # of the largest value: how far equal numbers, computed in two ways, may lie apart
 
+_VANISHING = 1e-290  # below it, the last digits of a sum of squares are lost to the end of float64
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -50,6 +52,12 @@ class Spread:
         """The sum of squares (q,) that rounding of the targets alone can make."""
         largest = torch.maximum(self.smallest.abs(), self.largest.abs())
         return self.samples * (_ROUNDINGS * torch.finfo(torch.float64).eps * largest).square()
+
+    @property
+    def beyond_range(self) -> Tensor:
+        """Whether float64 cannot tell the deviations: they overflow, or vanish (q,), bool."""
+        overflown = ~(self.deviations + self.rounding).isfinite()
+        return overflown | ((self.deviations < _VANISHING) & (self.smallest != self.largest))
 
     def merged(self, other: Spread) -> Spread:
         """Join two sets of samples; the result is on the device of ``other``.

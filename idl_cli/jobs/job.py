@@ -99,7 +99,7 @@ class Job:
                 values = checked_settings(config, command, self.commands)
                 settings = instantiate(command.schema, values)
                 if continues:
-                    settings = _continuing(settings, directory)
+                    settings = _continuing(settings, directory, console)
                 result = _perform(command, settings, directory, console, meeting)
             if rank:
                 return None
@@ -162,12 +162,22 @@ def _is_unfinished_job(output: Path) -> bool:
         return True
 
 
-def _continuing(settings: Any, directory: RunDirectory) -> Any:
-    """The settings of a run that goes on; a command that cannot go on begins anew."""
-    if not hasattr(settings, "resume"):
-        directory.truncate_metrics(0)
+def _continuing(settings: Any, directory: RunDirectory, console: Reporter) -> Any:
+    """The settings of a run that goes on; what cannot go on begins anew.
+
+    A job of a sweep goes on without having been asked, so a damaged checkpoint does not stop it.
+    """
+    from idl_cli.run.takeover import damage_of
+
+    if getattr(settings, "resume", None):
         return settings
-    return settings if settings.resume else replace(settings, resume="auto")
+    damage = damage_of(directory.path)
+    if damage is not None:
+        console.warning(f"{damage}; the job begins anew")
+    if damage is not None or not hasattr(settings, "resume"):
+        directory.replace_metrics([])
+        return settings
+    return replace(settings, resume="auto")
 
 
 def _device(wanted: str) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from idl_cli.config.fields import (
     AT_LEAST_ONE,
     COMMAND_ONLY,
-    POSITIVE,
     PROPER_FRACTION,
+    SINGLE_POSITIVE,
     Existing,
 )
 from idl_cli.equilibrium.conditions import (
@@ -24,6 +24,7 @@ from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 
 Count: TypeAlias = Annotated[int, AT_LEAST_ONE]
 Run: TypeAlias = Annotated[str, Existing("directory")]
+_SMALLEST_KAPPA: Final = 1e-37
 SequenceOutput: TypeAlias = Literal["last", "every"]
 """Which steps are predicted from: the last of each sample, or every one."""
 
@@ -47,14 +48,20 @@ class CellOptions:
     backward: AdjointSettings = field(default=AdjointSettings())
 
     def cell_problems(self, states: int) -> list[str]:
-        """Rank against size and shape, and κ against the activation's Lipschitz constant."""
-        return well_posedness_problems(
+        """Rank against size and shape, κ against float32 and φ's Lipschitz constant."""
+        problems = well_posedness_problems(
             hidden_dim=states,
             rank=self.rank,
             kappa=self.kappa,
             activation=self.activation,
             well_posedness=self.well_posedness,
         )
+        if 0 < self.kappa < _SMALLEST_KAPPA:
+            problems.append(
+                f"kappa={self.kappa:g}: rows that small have no digits in float32; give at least "
+                f"{_SMALLEST_KAPPA:g}"
+            )
+        return problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +164,7 @@ class TrainedTeacherOptions(_Teacher):
 
     epochs: Count = field(default=20, metadata=COMMAND_ONLY)
     batch_size: Count = field(default=128, metadata=COMMAND_ONLY)
-    lr: Annotated[float, POSITIVE] = field(default=3e-3, metadata=COMMAND_ONLY)
+    lr: Annotated[float, SINGLE_POSITIVE] = field(default=3e-3, metadata=COMMAND_ONLY)
     run: Run | None = field(default=None, metadata=COMMAND_ONLY)
 
 
@@ -211,7 +218,9 @@ class WeightsTeacherOptions(_Teacher):
     layers: tuple[str, ...] | None = field(default=None, metadata=COMMAND_ONLY)
     activation: TeacherActivation = field(default="relu", metadata=COMMAND_ONLY)
     mean: tuple[float, ...] | None = field(default=None, metadata=COMMAND_ONLY)
-    std: tuple[Annotated[float, POSITIVE], ...] | None = field(default=None, metadata=COMMAND_ONLY)
+    std: tuple[Annotated[float, SINGLE_POSITIVE], ...] | None = field(
+        default=None, metadata=COMMAND_ONLY
+    )
 
     def problems(self) -> Iterator[str]:
         """A mean has a deviation beside it."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from omegaconf import OmegaConf
 
-from idl_cli.errors import RunError
+from idl_cli.errors import ConfigError, RunError
 from idl_cli.requests.request import Accepted
 
 PLAN = "jobs.json"
@@ -69,12 +69,15 @@ def claim(accepted: Accepted, *, sweep: bool) -> tuple[Path, Sequence[str]]:
         The directory, and the overrides that tell Hydra of it.
 
     Raises:
+        ConfigError: the user's directory has no name.
         RunError: the user's directory holds another run, or files that this one would overwrite.
     """
     kind = "sweep" if sweep else "run"
     pattern = OmegaConf.to_container(accepted.hydra[kind], resolve=False)
     directory = Path(accepted.hydra[kind].dir)
     assert isinstance(pattern, dict)
+    if not str(pattern["dir"]).strip():  # an empty variable of a script's
+        raise ConfigError([f"hydra.{kind}.dir=: names no directory; give one, or leave it out"])
     if "${now:" in str(pattern["dir"]):
         directory = _make_unique(directory)
         quoted = str(directory).replace("'", r"\'")

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from idl_cli.errors import RunError
 from idl_cli.masking import masked
 from idl_cli.run.files import (
+    append,
     csv_bytes,
     flush_to_disk,
     json_bytes,
@@ -34,7 +35,7 @@ from idl_cli.run.files import (
     write_figure,
 )
 from idl_cli.run.lock import RunLock
-from idl_cli.run.metrics import read_metrics
+from idl_cli.run.metrics import read_metrics, too_few_rows
 from idl_cli.run.model_file import write_model
 from idl_cli.run.records import CHECKPOINTS, METRICS, SUMMARY, Status
 from idl_cli.run.state import read_state, write_state, write_tensors
@@ -145,8 +146,7 @@ class RunDirectory:
 
     def append_metrics(self, row: Mapping[str, object]) -> None:
         """Add a row to ``metrics.jsonl``; a reader, or a crash, finds it there on return."""
-        with self._file(METRICS).open("ab") as file:
-            file.write(json_line(row))
+        append(self._file(METRICS), json_line(row))
         self._metrics_rows += 1
 
     def truncate_metrics(self, rows: int) -> None:
@@ -159,10 +159,7 @@ class RunDirectory:
             return
         found = read_metrics(self.path)
         if len(found) < rows:
-            raise RunError(
-                f"{self.path / METRICS}: {len(found)} rows, but the checkpoint was saved after"
-                f" {rows}; the file was altered"
-            )
+            raise RunError(too_few_rows(self.path, len(found), rows))
         self.replace_metrics(found[:rows])
 
     def replace_metrics(self, rows: list[dict[str, object]]) -> None:

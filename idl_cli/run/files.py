@@ -9,7 +9,8 @@ import math
 import os
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +33,35 @@ def write_atomic(path: Path, content: bytes) -> None:
     The content goes to a temporary file in the same directory, is flushed to the disk and renamed
     over the old file; then the directory's entry is flushed too.
     """
+    with naming(path):
+        _replace(path, content)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have the system's errors name the file: a full disk does not say what had no room."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            error.filename = str(path)
+        raise
+
+
+def append(path: Path, content: bytes) -> None:
+    """Add to a file's end all of the content, or nothing where there is no room for it."""
+    # Unbuffered: what did not fit must not be written when the file is closed.
+    with naming(path), path.open("ab", buffering=0) as file:
+        end, left = file.tell(), memoryview(content)
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            os.truncate(path, end)
+            raise
+
+
+def _replace(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     mark = f"{os.getpid()}-{secrets.token_hex(4)}"
     temporary = path.with_name(f".{path.name}.{mark}.idl-tmp")
@@ -41,9 +71,7 @@ def write_atomic(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            error.filename = str(path)  # a full disk does not say which file had no room
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     directory = os.open(path.parent, os.O_RDONLY)
@@ -155,8 +183,9 @@ def read_json(path: Path) -> dict[str, object]:
 
 def flush_to_disk(path: Path) -> None:
     """Have the system write a file's content out now, so that a loss of power spares it."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with naming(path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -41,6 +41,14 @@ def read_metrics(path: Path) -> list[dict[str, object]]:
     raise AssertionError("a file ends")
 
 
+def too_few_rows(path: Path, found: int, needed: int) -> str:
+    """The sentence for a run whose checkpoint was saved after more rows than there are."""
+    return (
+        f"{path / METRICS}: {found} rows, but the checkpoint was saved after {needed}; the file"
+        " was altered"
+    )
+
+
 def _row(line: bytes, where: str) -> dict[str, object]:
     try:
         row = parse_json(line)

@@ -24,6 +24,7 @@ Status: TypeAlias = Literal["completed", "failed", "interrupted"]
 SUMMARY: Final = "summary.json"
 METRICS: Final = "metrics.jsonl"
 CHECKPOINTS: Final = "checkpoints"
+DATA: Final = "data.json"
 HYDRA: Final = ".hydra"
 CONFIG: Final = f"{HYDRA}/config.yaml"
 _MARKS: Final = (SUMMARY, CONFIG, METRICS, CHECKPOINTS)

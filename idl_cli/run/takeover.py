@@ -6,16 +6,18 @@ import warnings
 from pathlib import Path
 
 from idl_cli.errors import RunError
-from idl_cli.run.files import remove_temporaries
-from idl_cli.run.metrics import read_metrics
+from idl_cli.run.files import read_json, remove_temporaries
+from idl_cli.run.metrics import read_metrics, too_few_rows
 from idl_cli.run.records import (
     CHECKPOINTS,
+    DATA,
     HYDRA,
     METRICS,
     SUMMARY,
     read_record,
     recorded_status,
 )
+from idl_cli.run.state import read_state
 
 
 def take_over(path: Path, command: str, resume: bool) -> int:
@@ -27,7 +29,7 @@ def take_over(path: Path, command: str, resume: bool) -> int:
         resume: whether it continues the run found there.
 
     Returns:
-        The number of rows in ``metrics.jsonl``.
+        The number of rows in ``metrics.jsonl``; -1 where they cannot be read.
 
     Raises:
         RunError: the directory holds a run that is not to be continued, or not by this command.
@@ -43,7 +45,10 @@ def take_over(path: Path, command: str, resume: bool) -> int:
             remove_temporaries(place)
     if (path / SUMMARY).exists():
         _drop_summary(path, command)
-    return len(read_metrics(path)) if (path / METRICS).exists() else 0
+    try:
+        return len(read_metrics(path)) if (path / METRICS).exists() else 0
+    except RunError:  # said by whoever goes on from them, once the run can write down why it ends
+        return -1
 
 
 def _drop_summary(path: Path, command: str) -> None:
@@ -54,7 +59,22 @@ def _drop_summary(path: Path, command: str) -> None:
     try:
         recorded_status(path)
     except RunError as error:
-        if made_by is None and not any((path / CHECKPOINTS).glob("*.safetensors")):
-            raise  # nothing says that the file is a run's
+        has_checkpoint = any((path / CHECKPOINTS).glob("*.safetensors"))
+        if not (path / SUMMARY).is_file() or (made_by is None and not has_checkpoint):
+            raise  # nothing says that it is a run's
         warnings.warn(f"{error}; the run goes on without it", stacklevel=4)
     (path / SUMMARY).unlink()
+
+
+def damage_of(path: Path) -> str | None:
+    """Say why a run cannot go on from its last checkpoint; None where it can, or has none."""
+    checkpoint = path / CHECKPOINTS / "last.safetensors"
+    try:
+        rows = len(read_metrics(path)) if (path / METRICS).exists() else 0
+        if (path / DATA).exists():
+            read_json(path / DATA)
+        state = read_state(checkpoint) if checkpoint.is_file() else None
+    except RunError as error:
+        return str(error)
+    needed = state.get("metrics_rows", 0) if isinstance(state, dict) else 0
+    return too_few_rows(path, rows, needed) if rows < needed else None

@@ -23,6 +23,8 @@ from idl_cli.models.options import CellOptions
 Baseline: TypeAlias = Literal["magnitude", "gradual", "wanda", "sparsegpt", "alps"]
 """Ways to prune the teacher that a sparse model is compared with."""
 
+_PATH_LENGTH = Range(1, 10_000)  # a model each
+
 LambdaScale: TypeAlias = Literal["absolute", "per_sample", "relative"]
 Structure: TypeAlias = Literal["full", "feedforward"]
 Allocation: TypeAlias = Literal["pooled", "per_layer", "uniform"]
@@ -90,7 +92,7 @@ _OF_A_LIMIT: Final = ("structure", "allocation", "skip_connections", "refine_epo
 class PathOptions:
     """A geometric grid from λ_max, where all weights are zero, down."""
 
-    points: Annotated[int, AT_LEAST_ONE] = 30
+    points: Annotated[int, _PATH_LENGTH] = 30
     smallest: Annotated[float, PROPER_FRACTION] = 1e-5
 
 
@@ -110,7 +112,7 @@ class SimTrainerOptions(ProblemOptions):
         default=None, metadata=COMMAND_ONLY
     )
     path: (
-        Annotated[int, AT_LEAST_ONE] | PathOptions | tuple[Annotated[float, POSITIVE], ...] | None
+        Annotated[int, _PATH_LENGTH] | PathOptions | tuple[Annotated[float, POSITIVE], ...] | None
     ) = field(default=None, metadata=COMMAND_ONLY)
     prune_baseline: bool = field(default=True, metadata=COMMAND_ONLY)
     baselines: tuple[Baseline, ...] = field(default=("magnitude",), metadata=COMMAND_ONLY)

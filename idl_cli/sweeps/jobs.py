@@ -51,6 +51,11 @@ class Job:
         error = self.record.error
         return self.status if error is None and self.status == "interrupted" else error
 
+    def of_plan(self, overrides: Iterable[str]) -> Job:
+        """The job with the overrides of its sweep's plan in place of its own."""
+        record = replace(read_record(self.record.path), error=self.record.error)
+        return replace(self, overrides=keys_given(overrides), record=record)
+
 
 def collect_jobs(directory: Path) -> list[Job]:
     """Return the jobs found in a sweep's directory, in order of their numbers."""

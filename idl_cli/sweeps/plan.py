@@ -33,6 +33,7 @@ from idl_cli.run.records import HYDRA
 from idl_cli.sweeps.jobs import Job, collect_jobs, planned_job
 
 _DIGEST: Final = "sha256"
+_REQUEST: Final = "multirun.yaml"
 _PARTS: Final = frozenset({"command", "request", "added", "jobs"})
 
 Identity = tuple[tuple[str, str], ...]
@@ -49,6 +50,7 @@ class SweepPlan:
         jobs: every job's overrides by its number.
         added: requests by which jobs were added to it.
         finish: whether the jobs that this request does not ask for are to be run too.
+        damage: what could not be read of the sweep's own record, so that its jobs' were taken.
     """
 
     directory: Path
@@ -57,6 +59,7 @@ class SweepPlan:
     jobs: dict[int, tuple[str, ...]] = field(default_factory=dict)
     added: list[tuple[str, ...]] = field(default_factory=list)
     finish: bool = False
+    damage: str | None = None
 
     def __post_init__(self) -> None:
         self._placed: set[int] = set()
@@ -187,7 +190,7 @@ def _canonical(value: object) -> str:
 def read_plan(directory: Path, command: str) -> SweepPlan:
     """Read the plan of a sweep that is to be continued.
 
-    A sweep that left no plan is read from its jobs' own records.
+    A sweep that left no plan, or one that is no JSON any more, is read from its jobs' own records.
 
     Raises:
         RequestError: there is no sweep, or one of another command.
@@ -197,9 +200,9 @@ def read_plan(directory: Path, command: str) -> SweepPlan:
     if not directory.is_dir():
         raise RequestError(f"{wanted}: there is no such directory")
     if (directory / PLAN).is_file():
-        plan = _from_file(directory)
+        plan = _recorded(directory)
         _agree_with_jobs(plan)
-    elif (directory / "multirun.yaml").is_file():
+    elif (directory / _REQUEST).is_file():
         plan = _from_jobs(directory)
     else:
         kind = "holds a single run" if (directory / HYDRA).is_dir() else "holds no sweep"
@@ -230,8 +233,28 @@ def planned_jobs(directory: Path) -> list[Job]:
     jobs = {job.number: job for job in collect_jobs(directory)}
     plan = _from_file(directory) if (directory / PLAN).is_file() else None
     for number, overrides in ({} if plan is None else plan.jobs).items():
-        jobs.setdefault(number, planned_job(number, directory, overrides))
+        found = jobs.get(number)
+        if found is None:
+            jobs[number] = planned_job(number, directory, overrides)
+        elif not found.overrides:  # its own record of them is gone, or cannot be read
+            jobs[number] = found.of_plan(overrides)
     return [jobs[number] for number in sorted(jobs)]
+
+
+def _recorded(directory: Path) -> SweepPlan:
+    """The plan by its file; by the jobs where that was cut short, so that none is run in vain."""
+    try:
+        read_json(directory / PLAN)
+    except RunError as error:
+        if not (directory / _REQUEST).is_file():
+            raise
+        plan = _from_jobs(directory)
+        plan.damage = (
+            f"{error}; the sweep goes on by {_REQUEST} and its jobs' own records, which know "
+            "nothing of jobs that were added later and never started"
+        )
+        return plan
+    return _from_file(directory)
 
 
 def _from_file(directory: Path) -> SweepPlan:
@@ -281,7 +304,7 @@ def _without_setting(overrides: Iterable[str]) -> Identity:
 
 
 def _from_jobs(directory: Path) -> SweepPlan:
-    file = directory / "multirun.yaml"
+    file = directory / _REQUEST
     try:
         config = load_config(file)
         command = OmegaConf.select(config, "hydra.job.name")

@@ -61,6 +61,8 @@ def run_sweep(
         if not is_grid(accepted.hydra):
             continued.refuse_new_values()
         plan = continued.plan
+        if plan.damage is not None:
+            console.warning(plan.damage)
         if continued.new_values:
             plan.added.append(continued.overrides)
         directory = plan.directory

@@ -13,7 +13,10 @@ from idl_cli.config.fields import (
     LENGTH,
     NON_NEGATIVE,
     POSITIVE,
+    PROCESS_COUNT,
     PROCESSES,
+    SINGLE_NON_NEGATIVE,
+    SINGLE_POSITIVE,
     Range,
 )
 from idl_cli.training.settings import TrainerSettings
@@ -27,10 +30,10 @@ _Betas = tuple[Annotated[float, FRACTION], Annotated[float, FRACTION]]
 class AdamOptions:
     """Adam: steps scaled by running moments of the gradient."""
 
-    lr: Annotated[float, POSITIVE] = 2e-3
+    lr: Annotated[float, SINGLE_POSITIVE] = 2e-3
     betas: _Betas = (0.9, 0.999)
-    eps: Annotated[float, POSITIVE] = 1e-8
-    weight_decay: Annotated[float, NON_NEGATIVE] = 0.0
+    eps: Annotated[float, SINGLE_POSITIVE] = 1e-8
+    weight_decay: Annotated[float, SINGLE_NON_NEGATIVE] = 0.0
     amsgrad: bool = False
 
 
@@ -38,10 +41,10 @@ class AdamOptions:
 class AdamwOptions:
     """Adam with decoupled weight decay."""
 
-    lr: Annotated[float, POSITIVE] = 1e-3
+    lr: Annotated[float, SINGLE_POSITIVE] = 1e-3
     betas: _Betas = (0.9, 0.999)
-    eps: Annotated[float, POSITIVE] = 1e-8
-    weight_decay: Annotated[float, NON_NEGATIVE] = 1e-2
+    eps: Annotated[float, SINGLE_POSITIVE] = 1e-8
+    weight_decay: Annotated[float, SINGLE_NON_NEGATIVE] = 1e-2
     amsgrad: bool = False
 
 
@@ -49,11 +52,11 @@ class AdamwOptions:
 class SgdOptions:
     """Stochastic gradient descent with (Nesterov) momentum."""
 
-    lr: Annotated[float, POSITIVE] = 1e-1
+    lr: Annotated[float, SINGLE_POSITIVE] = 1e-1
     momentum: Annotated[float, FRACTION] = 0.9
     nesterov: bool = False
-    dampening: Annotated[float, NON_NEGATIVE] = 0.0
-    weight_decay: Annotated[float, NON_NEGATIVE] = 0.0
+    dampening: Annotated[float, SINGLE_NON_NEGATIVE] = 0.0
+    weight_decay: Annotated[float, SINGLE_NON_NEGATIVE] = 0.0
 
     def problems(self) -> list[str]:
         """Nesterov's step is defined with momentum and without dampening."""
@@ -69,22 +72,22 @@ class SgdOptions:
 class RmspropOptions:
     """RMSprop: steps scaled by a running root mean square of the gradient."""
 
-    lr: Annotated[float, POSITIVE] = 1e-3
+    lr: Annotated[float, SINGLE_POSITIVE] = 1e-3
     alpha: Annotated[float, FRACTION] = 0.99
-    eps: Annotated[float, POSITIVE] = 1e-8
+    eps: Annotated[float, SINGLE_POSITIVE] = 1e-8
     momentum: Annotated[float, FRACTION] = 0.0
     centered: bool = False
-    weight_decay: Annotated[float, NON_NEGATIVE] = 0.0
+    weight_decay: Annotated[float, SINGLE_NON_NEGATIVE] = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdagradOptions:
     """Adagrad: steps scaled by all past gradients."""
 
-    lr: Annotated[float, POSITIVE] = 1e-2
-    lr_decay: Annotated[float, NON_NEGATIVE] = 0.0
-    eps: Annotated[float, POSITIVE] = 1e-10
-    weight_decay: Annotated[float, NON_NEGATIVE] = 0.0
+    lr: Annotated[float, SINGLE_POSITIVE] = 1e-2
+    lr_decay: Annotated[float, SINGLE_NON_NEGATIVE] = 0.0
+    eps: Annotated[float, SINGLE_POSITIVE] = 1e-10
+    weight_decay: Annotated[float, SINGLE_NON_NEGATIVE] = 0.0
 
 
 # -- schedules of the learning rate ----------------------------------------------------------------
@@ -131,8 +134,8 @@ class GradientTrainerOptions(TrainerSettings):
     """Gradient descent through the equilibrium (implicit differentiation)."""
 
     batch_size: Annotated[int, AT_LEAST_ONE] = field(default=128, metadata=COMMAND_ONLY)
-    devices: Annotated[int, AT_LEAST_ONE] | tuple[Annotated[int, NON_NEGATIVE], ...] | None = field(
-        default=None, metadata={**COMMAND_ONLY, **PROCESSES}
+    devices: Annotated[int, PROCESS_COUNT] | tuple[Annotated[int, NON_NEGATIVE], ...] | None = (
+        field(default=None, metadata={**COMMAND_ONLY, **PROCESSES})
     )
     dry_run: bool = field(default=False, metadata={**COMMAND_ONLY, **LENGTH})
 

@@ -115,7 +115,7 @@ class Stepper:
             if len(targets):
                 outputs.append((predicted.detach(), targets))
         if not math.isfinite(total):
-            self._leave_out(f"loss is {total}", where)
+            self._leave_out(f"loss is {total}{_cause(group)}", where)
             return None
         self._check_gradients()
         norm = self._finish_gradients(weight)
@@ -169,6 +169,20 @@ class Stepper:
     def _leave_out(self, what: str, where: str) -> None:
         self._optimizer.zero_grad(set_to_none=True)
         self._recovery.failed(what, where)
+
+
+def _cause(group: Sequence[Batch]) -> str:
+    """Say that no smaller step would help where it is the data that are not finite."""
+    for inputs, targets in group:
+        if not bool(inputs.isfinite().all()):
+            kind = str(inputs.dtype).removeprefix("torch.")
+            return (
+                f" (inputs are not finite in {kind}: normalise them, choose dtype=float64 or"
+                " another unit)"
+            )
+        if not bool(targets.double().square().isfinite().all()):
+            return " (the squares of targets are beyond float64: choose another unit)"
+    return ""
 
 
 def _on_ranks(module: BatchLoss, group: Group) -> nn.Module:

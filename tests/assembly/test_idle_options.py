@@ -39,6 +39,21 @@ def test_early_stopping_needs_a_validation_part(idl_here: IdlHere, asked: str) -
         ("scheduler=step scheduler.every_epochs=2", "scheduler.every_epochs=2: the training ends"),
         ("trainer.early_stopping.min_delta=0.1", "early_stopping.min_delta=0.1: without"),
         ("trainer.keep_sparsity=true", "trainer.keep_sparsity=true: the weights of a new"),
+        ("model.forward.window=9", "model.forward.window=9: is for model.forward.method=anderson"),
+        ("model.backward.regularization=1", "model.backward.regularization=1: is for"),
+        (
+            "model.backward.method=jacobian_free model.backward.tol=1e-9",
+            "model.backward.tol=1e-09: is for model.backward.method=picard or anderson, and has no",
+        ),
+        ("model.well_posedness=triangular model.kappa=0.5", "model.kappa=0.5: is for model.well"),
+        (
+            "optimizer=sgd optimizer.momentum=0 optimizer.dampening=0.1",
+            "optimizer.dampening=0.1: dampens what momentum adds",
+        ),
+        (
+            "model=rnn dataset=argmax dataset.train_samples=40 dataset.length=4 model.truncate=4",
+            "model.truncate=4: has no effect on sequences of 4 steps",
+        ),
     ],
 )
 def test_what_lies_beyond_the_run_is_said(idl_here: IdlHere, arguments: str, said: str) -> None:
@@ -56,6 +71,8 @@ def test_what_lies_beyond_the_run_is_said(idl_here: IdlHere, arguments: str, sai
     [
         ("trainer.lambda_grid=[1e-3]", "trainer.lambda_grid: has no effect without trainer.select"),
         ("trainer.prune_epochs=1", "trainer.prune_epochs: has no effect without trainer.path"),
+        ("trainer.prune_baseline=false", "trainer.prune_baseline: has no effect without trainer."),
+        ("trainer.samples=9999", "trainer.samples=9999: the training part has 90; the states of"),
     ],
 )
 def test_what_belongs_to_another_way_of_fitting_is_said(

@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from idl_cli.data.scaling import TargetScaling
 from idl_cli.data.series.forecast import Forecast
 from idl_cli.data.task import Task
+from idl_cli.errors import DataError
 
 
 def test_unscale_undoes_scale_where_the_mean_is_large_beside_the_spread() -> None:
@@ -46,3 +50,17 @@ def test_features_of_a_step_of_sequences_images_and_vectors() -> None:
     assert Task("regression", (60, 2), 1, sequence=True).step_features == 2
     assert Task("classification", (3, 8, 5), 2).step_features == 15
     assert Task("regression", (7,), 1).step_features == 1
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(power=st.integers(-300, 300), offset=st.sampled_from([0.0, 1.0, 1e6]))
+def test_targets_are_taken_where_float64_has_their_squared_errors(
+    power: int, offset: float
+) -> None:
+    targets = (torch.linspace(-1, 1, 50, dtype=torch.float64)[:, None] + offset) * 10.0**power
+    if abs(power) < 130:
+        errors = TargetScaling.fit(targets).scale(targets)
+        assert float(errors.square().mean()) == pytest.approx(1, rel=1e-6)
+    elif abs(power) > 145:
+        with pytest.raises(DataError, match=r"no squared errors .* choose another unit"):
+            TargetScaling.fit(targets)

@@ -286,3 +286,21 @@ def test_outputs_that_are_not_finite_leave_no_squared_error() -> None:
     assert metrics.compute()["nonfinite_outputs"] == 1
     assert math.isnan(metrics.compute()["r2"])
     assert "1 of 2 outputs" in metrics.remarks()[0]
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("power", range(-300, 301, 60))
+def test_r2_is_right_or_none_in_any_unit(power: int, outputs: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randn(40, outputs, generator=generator, dtype=torch.float64)
+    predicted = targets + torch.randn(40, outputs, generator=generator, dtype=torch.float64)
+    unit = 10.0**power
+    metrics = make_metrics(regression(outputs))
+    metrics.update(predicted * unit, targets * unit)
+    found = metrics.compute()["r2"]
+    if abs(power) < 150:  # squares within 1e±308
+        expected = reference.r2_score(targets, predicted)
+        assert found == pytest.approx(expected, rel=1e-12)
+    else:
+        assert math.isnan(found)
+        assert any("beyond float64" in remark for remark in metrics.remarks())

@@ -39,6 +39,13 @@ def test_a_number_of_more_digits_than_python_reads_is_one_mistake(key: str, valu
     [
         ("optimizer.lr=1e400", "must be a number > 0"),
         ("optimizer.lr=" + "9" * 400, "must be a number > 0"),
+        ("optimizer.lr=1e300", "must be a number > 0 and at most 1e+38"),
+        ("optimizer.weight_decay=1e39", "must be a number >= 0 and at most 1e+38"),
+        ("model.kappa=5e-324", "give at least 1e-37"),
+        ("model.hidden_dim=2147483648", "must be an integer >= 1 and at most 2147483647"),
+        ("model.rank=1" + "0" * 30, "must be an integer >= 1 and at most 2147483647 or null"),
+        ("trainer.devices=9223372036854775807", "must be an integer in [1, 1024]"),
+        ("threads=9223372036854775807", "must be an integer in [1, 1024]"),
         ("model.forward.tol=.inf", "must be a number"),
         ("seed=18446744073709551616", "must be an integer in [0, 9223372036854775807]"),
     ],

@@ -33,6 +33,13 @@ from tests.conftest import IdlHere
         ("train -m dataset=mnist dataset.root=.,x", "dataset.root=x: no such directory"),
         ("sim -m teacher.run=.,y", "teacher.run=y: no such directory"),
         ("eval -m run=.,x", "run=x: no such directory"),
+        ("train model.init_run=''", "model.init_run=: names no directory"),  # an empty $RUN
+        ("train resume=''", "resume=: names no directory"),
+        ("train dataset=arrays dataset.file=''", "dataset.file=: names no file or directory"),
+        ("train hydra.run.dir=''", "hydra.run.dir=: names no directory"),
+        ("train -m seed=0,1 hydra.sweep.dir=''", "hydra.sweep.dir=: names no directory"),
+        ("train dataset=mnist dataset.mirror=''", "must be an address, https://HOST/DIRECTORY"),
+        ("train hydra.verbose=nan", "hydra.verbose=nan: Hydra cannot take it"),
     ],
 )
 def test_a_path_that_leads_nowhere_is_a_wrong_request(

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from idl_cli.errors import RunError
 from idl_cli.run import RunDirectory, read_metrics, read_summary, run_status
 from idl_cli.run.files import write_atomic
+from idl_cli.run.takeover import damage_of
 
 
 def test_summary_holds_what_is_promised(tmp_path: Path) -> None:
@@ -120,6 +121,36 @@ def test_a_damaged_summary_does_not_stop_a_resume(tmp_path: Path, content: str) 
         assert directory.load_checkpoint("last") == {"step": 7}
         directory.finish("completed", {})
     assert run_status(tmp_path) == "completed"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("metrics.jsonl", "{x\n", "line 1 is not JSON"),
+        ("metrics.jsonl", "{}\n", "1 rows, but the checkpoint was saved after 2"),
+        ("data.json", "", "not a readable JSON file"),
+        ("checkpoints/last.safetensors", "", "damaged, or not a safetensors file"),
+    ],
+)
+def test_what_a_run_cannot_go_on_from_is_named(
+    tmp_path: Path, name: str, content: str, said: str
+) -> None:
+    with RunDirectory(tmp_path, command="train") as directory:
+        directory.append_metrics({"step": 1})
+        directory.append_metrics({"step": 2})
+        directory.save_checkpoint("last", {"metrics_rows": 2}, {})
+    assert damage_of(tmp_path) is None
+    (tmp_path / name).write_text(content)
+    assert said in (damage_of(tmp_path) or "")
+    RunDirectory(tmp_path, command="train", resume=True).close()  # which can then say so
+
+
+def test_a_directory_in_the_place_of_a_summary_is_not_removed(tmp_path: Path) -> None:
+    with RunDirectory(tmp_path, command="train") as directory:
+        directory.save_checkpoint("last", {}, {})
+    (tmp_path / "summary.json").mkdir()
+    with pytest.raises(RunError, match=r"summary\.json: is a directory"):
+        RunDirectory(tmp_path, command="train", resume=True)
 
 
 def test_a_summary_that_no_run_left_is_not_deleted(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from idl_cli.errors import ConfigError, RunError
 from idl_cli.sweeps.jobs import collect_jobs
 from idl_cli.sweeps.launcher import consecutive
-from idl_cli.sweeps.plan import SweepPlan, identity_of, read_plan
+from idl_cli.sweeps.plan import SweepPlan, identity_of, planned_jobs, read_plan
 from idl_cli.sweeps.resume import Continuation, continuation
 
 
@@ -106,6 +106,32 @@ def test_a_sweep_without_a_plan_is_read_from_its_jobs(tmp_path: Path) -> None:
     plan = read_plan(tmp_path, "train")
     assert plan.jobs == {0: ("seed=0",), 1: ("seed=1",)}
     assert plan.statuses() == {0: "killed", 1: "killed"}
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"command": "train", "request": ["se', "[]", "\0"])
+def test_a_plan_that_was_cut_short_is_taken_from_the_jobs(tmp_path: Path, content: str) -> None:
+    (tmp_path / "multirun.yaml").write_text(
+        "hydra:\n  job:\n    name: train\n  overrides:\n    task: ['seed=0,1']\n"
+    )
+    _ran(tmp_path, 0, "seed=0")
+    (tmp_path / "jobs.json").write_text(content)
+    plan = read_plan(tmp_path, "train")
+    assert (plan.request, plan.jobs) == (("seed=0,1",), {0: ("seed=0",)})
+    assert "jobs.json" in (plan.damage or "")
+    assert [plan.place([f"seed={seed}"], repeats=True) for seed in (0, 1)] == [0, 1]
+    (tmp_path / "multirun.yaml").unlink()
+    with pytest.raises(RunError, match=r"jobs\.json"):
+        read_plan(tmp_path, "train")
+
+
+def test_a_plan_says_what_a_job_was_whose_own_record_is_damaged(tmp_path: Path) -> None:
+    _plan(tmp_path)
+    _ran(tmp_path, 0, "seed=0", "optimizer.lr=0.01")
+    (tmp_path / "0" / "summary.json").write_text('{"status": "completed"}')
+    (tmp_path / "0" / ".hydra" / "overrides.yaml").write_text("{")
+    job = planned_jobs(tmp_path)[0]
+    assert (job.status, job.overrides["seed"]) == ("completed", "0")
+    assert "overrides.yaml" in (job.error or "")
 
 
 def test_unfinished_jobs_are_those_without_a_completed_summary(tmp_path: Path) -> None:

@@ -194,6 +194,34 @@ def test_solvers_and_penalties_in_one_table_with_a_failure_that_is_run_again(
     assert teacher_of[0] == teacher_of[1], "the rest of the request is kept"
 
 
+def _flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(content)
+
+
+@pytest.mark.filterwarnings("default:.*the run goes on without it:UserWarning")
+def test_damaged_records_cost_no_job_and_no_table(idl_here: IdlHere, tmp_path: Path) -> None:
+    request = ("seed=0,1,2", *LITTLE, "trainer.epochs=1", "hydra.sweep.dir=sweep")
+    assert idl_here("train", "-m", *request).status == 0
+    jobs = [tmp_path / "sweep" / str(number) for number in range(3)]
+    found = [_summary(job)["metrics"] for job in jobs]
+    plan = tmp_path / "sweep" / "jobs.json"
+    plan.write_bytes(plan.read_bytes()[:99])
+    (jobs[1] / "summary.json").write_text('{"status": "com')
+    _flip_a_bit(jobs[1] / "checkpoints" / "last.safetensors")
+    (jobs[2] / "summary.json").unlink()
+    (jobs[2] / "metrics.jsonl").write_text("{x\n")
+    with _untouched(jobs[0]):
+        done = idl_here("train", "-m", "sweep.resume=sweep")
+    assert done.status == 0, done.errors
+    assert _statuses(tmp_path / "sweep") == ["completed"] * 3
+    assert [_summary(job)["metrics"] for job in jobs] == found
+    lines = done.errors.splitlines()
+    for name in ("jobs.json", "summary.json", "last.safetensors", "metrics.jsonl"):
+        assert len([line for line in lines if f"{name}: " in line]) == 1
+
+
 @pytest.mark.usefixtures("flaky_solvers")
 def test_values_added_to_a_sweep_do_not_forget_its_failures(
     idl_here: IdlHere, start: Start, tmp_path: Path, teacher: Path

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from idl_cli import registry
-from idl_cli.assembly.run_data import DATA, has_changed
+from idl_cli.assembly.run_data import has_changed
 from idl_cli.commands.eval.settings import EvalSettings
 from idl_cli.data.dataset import Dataset
 from idl_cli.data.input_scale import preprocessing_for, warn_of_other_unit
 from idl_cli.data.task import Task
 from idl_cli.errors import ConfigError
 from idl_cli.run import LoadedRun
+from idl_cli.run.records import DATA
 
 _FILES: Final = ("name", "file", "target")
 """Keys of a data set by which it is the one of the run, or another."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +21,7 @@ from idl_cli.commands.sim.job import SimJob
 from idl_cli.commands.sim.scores import recording_loader
 from idl_cli.commands.sim.settings import SimSettings
 from idl_cli.data.dataset import Dataset
-from idl_cli.errors import ConfigError
+from idl_cli.errors import ConfigError, IgnoredOptionWarning
 from idl_cli.loggers import open_logger
 from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory, collect_environment
@@ -66,6 +67,14 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
     if group.is_main and not settings.trainer["dry_run"]:
         resumed = directory.path if settings.resume == "auto" else settings.resume
         record_data(dataset, directory, None if resumed is None else Path(resumed))
+    wanted = settings.trainer["samples"]
+    if wanted is not None and wanted > len(dataset.train):
+        warnings.warn(
+            f"trainer.samples={wanted}: the training part has {len(dataset.train):,}; the states of"
+            " all of them are recorded",
+            IgnoredOptionWarning,
+            stacklevel=2,
+        )
     check_metric(settings.optimized_metric, dataset)
     # The equilibrium model that is made has no place for the differencing around it.
     dataset = dataset.learning_changes(None)

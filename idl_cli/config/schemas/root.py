@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeAlias
 
 from idl_cli.config.fields import (
-    AT_LEAST_ONE,
     EARLIER,
     MACHINE,
     PLACE,
     POSITIVE,
+    PROCESS_COUNT,
     PROCESSES,
     RECORD,
     SEED,
@@ -40,7 +40,7 @@ class RunSettings:
 
     seed: Annotated[int, SEED] = 0
     device: Device = field(default="auto", metadata=MACHINE)
-    threads: Annotated[int, AT_LEAST_ONE] | None = field(default=None, metadata=MACHINE)
+    threads: Annotated[int, PROCESS_COUNT] | None = field(default=None, metadata=MACHINE)
     optimized_metric: str | None = field(default=None, metadata=RECORD)
     report: bool = field(default=True, metadata=RECORD)
     sweep: SweepSettings = field(default=SweepSettings(), metadata=EARLIER)

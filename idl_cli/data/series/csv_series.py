@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from idl_cli.config.arguments import keywords_of
 from idl_cli.data.dataset import Dataset, TimeAxis
 from idl_cli.data.files.dates import Dates, find_dates
 from idl_cli.data.files.table import Table, read_table
+from idl_cli.data.moments import is_constant
 from idl_cli.data.options import CsvOptions
-from idl_cli.data.series.differences import is_steadier
+from idl_cli.data.series.differences import deviation, is_steadier
 from idl_cli.data.series.forecast import Forecast
 from idl_cli.data.series.missing import fill, rule_for, usable_rows
 from idl_cli.data.series.split_in_time import SeriesSplit, make_dataset, whole_series
@@ -168,7 +170,7 @@ class _Assumptions:
         return [*sentences, f"split in time, oldest first: {shares}"]
 
     def differences(self, training: Series, differenced: bool) -> str:
-        values, changes = (np.nanstd(each[:, 0]) for each in (training, np.diff(training, axis=0)))
+        values, changes = map(deviation, (training[:, 0], np.diff(training[:, 0])))
         spread = (
             f"from row to row {self.used[0]} changes by {changes:.3g} (deviation), its values"
             f" spread by {values:.3g}"
@@ -189,9 +191,10 @@ def _missing_cell(table: Table, series: Series, used: Sequence[str]) -> str:
 def _refuse_constant(table: Table, training: Series, used: Sequence[str]) -> None:
     for feature, column in enumerate(used):
         known = training[:, feature][~np.isnan(training[:, feature])]
-        if len(known) and known.min() == known.max():
+        if len(known) and is_constant(torch.from_numpy(known)):
+            rounding = "" if known.min() == known.max() else " but for rounding"
             raise DataError(
                 f"{table.file}: lines {table.lines[0]}-{table.lines[len(training) - 1]}, column"
-                f" {column!r}: constant, {known[0]:g} in all training rows; nothing can be learnt"
-                " from it"
+                f" {column!r}: constant, {known[0]:g} in all training rows{rounding}; nothing can"
+                " be learnt from it"
             )

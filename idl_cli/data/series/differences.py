@@ -94,7 +94,13 @@ def is_steadier(training: Series, target: int) -> bool:
         target: the target's feature.
     """
     values = training[:, target]
-    return float(np.nanstd(np.diff(values))) < float(np.nanstd(values))
+    return deviation(np.diff(values)) < deviation(values)
+
+
+def deviation(values: Series) -> float:
+    """Standard deviation of what is there of a column, whose squares float64 need not hold."""
+    power = np.frexp(np.nanmax(np.abs(values)))[1]
+    return float(np.ldexp(np.nanstd(np.ldexp(values, -power)), power))
 
 
 def _steps(horizon: int) -> range:

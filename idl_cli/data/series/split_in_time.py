@@ -95,7 +95,7 @@ def make_dataset(
         target = forecast.target_feature
         scaling = TargetScaling(
             (float(mean[target]),) * forecast.horizon, (float(std[target]),) * forecast.horizon
-        )
+        ).measurable(source)
     if differenced:
         largest = np.nanmax(np.abs(training), axis=0) / (1.0 if scaling is None else std)
         changes = Differences.fit(

@@ -82,6 +82,7 @@ class Attempts:
         monitor = GapMonitor(
             scaled,
             self._tol,
+            shares=units.shares,
             max_time=left,
             progress=progress,
             group=self._group,

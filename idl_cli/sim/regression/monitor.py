@@ -48,6 +48,7 @@ class GapMonitor:
     Args:
         problem: whose weights are judged.
         tol: relative tolerance of every row.
+        shares: what each row counts for in sums over rows (rows,); None for 1 each.
         max_time: seconds after which solvers are told to stop; None for no limit.
         progress: called with every history entry.
         group: of processes that solve the problem together; None for this one alone.
@@ -59,6 +60,7 @@ class GapMonitor:
         problem: RowRegression,
         tol: float,
         *,
+        shares: Tensor | None = None,
         max_time: float | None = None,
         progress: Callable[[HistoryEntry], None] | None = None,
         group: Group | None = None,
@@ -66,6 +68,7 @@ class GapMonitor:
     ) -> None:
         self._problem = problem
         self._tol = tol
+        self._shares = torch.ones_like(problem.target_square) if shares is None else shares
         self._max_time = max_time
         self._progress = progress
         self._group = Group.single() if group is None else group
@@ -131,7 +134,8 @@ class GapMonitor:
     def _record(self, iteration: int | None) -> HistoryEntry:
         assert self._latest is not None
         gaps = self._latest
-        sums = torch.stack([gaps.objective.sum(), gaps.gap.sum(), gaps.solved.double().sum()])
+        each = (gaps.objective * self._shares, gaps.gap * self._shares, gaps.solved.double())
+        sums = torch.stack([part.sum() for part in each])
         objective, gap, solved = self._problem.partition.total(sums).tolist()
         entry = HistoryEntry(
             seconds=self.elapsed(),

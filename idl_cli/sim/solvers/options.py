@@ -10,6 +10,7 @@ from idl_cli.config.fields import (
     AT_LEAST_ONE,
     NON_NEGATIVE,
     POSITIVE,
+    PROCESS_COUNT,
     PROCESSES,
     PROPER_FRACTION,
     Range,
@@ -50,10 +51,10 @@ class AdmmOptions:
 class AdmmMultigpuOptions(AdmmOptions):
     """ADMM on several GPUs, machines or CPU processes: the same answer as admm, rows shared out."""
 
-    devices: Annotated[int, AT_LEAST_ONE] | tuple[Annotated[int, NON_NEGATIVE], ...] | None = field(
-        default=None, metadata=PROCESSES
+    devices: Annotated[int, PROCESS_COUNT] | tuple[Annotated[int, NON_NEGATIVE], ...] | None = (
+        field(default=None, metadata=PROCESSES)
     )
-    processes: Annotated[int, AT_LEAST_ONE] | None = field(default=None, metadata=PROCESSES)
+    processes: Annotated[int, PROCESS_COUNT] | None = field(default=None, metadata=PROCESSES)
     column_blocks: Literal["auto", "always", "never"] = "auto"
 
     def __post_init__(self) -> None:
@@ -66,7 +67,7 @@ class CvxOptions:
 
     backend: Backend = "clarabel"
     accuracy: Annotated[float, PROPER_FRACTION] = 1e-12
-    processes: Annotated[int, AT_LEAST_ONE] = field(default=1, metadata=PROCESSES)
+    processes: Annotated[int, PROCESS_COUNT] = field(default=1, metadata=PROCESSES)
 
     def __post_init__(self) -> None:
         check_ranges(CvxOptions, self)

@@ -6,6 +6,7 @@ Version 1 had no digest; version 2 has.
 from __future__ import annotations
 
 import os
+import secrets
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,11 +32,14 @@ def write_sums(path: Path, tensors: Mapping[str, Tensor], description: Mapping[s
     contiguous = {name: value.contiguous() for name, value in tensors.items()}
     metadata = {"format": _FORMAT, **description}
     metadata["sha256"] = content_digest(contiguous, metadata)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    mark = f"{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = path.with_name(f".{path.name}.{mark}.idl-tmp")  # a killed run's are removed by name
     try:
         save_file(contiguous, temporary, metadata=metadata)
-        temporary.replace(path)
-    except SafetensorError as error:  # its form of the system's errors, such as a full disk
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:  # its form of the system's errors
         raise DataError(
             f"{path}: cannot be written ({error}); make room, or choose another place"
         ) from error

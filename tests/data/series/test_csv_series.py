@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -120,6 +121,37 @@ def test_a_constant_column_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"my.csv: lines 2-145, column 'wind': constant, 3 in all"):
         csv(file=file, target="temp", columns=("wind",))
     csv(file=file, target="temp")
+
+
+@pytest.mark.parametrize("value", [0.3, 1e6, 1e-200, 1e200])
+@pytest.mark.parametrize("target", ["temp", "wind"])
+def test_a_column_that_varies_by_rounding_alone_is_named(
+    tmp_path: Path, target: str, value: float
+) -> None:
+    other = {"temp": "wind", "wind": "temp"}[target]
+    steps = np.random.default_rng(0).integers(-2, 3, size=200) * np.spacing(value)
+    rows = [[day, value + step, value + step] for day, step in enumerate(steps)]
+    for row in rows:
+        row[("temp", "wind").index(other) + 1] = row[0] ** 2
+    file = _write(tmp_path, rows)
+    said = f"column '{target}': constant, {value:g} in all training rows but for rounding"
+    for chosen, columns in ((target, ()), (other, (target,))):
+        with pytest.raises(DataError, match=re.escape(said)):
+            csv(file=file, target=chosen, columns=columns, dates=None)
+
+
+@pytest.mark.parametrize("unit", [1e200, 1e-200])
+def test_units_without_squares_are_refused_for_targets_and_taken_for_features(
+    tmp_path: Path, unit: float
+) -> None:
+    generator = np.random.default_rng(0)
+    rows = [[day, *pair] for day, pair in enumerate(generator.normal(size=(200, 2)) * [1, unit])]
+    file = _write(tmp_path, rows)
+    with pytest.raises(DataError, match=r"my\.csv: the training targets are of the order of"):
+        csv(file=file, target="wind", dates=None)
+    made = csv(file=file, target="temp", columns=("wind",), dates=None)
+    inputs = made.preprocessing(made.train.inputs, dtype=torch.float32)
+    assert float(inputs[..., 1].std()) == pytest.approx(1, abs=0.1)
 
 
 def test_too_few_rows_for_the_look_back(tmp_path: Path) -> None:

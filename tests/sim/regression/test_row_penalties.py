@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -75,6 +75,26 @@ def test_a_unit_that_is_a_power_of_two_scales_the_weights_to_the_bit(
     plain, scaled = _solved(_problem(ONES), solver), _solved(_problem(units), solver)
     assert scaled.status == plain.status == "optimal"
     assert torch.equal(scaled.weights, plain.weights * units[:, None])
+
+
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(
+    exponents=st.lists(st.integers(-300, 300), min_size=ROWS, max_size=ROWS),
+    solver=st.sampled_from(SOLVERS),
+    penalty=st.sampled_from([0.0, 1e-4]),
+)
+@example(exponents=[80, -80, 0, -400], solver=ActiveSetSolver(), penalty=1e-5)
+def test_rows_of_any_units_beside_each_other_are_solved_to_the_same_bits(
+    exponents: list[int], solver: BaseSolver, penalty: float
+) -> None:
+    # Below 2**30 a row keeps its unit, and rounding may differ.
+    far = [power + (100 if power >= 0 else -100) for power in exponents]
+    units = torch.ldexp(ONES, torch.tensor(far))
+    many, one = (
+        _solved(_problem(each, penalty=penalty), solver) for each in (units, 2.0**100 * ONES)
+    )
+    assert torch.equal(many.weights / units[:, None], one.weights / 2.0**100)
+    assert many.status == one.status
 
 
 @settings(max_examples=6, deadline=None, derandomize=True)

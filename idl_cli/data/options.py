@@ -27,7 +27,9 @@ Bounds: TypeAlias = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Images:
+class ImageOptions:
+    """What all data sets of images can be asked for."""
+
     normalize: Normalize = "channel"
     train_samples: Count | None = None
     test_samples: Count | None = None
@@ -35,35 +37,37 @@ class _Images:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DigitsOptions(_Images):
+class DigitsOptions(ImageOptions):
     """1,797 scanned digits of 8 x 8 pixels that come with scikit-learn; no download."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Downloaded(_Images):
+class PublishedOptions(ImageOptions):
+    """Files that are fetched, or lie in a directory."""
+
     root: Root = field(default=None, metadata=PLACE)
     mirror: str | None = field(default=None, metadata=PLACE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class MnistOptions(_Downloaded):
+class MnistOptions(PublishedOptions):
     """70,000 handwritten digits of 28 x 28 pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class FashionMnistOptions(_Downloaded):
+class FashionMnistOptions(PublishedOptions):
     """70,000 grey photographs of clothes in 10 classes, 28 x 28 pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cifar10Options(_Downloaded):
+class Cifar10Options(PublishedOptions):
     """60,000 colour photographs in 10 classes, 32 x 32 pixels."""
 
     augment: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cifar100Options(_Downloaded):
+class Cifar100Options(PublishedOptions):
     """60,000 colour photographs in 100 classes (or 20 coarse ones), 32 x 32 pixels."""
 
     labels: Literal["fine", "coarse"] = "fine"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.distributed import DistError, TCPStore  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from idl_cli.distributed.environment import Launched
@@ -20,7 +20,7 @@ _SLICE: Final = 5.0  # seconds of one attempt to connect: a signal is answered b
 _PAUSE: Final = 0.02  # seconds between two looks
 _RECONNECTING: Final = 30.0  # seconds for a second connection to whoever has answered before
 _LEAVING: Final = 1.0  # seconds that the store stays open for those who have yet to read
-_HEARD: Final = "heard"  # topic of who has read the last words
+_HEARD: Final = "heard"  # before a topic: who has read its words
 _END: Final = "end"  # topic of the last words
 _FAILED: Final = "failed"  # key that the first rank to fail sets
 
@@ -62,14 +62,24 @@ class MeetingPlace:
         The rank that keeps the store waits a moment for the others to have heard them too.
         """
         words = self.hear(_END, timeout)
-        self.tell(_HEARD, True)
-        if self.place.listens:
-            there = [rank for rank, word in enumerate(words) if not isinstance(word, Unheard)]
-            keys = [f"{_HEARD}/{rank}" for rank in there]
-            deadline = time.monotonic() + _LEAVING
-            while not self.store.check(keys) and time.monotonic() < deadline:
-                time.sleep(_PAUSE)
+        self.wait_for_readers(_END, words)
         return words
+
+    def wait_for_readers(self, topic: str, words: Sequence[object]) -> None:
+        """Say that this rank has heard a topic; the one that keeps the store waits for the others.
+
+        Args:
+            topic: as for ``tell``.
+            words: what was heard; a rank that said nothing is not waited for.
+        """
+        self.tell(f"{_HEARD}/{topic}", True)
+        if not self.place.listens:
+            return
+        there = [rank for rank, word in enumerate(words) if not isinstance(word, Unheard)]
+        keys = [f"{_HEARD}/{topic}/{rank}" for rank in there]
+        deadline = time.monotonic() + _LEAVING
+        while not self.store.check(keys) and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
 
     def failed_rank(self) -> int | None:
         """A rank whose last word tells of a failure; None while there is none."""
@@ -106,10 +116,15 @@ class MeetingPlace:
         Raises:
             RankError: a rank did not say its word in time; the message names it. Of the ranks
                 that did, the first raises it, the others ``RankExit``.
-            PeerLostError: a rank has failed before.
+            PeerLostError: a rank has failed before, or whoever keeps the store has ended.
         """
-        self.tell(topic, value)
-        words = self.hear(topic, timeout)
+        try:
+            self.tell(topic, value)
+            words = self.hear(topic, timeout)
+            self.wait_for_readers(topic, words)
+        except DistError as error:
+            reason = str(error).splitlines()[0]
+            raise PeerLostError(f"whoever keeps the store no longer answers: {reason}") from error
         silent = [str(word.rank) for word in words if isinstance(word, Unheard)]
         if not silent:
             return words

@@ -85,6 +85,9 @@ class _Solve:
         self.method = _make_method(settings)
         self.value: Tensor | None = None  # of all samples, once some are frozen
         self.rows: Tensor | None = None  # indices of the active samples, None for all of them
+        # Whether a sample passed by norm and lagged state by state; a method that steers by the
+        # residual is told of it in figures from the start.
+        self.lagged = self.method.steered
 
     def run(self) -> FixedPointResult:
         x, spare = self.start, None
@@ -96,9 +99,9 @@ class _Solve:
             image = self.function(x, spare)
             residual = None
             if iteration >= next_check or iteration == settings.max_iter:
-                next_check = method.next_check(iteration)
-                residual, running, count = self._judge(x, image)
-                if count == 0 or iteration == settings.max_iter:
+                next_check, last = method.next_check(iteration), iteration == settings.max_iter
+                residual, running, count = self._judge(x, image, last)
+                if count == 0 or last:
                     return self._finish(self._better(x, image), residual, iteration)
                 if count < len(x):
                     x, image, residual = self._freeze(x, image, residual, iteration, running)
@@ -108,19 +111,20 @@ class _Solve:
                 spare = None
             x = following
 
-    def _judge(self, x: Tensor, image: Tensor) -> tuple[Tensor, Tensor, int]:
+    def _judge(self, x: Tensor, image: Tensor, last: bool) -> tuple[Tensor, Tensor, int]:
         """Return the residuals, which samples have not converged, and how many."""
         change = Change.of(x, image, self.scale)
         # A NaN residual is not above the tolerance: that sample is finished, and failed.
         running = change.residual > self.tol
         count = int(torch.count_nonzero(running))
-        if (
-            count < len(x)
-            and isinstance(self.function, Summed)
-            and change.lagging(self.tol, self.function)
-        ):
-            running = change.residual > self.tol
-            count = int(torch.count_nonzero(running))
+        if count < len(x) and isinstance(self.function, Summed):
+            slack = change.slack(self.tol, self.function)
+            by_norm, count = count, int(torch.count_nonzero(running.logical_or_(slack < 0)))
+            if count > by_norm and (self.lagged or last):
+                change.raise_lagging(self.tol, self.function, slack)
+                running = change.residual > self.tol
+                count = int(torch.count_nonzero(running))
+            self.lagged |= count > by_norm
         return change.residual, running, count
 
     def _freeze(

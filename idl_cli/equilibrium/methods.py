@@ -17,9 +17,11 @@ class StepMethod(ABC):
 
     Attributes:
         first_check: the first iteration whose residual is looked at.
+        steered: whether the steps depend on the residual.
     """
 
     first_check: int = 1
+    steered: bool = False
 
     def next_check(self, iteration: int) -> int:
         """Return the iteration whose residual is looked at after this one."""
@@ -75,6 +77,8 @@ class Anderson(StepMethod):
     iterate's Picard step and starts a new window, so on a contraction every second step at least
     contracts.
     """
+
+    steered = True
 
     def __init__(self, window: int, regularization: float) -> None:
         self._window = window

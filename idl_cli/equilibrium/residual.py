@@ -13,7 +13,10 @@ are bounded by what feeds them, however large others are. Where rounding stands 
 may obey it: |r| ≤ tol · max(|f(x)|, s(x)). A diagonal similarity (SAS⁻¹, Sb) leaves all of it
 unchanged, and where φ is positively homogeneous so does a scale of b: nothing in it is absolute.
 
-In a loop the norm is cheap, and the states are looked at once it is passed.
+In a loop the norm is cheap, and the states are looked at once it is passed. Of few values f(x) is
+looked at; of many, x first, by the parts |f(x)| and |b| of its sum, which need no product, and f(x)
+of the samples that are left. A sample that lags goes on; where it lags again, all of x's sum is
+formed.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from torch import Tensor
 
 from idl_cli.equilibrium.operators import Operator
 
-# With fewer values selecting samples takes longer than the product that it saves.
+# With fewer values, selecting samples takes longer than the product that it saves.
 _SELECTION_SIZE = 8192
 
 # Below a few units in the last place of what is summed, changes are rounding. In float32 these are
@@ -39,17 +42,25 @@ def select(x: Tensor, samples: Tensor) -> Tensor:
     return x.index_select(0, samples) if x.is_contiguous() else x.t().index_select(1, samples).t()
 
 
+def _like(x: Tensor) -> Tensor | None:
+    # What a product makes by itself is sample-major.
+    return None if x.is_contiguous() else torch.empty_like(x)
+
+
 class Summed(ABC):
     """What the states of a map f are sums of."""
 
     @abstractmethod
-    def weighted(self, x: Tensor, share: float, samples: Tensor | None = None) -> Tensor:
-        """Return |A|x + share · |b|, or its like for the adjoint.
+    def known(self) -> Tensor:
+        """Return |b| (m, n), the part that does not depend on the state."""
+
+    @abstractmethod
+    def fed(self, x: Tensor, known: Tensor) -> Tensor:
+        """Return |A|x + |b|, or its like for the adjoint.
 
         Args:
             x: any (k, n).
-            share: of the part that does not depend on the state.
-            samples: indices (k,) of the samples that the rows of x stand for; None for all.
+            known: |b| of the same samples (k, n).
         """
 
 
@@ -59,10 +70,13 @@ class SummedStates(Summed):
     operator: Operator
     inflow: Tensor
 
-    def weighted(self, x: Tensor, share: float, samples: Tensor | None = None) -> Tensor:
-        """Return |A|x + share · |b|."""
-        offset = self.inflow if samples is None else select(self.inflow, samples)
-        return self.operator.magnitudes.apply(x, offset.abs().mul_(share), torch.empty_like(x))
+    def known(self) -> Tensor:
+        """Return |b|."""
+        return self.inflow.abs()
+
+    def fed(self, x: Tensor, known: Tensor) -> Tensor:
+        """Return |A|x + |b|."""
+        return self.operator.magnitudes.apply(x, known, _like(x))
 
 
 class SummedAdjoints(Summed):
@@ -71,11 +85,13 @@ class SummedAdjoints(Summed):
     operator: Operator
     gradient: Tensor
 
-    def weighted(self, x: Tensor, share: float, samples: Tensor | None = None) -> Tensor:
-        """Return |Aᵀ|x + share · |g|; where d is zero, so is what is compared with it."""
-        gradient = self.gradient if samples is None else select(self.gradient, samples)
-        offset = gradient.abs().mul_(share)
-        return self.operator.magnitudes.apply_transpose(x, offset, torch.empty_like(x))
+    def known(self) -> Tensor:
+        """Return |g|; where d is zero, so is what is compared with it."""
+        return self.gradient.abs()
+
+    def fed(self, x: Tensor, known: Tensor) -> Tensor:
+        """Return |Aᵀ|x + |g|."""
+        return self.operator.magnitudes.apply_transpose(x, known, _like(x))
 
 
 def reachable(tol: float, dtype: torch.dtype) -> float:
@@ -121,36 +137,45 @@ class Change:
             scale = torch.maximum(size.amax(dim=1), residual).clamp_(min=tiny)
         return cls(x, change, size, residual.div_(scale))
 
-    def lagging(self, tol: float, summed: Summed) -> bool:
-        """Look state by state at the samples that pass by norm.
+    def slack(self, tol: float, summed: Summed) -> Tensor:
+        """Look state by state at |A|(|f(x)| − |r|/tol) + |b|, which is ≥ 0 in all of a good sample.
+
+        Returns:
+            The smallest of each sample (m,), or any number ≥ 0 where none is negative; of samples
+            that do not pass by norm, any number or NaN.
+        """
+        known = summed.known()
+        if self.x.is_contiguous() and self.x.numel() >= _SELECTION_SIZE:
+            # Where |r| ≤ tol · max(|f(x)|, |b|) x itself obeys the rule, without a product.
+            own = torch.maximum(self.size, known).sub_(self.change, alpha=1 / tol).amin(dim=1)
+            doubtful = (own < 0).logical_and_(self.residual <= tol).nonzero().squeeze(1)
+            if not len(doubtful):
+                return torch.zeros_like(own)
+            slack = torch.sub(
+                self.size.index_select(0, doubtful),
+                self.change.index_select(0, doubtful),
+                alpha=1 / tol,
+            )
+            least = summed.fed(slack, known.index_select(0, doubtful)).amin(dim=1)
+            return torch.zeros_like(own).index_copy_(0, doubtful, least)
+        slack = torch.sub(self.size, self.change, alpha=1 / tol)
+        return summed.fed(slack, known).amin(dim=1)
+
+    def raise_lagging(self, tol: float, summed: Summed, slack: Tensor) -> None:
+        """Look at x itself where f(x) lags, as it does where rounding stands in its way.
 
         Raises ``residual`` of those that do not pass to the largest ratio of a state's change to
         what is summed in it.
 
-        Returns:
-            Whether there are any.
+        Args:
+            tol: the tolerance.
+            summed: what the states are sums of.
+            slack: of this change.
         """
-        excess = torch.sub(self.change, self.size, alpha=tol)
-        passing = self.residual <= tol
-        samples = None
-        if self.x.is_contiguous() and self.x.numel() >= _SELECTION_SIZE:
-            # Only states that change by more than tol of themselves can make another one lag.
-            doubtful = (excess.amax(dim=1) > 0).logical_and_(passing)
-            samples = doubtful.nonzero().squeeze(1)
-            if not len(samples):
-                return False
-            excess, passing = excess.index_select(0, samples), passing.index_select(0, samples)
-        ahead = summed.weighted(excess, -tol, samples).amax(dim=1)
-        found = (ahead > 0).logical_and_(passing).nonzero().squeeze(1)
-        if not len(found):
-            return False
-        return self._behind(tol, summed, found if samples is None else samples[found])
-
-    def _behind(self, tol: float, summed: Summed, samples: Tensor) -> bool:
-        sums = summed.weighted(select(self.x, samples).abs(), 1, samples)
+        samples = (slack < 0).logical_and_(self.residual <= tol).nonzero().squeeze(1)
+        sums = summed.fed(select(self.x, samples).abs(), select(summed.known(), samples))
         torch.maximum(sums, select(self.size, samples), out=sums)
         sums.clamp_(min=torch.finfo(sums.dtype).tiny)
         ratios = select(self.change, samples).div_(sums).amax(dim=1)
         kept = torch.maximum(self.residual.index_select(0, samples), ratios)
         self.residual.index_copy_(0, samples, kept)
-        return bool((ratios > tol).any())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from idl_cli.config.fields import (
     AT_LEAST_ONE,
@@ -24,11 +24,14 @@ Baseline: TypeAlias = Literal["magnitude", "gradual", "wanda", "sparsegpt", "alp
 """Ways to prune the teacher that a sparse model is compared with."""
 
 LambdaScale: TypeAlias = Literal["absolute", "per_sample", "relative"]
+Structure: TypeAlias = Literal["full", "feedforward"]
+Allocation: TypeAlias = Literal["pooled", "per_layer", "uniform"]
+RefineLoss: TypeAlias = Literal["auto", "kl", "mse"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProblemOptions:
-    """The numbers of both convex problems; see ``SIM`` for their meaning."""
+    """The numbers of both row problems; see ``SIM`` for their meaning."""
 
     kappa: Annotated[float, PROPER_FRACTION] = CellOptions.kappa
     lambda_z: Annotated[float, FINITE_NON_NEGATIVE] = 1e-5
@@ -40,6 +43,47 @@ class ProblemOptions:
     rescale: bool = True
     regenerate_states: bool = True
     max_time: Annotated[float, POSITIVE] | None = field(default=None, metadata=LENGTH)
+    nonzeros: Annotated[float, Range(0, 1, low_open=True)] | None = None
+    structure: Structure = "full"
+    allocation: Allocation = "pooled"
+    skip_connections: bool = False
+    refine_epochs: Annotated[int, NON_NEGATIVE] | None = None
+    refine_loss: RefineLoss = "auto"
+
+    def idle(self) -> Iterator[str]:
+        """Options that are given, and that a limit on non-zeros leaves without effect."""
+        names = []
+        if self.nonzeros is not None:
+            names += ["lambda_z", "lambda_y", "lambda_scale"]
+            if self.structure == "feedforward":
+                names += ["kappa", "rescale"]
+        yield from (n for n in names if getattr(self, n) != getattr(ProblemOptions, n))
+
+    def problems(self) -> Iterator[str]:
+        """What goes with a limit on non-zeros, and what does not."""
+        if self.nonzeros is None:
+            for name in _OF_A_LIMIT:
+                value = getattr(self, name)
+                if value != getattr(ProblemOptions, name):
+                    yield (
+                        f"{name}={value}: goes with a limit on non-zeros; set nonzeros too, such"
+                        " as 0.1"
+                    )
+            return
+        if self.skip_connections and self.structure == "full":
+            yield (
+                "skip_connections=true: with structure=full every state may be used anyway; use"
+                " structure=feedforward, or leave it out"
+            )
+        if not self.regenerate_states and self.structure == "feedforward":
+            yield (
+                "regenerate_states=false: structure=feedforward fits every layer on the states of"
+                " the layers before it; leave it out"
+            )
+
+
+_OF_A_LIMIT: Final = ("structure", "allocation", "skip_connections", "refine_epochs", "refine_loss")
+"""Options that say how a limit on non-zeros is spent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +127,9 @@ class SimTrainerOptions(ProblemOptions):
 
     def problems(self) -> Iterator[str]:
         """What only makes sense while λ is chosen, or of the samples themselves."""
+        yield from super().problems()
+        if self.nonzeros is not None:
+            yield from self._limit_problems()
         if self.select_lambda is not None and not self.lambda_grid:
             yield "lambda_grid=[]: must name at least one value for trainer.select_lambda"
         if self.max_nonzero_fraction is not None and self.select_lambda is None:
@@ -94,4 +141,19 @@ class SimTrainerOptions(ProblemOptions):
             yield (
                 f"path={list(self.path)}: must name at least one value, and none twice;"
                 " null for no path"
+            )
+
+    def _limit_problems(self) -> Iterator[str]:
+        """What a command cannot do with a limit on non-zeros in place of λ."""
+        if self.select_lambda is not None:
+            yield "select_lambda: trainer.nonzeros takes lambda's place; leave one of them out"
+        if isinstance(self.path, PathOptions):
+            yield (
+                "path: with trainer.nonzeros a path is a list of shares, or a number of points"
+                " from 1 down to trainer.nonzeros"
+            )
+        if isinstance(self.path, tuple) and any(share > 1 for share in self.path):
+            yield (
+                f"path={list(self.path)}: with trainer.nonzeros these are shares of the"
+                " teacher's parameters, in (0, 1]"
             )

@@ -21,7 +21,9 @@ from idl_cli.sim.fit.fitting import FitSettings, fit
 from idl_cli.sim.fit.options import ActivationLike, SimOptions, known_activation
 from idl_cli.sim.fit.report import report_of
 from idl_cli.sim.fit.row_fit import warn_of_poor_fits
-from idl_cli.sim.options import ProblemOptions
+from idl_cli.sim.fit.sparse.fit import fit_supports
+from idl_cli.sim.fit.sparse.plan import support_solver
+from idl_cli.sim.options import Allocation, ProblemOptions, RefineLoss, Structure
 from idl_cli.sim.regression.problem import LambdaScale
 from idl_cli.sim.regression.solve import warn_ignored
 from idl_cli.sim.regression.solver import BaseSolver
@@ -68,6 +70,18 @@ class SIM:
         samples: states to record; None for all that the loader gives.
         states: activation modules whose states are matched; None for all, which is exact.
         max_time: seconds after which a stage stops with what it has; None for no limit.
+        nonzeros: share of the teacher's parameters that the model keeps, in (0, 1]: a limit on
+            non-zeros in place of the penalties. None for the penalties.
+        structure: with ``nonzeros``: ``feedforward``, each layer fitted in turn on the states that
+            the sparse layers before it produce; ``full``, any state, ‖A‖∞ ≤ κ.
+        allocation: how the weights are spent: ``pooled`` over the model by what each is worth to
+            the outputs, ``per_layer`` an equal share of each layer, ``uniform`` of each row.
+        skip_connections: with ``feedforward``: offer all earlier states and the inputs to each
+            layer rather than those that the teacher's own layer uses.
+        refine_epochs: with ``nonzeros``: passes that move the kept weights together towards the
+            teacher's outputs; no labels are used. None for about 1,500 steps, 0 for none.
+        refine_loss: ``kl`` of the teacher's class probabilities, ``mse`` of its outputs, or
+            ``auto``: ``kl`` where the loader's batches hold class labels.
         device: where statistics and the model live; the teacher stays where it is.
         dtype: of the model; the convex problems are float64 throughout.
         group: processes that train together: every one makes the same calls and gets the same
@@ -93,6 +107,12 @@ class SIM:
         samples: int | None = ProblemOptions.samples,
         states: Sequence[str] | None = None,
         max_time: float | None = ProblemOptions.max_time,
+        nonzeros: float | None = ProblemOptions.nonzeros,
+        structure: Structure = ProblemOptions.structure,
+        allocation: Allocation = ProblemOptions.allocation,
+        skip_connections: bool = ProblemOptions.skip_connections,
+        refine_epochs: int | None = ProblemOptions.refine_epochs,
+        refine_loss: RefineLoss = ProblemOptions.refine_loss,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         group: Group | None = None,
@@ -109,6 +129,12 @@ class SIM:
             samples=samples,
             states=states,
             max_time=max_time,
+            nonzeros=nonzeros,
+            structure=structure,
+            allocation=allocation,
+            skip_connections=skip_connections,
+            refine_epochs=refine_epochs,
+            refine_loss=refine_loss,
         )
         self._activation = None if activation_fn is None else known_activation(activation_fn)
         self.device = torch.device(device)
@@ -132,7 +158,8 @@ class SIM:
             model: the trained network, or an implicit model; left exactly as it is found.
             dataloader: batches of inputs, or of (inputs, targets); targets are not used. It is
                 iterated twice with ``regenerate_states``.
-            solver: of both problems; ``ActiveSetSolver()`` where it is None.
+            solver: of both problems; ``ActiveSetSolver()`` where it is None. With ``nonzeros``
+                backward elimination takes the place of one that knows no limit on non-zeros.
             callbacks: told what happens.
 
         Returns:
@@ -143,7 +170,7 @@ class SIM:
             ShapeError: it does not take the loader's inputs.
             NonFiniteError: inputs, states or weights are NaN or infinite.
         """
-        solver = ActiveSetSolver() if solver is None else solver
+        solver = self.suitable(ActiveSetSolver() if solver is None else solver)
         self.warn_ignored(solver)
         recording = self.record(
             model=model, dataloader=dataloader, solver=solver, callbacks=callbacks
@@ -156,10 +183,24 @@ class SIM:
 
     # -- the same in steps, for whoever fits several times to the same states --------------------
 
+    def suitable(self, solver: BaseSolver) -> BaseSolver:
+        """``solver``; with ``nonzeros``, one that honours the limit."""
+        return solver if self.options.nonzeros is None else support_solver(solver)
+
     def warn_ignored(self, solver: BaseSolver) -> None:
         """Warn of what ``solver`` will ignore of the problems asked for; needs no data."""
-        l1 = max(self.options.lambda_z, self.options.lambda_y)
-        warn_ignored(solver, l1=l1, l2=self.options.l2, budget=True)
+        options = self.options
+        limited = options.nonzeros is not None
+        l1 = 0.0 if limited else max(options.lambda_z, options.lambda_y)
+        budget = options.structure == "full"
+        warn_ignored(solver, l1=l1, l2=options.l2, budget=budget, nonzeros=limited)
+        for name in options.idle():
+            warnings.warn(
+                f"{name}={getattr(options, name)}: has no effect with nonzeros={options.nonzeros:g}"
+                f" and structure={options.structure}",
+                IgnoredOptionWarning,
+                stacklevel=2,
+            )
 
     def record(
         self,
@@ -204,7 +245,8 @@ class SIM:
         recorder = state_recorder(model, first, names=self.options.states, max_features=largest)
         features = recorder.layout.feature_dim
         self.options.check_activation(recorder.layout, self._activation)
-        kappa = self.options.kappa if self.options.rescale else None
+        feedforward = self.options.structure == "feedforward"
+        kappa = self.options.kappa if self.options.rescale and not feedforward else None
         reason = why_not_rescalable(recorder)
         if kappa is not None and reason is not None:
             warnings.warn(
@@ -252,15 +294,17 @@ class SIM:
             callbacks: told what happens.
             starts: where the solves begin, such as ``Fit.starts`` of another λ; None for nowhere.
         """
+        options = self.options if options is None else options
         settings = FitSettings(
-            solver=solver,
-            options=self.options if options is None else options,
+            solver=self.suitable(solver),
+            options=options,
             dtype=self.dtype,
             device=self.device,
             callbacks=SimCallbacks() if callbacks is None else callbacks,
             group=self._processes,
         )
-        return fit(recording, dataloader, settings, starts=starts)
+        fitted = fit if options.nonzeros is None else fit_supports
+        return fitted(recording, dataloader, settings, starts=starts)
 
     def keep(self, found: Fit, recording: Recording, solver: BaseSolver) -> None:
         """Make ``found`` the result: what ``model``, ``evaluate`` and ``report`` speak of.
@@ -269,7 +313,8 @@ class SIM:
         """
         self._fit = found
         self._report = report_of(found, recording, solver)
-        warn_of_poor_fits(found, recording.recorder.layout)
+        if found.options.nonzeros is None:  # a limit takes weights from the rows it can spare
+            warn_of_poor_fits(found, recording.recorder.layout)
 
     # -- the result ------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import TypedDict
 
 from torch.optim import Optimizer
 
+from idl_cli.config.arguments import keywords_of
 from idl_cli.training.options import ConstantOptions, CosineOptions, OneCycleOptions, StepOptions
 
 Factor = Callable[[int], float]
@@ -73,113 +74,79 @@ class Scheduler:
             group["lr"] = base * factor
 
 
+@keywords_of(ConstantOptions)
 def constant(
-    optimizer: Optimizer,
-    total_steps: int,
-    steps_per_epoch: int,
-    *,
-    warmup_epochs: float = ConstantOptions.warmup_epochs,
+    options: ConstantOptions, optimizer: Optimizer, total_steps: int, steps_per_epoch: int
 ) -> Scheduler:
     """The optimiser's learning rate throughout, after a linear warm-up.
 
     Args:
+        options: the keys of the schedule's YAML, each a keyword argument of its own, as for all.
         optimizer: whose learning rate is set.
-        total_steps: optimiser steps of the whole training; not used here.
+        total_steps: optimiser steps of the whole training.
         steps_per_epoch: optimiser steps of one epoch.
-        warmup_epochs: length of the warm-up, in epochs.
+
+    Raises:
+        ArgumentError: a key is out of range.
     """
     del total_steps
-    warmup = round(warmup_epochs * steps_per_epoch)
+    warmup = round(options.warmup_epochs * steps_per_epoch)
     return Scheduler(optimizer, lambda step: _warmup(step, warmup))
 
 
+@keywords_of(CosineOptions)
 def cosine(
-    optimizer: Optimizer,
-    total_steps: int,
-    steps_per_epoch: int,
-    *,
-    warmup_epochs: float = CosineOptions.warmup_epochs,
-    min_factor: float = CosineOptions.min_factor,
+    options: CosineOptions, optimizer: Optimizer, total_steps: int, steps_per_epoch: int
 ) -> Scheduler:
     """Half a cosine from the optimiser's learning rate down to ``min_factor`` times it.
 
     Loshchilov and Hutter, "SGDR", ICLR 2017 (arXiv 1608.03983), without restarts, over the steps
-    that the warm-up leaves.
-
-    Args:
-        optimizer: whose learning rate is set.
-        total_steps: optimiser steps of the whole training.
-        steps_per_epoch: optimiser steps of one epoch.
-        warmup_epochs: length of the linear warm-up, in epochs.
-        min_factor: last learning rate relative to the first.
+    that the warm-up leaves. Arguments as of ``constant``.
     """
-    warmup = round(warmup_epochs * steps_per_epoch)
+    warmup = round(options.warmup_epochs * steps_per_epoch)
     length = max(1, total_steps - warmup)
 
     def factor(step: int) -> float:
         progress = min(max(step - warmup, 0) / length, 1.0)
-        annealed = min_factor + (1 - min_factor) * (1 + math.cos(math.pi * progress)) / 2
+        annealed = (
+            options.min_factor + (1 - options.min_factor) * (1 + math.cos(math.pi * progress)) / 2
+        )
         return _warmup(step, warmup) * annealed
 
     return Scheduler(optimizer, factor)
 
 
+@keywords_of(StepOptions)
 def step(
-    optimizer: Optimizer,
-    total_steps: int,
-    steps_per_epoch: int,
-    *,
-    every_epochs: float = StepOptions.every_epochs,
-    gamma: float = StepOptions.gamma,
-    warmup_epochs: float = StepOptions.warmup_epochs,
+    options: StepOptions, optimizer: Optimizer, total_steps: int, steps_per_epoch: int
 ) -> Scheduler:
-    """The learning rate times ``gamma`` after every so many epochs.
-
-    Args:
-        optimizer: whose learning rate is set.
-        total_steps: optimiser steps of the whole training; not used here.
-        steps_per_epoch: optimiser steps of one epoch.
-        every_epochs: epochs between two drops.
-        gamma: what each drop multiplies by.
-        warmup_epochs: length of the linear warm-up, in epochs.
-    """
+    """The learning rate times ``gamma`` every so many epochs; arguments as of ``constant``."""
     del total_steps
-    warmup = round(warmup_epochs * steps_per_epoch)
-    every = max(1, round(every_epochs * steps_per_epoch))
-    return Scheduler(optimizer, lambda step: _warmup(step, warmup) * gamma ** (step // every))
+    warmup = round(options.warmup_epochs * steps_per_epoch)
+    every = max(1, round(options.every_epochs * steps_per_epoch))
+    return Scheduler(
+        optimizer, lambda step: _warmup(step, warmup) * options.gamma ** (step // every)
+    )
 
 
+@keywords_of(OneCycleOptions)
 def one_cycle(
-    optimizer: Optimizer,
-    total_steps: int,
-    steps_per_epoch: int,
-    *,
-    warmup_fraction: float = OneCycleOptions.warmup_fraction,
-    initial_factor: float = OneCycleOptions.initial_factor,
-    final_factor: float = OneCycleOptions.final_factor,
+    options: OneCycleOptions, optimizer: Optimizer, total_steps: int, steps_per_epoch: int
 ) -> Scheduler:
     """Up to the optimiser's learning rate and down to almost nothing, by half cosines.
 
     Smith and Topin, "Super-convergence" (arXiv 1708.07120); the defaults are those of
-    ``torch.optim.lr_scheduler.OneCycleLR`` with ``max_lr`` the optimiser's learning rate. Its
-    warm-up is the way up.
-
-    Args:
-        optimizer: whose learning rate is set; it is the peak.
-        total_steps: optimiser steps of the whole training.
-        steps_per_epoch: optimiser steps of one epoch; not used here.
-        warmup_fraction: share of the steps on the way up.
-        initial_factor: first learning rate relative to the peak.
-        final_factor: last learning rate relative to the peak.
+    ``torch.optim.lr_scheduler.OneCycleLR`` with ``max_lr`` the optimiser's learning rate, which is
+    the peak. Its warm-up is the way up. Arguments as of ``constant``.
     """
     del steps_per_epoch
-    peak = warmup_fraction * total_steps - 1
+    peak = options.warmup_fraction * total_steps - 1
     last = max(total_steps - 1, 1)
 
     def factor(step: int) -> float:
         if step < peak:
-            return _half_cosine(initial_factor, 1.0, step / peak)
-        return _half_cosine(1.0, final_factor, min((step - peak) / (last - peak), 1.0))
+            return _half_cosine(options.initial_factor, 1.0, step / peak)
+        return _half_cosine(1.0, options.final_factor, min((step - peak) / (last - peak), 1.0))
 
     return Scheduler(optimizer, factor)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator
 from dataclasses import fields
@@ -9,14 +10,18 @@ from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
+import torch
 
+from idl_cli import registry
 from idl_cli.config.arguments import check_options
 from idl_cli.config.fields import Range, parts_of
 from idl_cli.data.options import RollingMeanOptions
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
-from idl_cli.errors import ArgumentError, ConfigError
+from idl_cli.errors import ArgumentError, ConfigError, RequestError
 from idl_cli.sim import solvers
 from idl_cli.sim.fit.options import SimOptions
+from idl_cli.training.optimizers import adam
+from idl_cli.training.options import AdamOptions
 from idl_cli.training.settings import EarlyStoppingSettings, TrainerSettings
 
 CHECKED = (
@@ -48,6 +53,39 @@ def _outside(limit: Range) -> Iterator[float]:
         yield limit.low if limit.low_open else limit.low - 1
     if limit.high is not None:
         yield limit.high if limit.high_open else limit.high + 1
+
+
+MADE = [
+    (group, name)
+    for group in ("dataset", "optimizer", "scheduler")
+    for name in registry.built_in_schemas(group)
+]
+
+
+@pytest.mark.parametrize(("group", "name"), MADE)
+def test_every_range_holds_for_what_the_registry_makes(group: str, name: str) -> None:
+    component = registry.find(group, name)
+    make, runtime = registry.load(component), registry.runtime_arguments(group)
+    parameters = inspect.signature(make).parameters
+    required = [key for key, each in parameters.items() if each.default is each.empty]
+    # Nothing is read or made before the options are checked.
+    given = {key: None if key in runtime else "nowhere" for key in required}
+    limits = list(_limits(component.schema))
+    assert limits
+    for key, limit in limits:
+        default = parameters[key].default
+        for value in _outside(limit):
+            wrong = (value, *default[1:]) if isinstance(default, tuple) else value
+            with pytest.raises(RequestError, match=rf"^(dataset\.)?{key}(\[0\])?[=:]"):
+                make(**{**given, key: wrong})
+
+
+def test_options_are_taken_as_python_has_them() -> None:
+    weights = [torch.nn.Parameter(torch.zeros(2))]
+    (group,) = adam(weights, lr=1, betas=[np.float64(0.5), 0.25]).param_groups
+    assert (group["lr"], group["betas"], group["eps"]) == (1, (0.5, 0.25), AdamOptions.eps)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'rate'"):
+        adam(weights, rate=0.1)
 
 
 @pytest.mark.parametrize("options", CHECKED)

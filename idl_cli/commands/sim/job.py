@@ -22,6 +22,7 @@ from idl_cli.run import RunDirectory
 from idl_cli.sim.fit.fits import Fit
 from idl_cli.sim.fit.fitting import with_penalties
 from idl_cli.sim.fit.path import fit_path
+from idl_cli.sim.fit.report import solver_name
 from idl_cli.sim.fit.selection import Candidate, select_penalty
 from idl_cli.sim.regression.solver import BaseSolver
 from idl_cli.sim.sim import SIM
@@ -51,6 +52,7 @@ class SimJob:
         self._trainer: Mapping[str, Any] = settings.trainer
         self._sim = sim
         self._solver = solver
+        self._solver_name: str = solver_name(solver) or settings.solver["name"]
         self._teacher = teacher
         self._compute = compute
         self._logger = logger
@@ -111,7 +113,7 @@ class SimJob:
                 "rescaled": f"by 1 to {float(recording.scale.max()):.4g}"
                 if bool((recording.scale != 1).any())
                 else "no",
-                "solver": f"{self._settings.solver['name']}, tol {self._sim.options.tol:g}",
+                "solver": f"{self._solver_name}, tol {self._sim.options.tol:g}",
             },
         )
 
@@ -150,12 +152,15 @@ class SimJob:
     def _follow_path(self, recording: Recording) -> Fit:
         """Fit and measure along the path; the files of the path are written by ``finish``."""
         trainer, options = self._trainer, self._sim.options
-        penalties = penalties_of(trainer["path"], recording, options.lambda_scale)
-        with self._console.progress("path of lambda", total=len(penalties)) as progress:
+        penalties = penalties_of(trainer["path"], recording, options.lambda_scale, options.nonzeros)
+        limited = options.nonzeros is not None
+        title = "path of non-zeros" if limited else "path of lambda"
+        with self._console.progress(title, total=len(penalties)) as progress:
 
             def on_row(row: Mapping[str, Any]) -> None:
                 progress.advance()
-                progress.note(f"lambda_z {row['lambda_z']:.2g}: {row['nonzeros']:,} non-zeros")
+                asked = "" if limited else f"lambda_z {row['lambda_z']:.2g}: "
+                progress.note(f"{asked}{row['nonzeros']:,} non-zeros")
 
             fits = fit_path(
                 self._sim,
@@ -185,7 +190,9 @@ class SimJob:
         test, metrics = measure(self._sim, found, teacher, self._scores, self._logger)
         save(self._sim, found, teacher, directory)
         path = None if self._path is None else self._finish_path(self._path, directory)
-        report = complete_report(self._sim.report, self._settings, teacher, candidates, path)
+        report = complete_report(
+            self._sim.report, self._settings, self._solver_name, teacher, candidates, path
+        )
         show_result(report, test, console)
         if self._trainer["diagnose_rows"]:
             write_diagnosis(found, recording, directory, console)

@@ -82,7 +82,10 @@ class _Point(Candidate):
 
 
 def penalties_of(
-    path: int | Mapping[str, Any] | Sequence[float], recording: Recording, scale: LambdaScale
+    path: int | Mapping[str, Any] | Sequence[float],
+    recording: Recording,
+    scale: LambdaScale,
+    nonzeros: float | None = None,
 ) -> tuple[float, ...]:
     """The λ_z that ``trainer.path`` asks for, the largest first, in units of ``scale``.
 
@@ -90,7 +93,11 @@ def penalties_of(
         path: values, a number of points, or {points, smallest}.
         recording: whose λ_max the grid starts at.
         scale: unit of λ.
+        nonzeros: a limit on non-zeros, whose shares are given then in place of λ_z: points lie
+            evenly, in ratio, between 1 and it.
     """
+    if isinstance(path, int) and nonzeros is not None:
+        return tuple(nonzeros ** (point / path) for point in range(1, path + 1))
     if isinstance(path, int):
         return PathGrid(points=path).values(recording, scale)
     if isinstance(path, Mapping):
@@ -227,7 +234,8 @@ def write_path(
         **measures.row(teacher.model),
     }
     sim = [{**row, "zeros": 1 - row["nonzeros"] / total} for row in path.rows]
-    chosen = next(row for row in sim if row["lambda_z"] == path.best[1]["lambda_z"])
+    chosen = next(row for row, one in zip(sim, path.rows, strict=True) if one is path.best[1])
+    axis = "nonzeros_asked" if "nonzeros_asked" in chosen else "lambda_z"
     rows = [*sim, *pruned]
     directory.write_table("path.csv", rows)
     directory.write_json(
@@ -235,7 +243,7 @@ def write_path(
         {
             "teacher": own,
             "seconds": path.seconds,
-            "kept_lambda_z": chosen["lambda_z"],
+            f"kept_{axis}": chosen[axis],
             "points": sim,
             "pruning": list(pruned),
         },
@@ -250,7 +258,7 @@ def write_path(
         chosen=chosen,
     )
     directory.save_figure("path.png", figure)
-    _show(sim, pruned, own, chosen, key, console)
+    _show(sim, pruned, own, chosen, axis, key, console)
     return own
 
 
@@ -259,19 +267,29 @@ def _show(
     pruned: Sequence[Row],
     own: Row,
     chosen: Row,
+    axis: str,
     key: str,
     console: Reporter,
 ) -> None:
     """A table of the path, then one of the pruned teacher."""
     every = max(1, -(-len(sim) // _SHOWN))
     listed = [row for i, row in enumerate(sim) if row is chosen or (len(sim) - 1 - i) % every == 0]
-    title = "path of lambda" + ("" if every == 1 else f", every {every}. of {len(sim)}")
+    what = "lambda" if axis == "lambda_z" else "non-zeros"
+    title = f"path of {what}" + ("" if every == 1 else f", every {every}. of {len(sim)}")
     console.table(
         f"{title} (all in path.csv)",
-        ["lambda_z", "non-zeros", "zeros*", key.replace("_", " "), "gap [A B]", "s", ""],
+        [
+            axis.replace("nonzeros_asked", "asked"),
+            "non-zeros",
+            "zeros*",
+            key.replace("_", " "),
+            "gap [A B]",
+            "s",
+            "",
+        ],
         [
             (
-                row["lambda_z"],
+                row[axis],
                 row["nonzeros"],
                 f"{row['zeros']:.1%}",
                 row[key],

@@ -63,6 +63,7 @@ def save(sim: SIM, found: Fit, teacher: Teacher, directory: RunDirectory) -> Non
 def complete_report(
     report: dict[str, Any],
     settings: SimSettings,
+    solver_name: str,
     teacher: Teacher,
     candidates: Sequence[Candidate],
     path: dict[str, object] | None,
@@ -72,11 +73,12 @@ def complete_report(
     Args:
         report: of the SIM; changed.
         settings: of the run.
+        solver_name: of the solver that solved.
         teacher: where it came from.
         candidates: of the choice of λ; empty where there was none.
         path: of the path of λ; None where there was none.
     """
-    report["solver"] = settings.solver["name"]
+    report["solver"] = solver_name
     report["teacher"] = {
         "name": settings.teacher["name"],
         "origin": teacher.origin,

@@ -67,6 +67,7 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
         dtype=compute.dtype,
         group=group,
     )
+    solver = sim.suitable(solver)
     sim.warn_ignored(solver)  # before any data are read
     warn_of_idle_sim_options(settings)
     dataset = build_dataset(settings, group)

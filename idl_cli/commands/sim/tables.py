@@ -37,7 +37,10 @@ def result_rows(
         part = report[stage]
         assert isinstance(part, Mapping)
         gap = part["relative_gap"]
-        reached = f"KKT {part['kkt_residual']:.1e}" if gap is None else f"gap {gap:.1e}"
+        if "lower_bound" in part:
+            reached = f"error {part['objective']:.3g}, at best {part['lower_bound']:.3g}"
+        else:
+            reached = f"KKT {part['kkt_residual']:.1e}" if gap is None else f"gap {gap:.1e}"
         rows.append((label, None, f"{part['status']}, {reached}"))
     seconds = {
         "states": "seconds_states",
@@ -45,6 +48,11 @@ def result_rows(
         "equilibria": "seconds_equilibria",
         "[C D]": "seconds_cd",
     }
+    if "seconds_refinement" in report:
+        rows.insert(
+            len(rows) - 4, ("weights kept", report["teacher_parameters"], report["nonzeros"])
+        )
+        seconds["refinement"] = "seconds_refinement"
     rows += [(f"seconds: {label}", None, report[key]) for label, key in seconds.items()]
     return rows
 

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from idl_cli.data.assembly import assemble, image_split
+from idl_cli.config.arguments import keywords_of
 from idl_cli.data.dataset import Dataset
 from idl_cli.data.files.archive import read_members
 from idl_cli.data.files.bounds import refuse_irregular
 from idl_cli.data.files.fetch import RemoteFile, Source, fetch, find, refuse_mirror_beside_root
 from idl_cli.data.images.augmentation import CropFlip
+from idl_cli.data.images.image_dataset import image_dataset, image_split
 from idl_cli.data.options import Cifar10Options, Cifar100Options
-from idl_cli.data.preprocessing import Normalization
 from idl_cli.data.split import Split
 from idl_cli.data.task import Task
 from idl_cli.errors import DataError
@@ -103,73 +102,39 @@ CIFAR100 = BinaryVersion(
 CIFAR100_COARSE = replace(CIFAR100, label=0, class_names="coarse_label_names.txt")
 
 
+@keywords_of(Cifar10Options, section="dataset")
 def cifar10(
-    *,
-    root: str | None = Cifar10Options.root,
-    mirror: str | None = Cifar10Options.mirror,
-    augment: bool = Cifar10Options.augment,
-    normalize: Normalization = Cifar10Options.normalize,
-    train_samples: int | None = Cifar10Options.train_samples,
-    test_samples: int | None = Cifar10Options.test_samples,
-    validation_fraction: float = Cifar10Options.validation_fraction,
-    seed: int = 0,
-    cache_dir: Path | str | None = None,
+    options: Cifar10Options, *, seed: int = 0, cache_dir: Path | str | None = None
 ) -> Dataset:
     """Load CIFAR-10; the keys are those of ``configs/dataset/cifar10.yaml``.
 
     Raises:
         DataError: the archive is missing, cannot be fetched, or is not what it should be.
-        ConfigError: a number of samples cannot be had, or a mirror is given beside a root.
+        ConfigError: a key is out of range, a number of samples cannot be had, or a mirror is given
+            beside a root.
     """
-    train, test, task = load_binary_version(CIFAR10, root, mirror, cache_dir)
-    return assemble(
-        "cifar10",
-        train,
-        test,
-        task,
-        seed=seed,
-        normalize=normalize,
-        divisor=255.0,
-        train_samples=train_samples,
-        test_samples=test_samples,
-        validation_fraction=validation_fraction,
-        augmentation=CropFlip() if augment else None,
-    )
+    return _load(CIFAR10, options, seed, cache_dir)
 
 
+@keywords_of(Cifar100Options, section="dataset")
 def cifar100(
-    *,
-    root: str | None = Cifar100Options.root,
-    mirror: str | None = Cifar100Options.mirror,
-    labels: Literal["fine", "coarse"] = Cifar100Options.labels,
-    augment: bool = Cifar100Options.augment,
-    normalize: Normalization = Cifar100Options.normalize,
-    train_samples: int | None = Cifar100Options.train_samples,
-    test_samples: int | None = Cifar100Options.test_samples,
-    validation_fraction: float = Cifar100Options.validation_fraction,
-    seed: int = 0,
-    cache_dir: Path | str | None = None,
+    options: Cifar100Options, *, seed: int = 0, cache_dir: Path | str | None = None
 ) -> Dataset:
-    """Load CIFAR-100; the keys are those of ``configs/dataset/cifar100.yaml``.
+    """Load CIFAR-100; keys as in ``configs/dataset/cifar100.yaml``, errors of ``cifar10``."""
+    version = CIFAR100 if options.labels == "fine" else CIFAR100_COARSE
+    return _load(version, options, seed, cache_dir)
 
-    Raises:
-        DataError: the archive is missing, cannot be fetched, or is not what it should be.
-        ConfigError: a number of samples cannot be had, or a mirror is given beside a root.
-    """
-    version = CIFAR100 if labels == "fine" else CIFAR100_COARSE
-    train, test, task = load_binary_version(version, root, mirror, cache_dir)
-    return assemble(
-        "cifar100",
-        train,
-        test,
-        task,
-        seed=seed,
-        normalize=normalize,
-        divisor=255.0,
-        train_samples=train_samples,
-        test_samples=test_samples,
-        validation_fraction=validation_fraction,
-        augmentation=CropFlip() if augment else None,
+
+def _load(
+    version: BinaryVersion,
+    options: Cifar10Options | Cifar100Options,
+    seed: int,
+    cache_dir: Path | str | None,
+) -> Dataset:
+    published = load_binary_version(version, options.root, options.mirror, cache_dir)
+    augmentation = CropFlip() if options.augment else None
+    return image_dataset(
+        version.source.name, published, options, seed=seed, augmentation=augmentation
     )
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_digits
 
-from idl_cli.data.assembly import assemble, image_split
+from idl_cli.config.arguments import keywords_of
 from idl_cli.data.dataset import Dataset
+from idl_cli.data.images.image_dataset import image_dataset, image_split
 from idl_cli.data.options import DigitsOptions
-from idl_cli.data.preprocessing import Normalization
 from idl_cli.data.randomness import Purpose
 from idl_cli.data.splits import split_off
 from idl_cli.data.task import Task
@@ -25,27 +25,19 @@ TEST_FRACTION = 0.2
 TEST_SPLIT_SEED = 0
 
 
+@keywords_of(DigitsOptions, section="dataset")
 def digits(
-    *,
-    normalize: Normalization = DigitsOptions.normalize,
-    train_samples: int | None = DigitsOptions.train_samples,
-    test_samples: int | None = DigitsOptions.test_samples,
-    validation_fraction: float = DigitsOptions.validation_fraction,
-    seed: int = 0,
-    cache_dir: Path | str | None = None,
+    options: DigitsOptions, *, seed: int = 0, cache_dir: Path | str | None = None
 ) -> Dataset:
     """Load the digits: 1,438 to train on, 359 to test; keys as in ``configs/dataset/digits.yaml``.
 
     Args:
-        normalize: see ``Preprocessing``.
-        train_samples: how many training samples to use, None for all.
-        test_samples: how many test samples to use, None for all.
-        validation_fraction: share of the training samples held out.
+        options: the keys, each a keyword argument of its own.
         seed: fixes the validation part and the choice of samples, not the test part.
         cache_dir: taken for uniformity; nothing is downloaded.
 
     Raises:
-        ConfigError: a number of samples cannot be had.
+        ConfigError: a key is out of range, or a number of samples cannot be had.
     """
     scans = load_digits()
     everything = image_split(scans.images.astype(np.uint8)[:, None], scans.target)
@@ -53,15 +45,4 @@ def digits(
         everything, TEST_FRACTION, purpose=Purpose.TEST_SPLIT, seed=TEST_SPLIT_SEED
     )
     task = Task("classification", (1, 8, 8), 10, tuple(str(digit) for digit in range(10)))
-    return assemble(
-        "digits",
-        train,
-        test,
-        task,
-        seed=seed,
-        normalize=normalize,
-        divisor=16.0,
-        train_samples=train_samples,
-        test_samples=test_samples,
-        validation_fraction=validation_fraction,
-    )
+    return image_dataset("digits", (train, test, task), options, seed=seed, divisor=16.0)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from idl_cli.data.assembly import assemble, image_split
+from idl_cli.config.arguments import keywords_of
 from idl_cli.data.dataset import Dataset
 from idl_cli.data.files.fetch import RemoteFile, Source, fetch, find, refuse_mirror_beside_root
 from idl_cli.data.files.idx import read_idx
-from idl_cli.data.options import FashionMnistOptions, MnistOptions
-from idl_cli.data.preprocessing import Normalization
+from idl_cli.data.images.image_dataset import image_dataset, image_split
+from idl_cli.data.options import FashionMnistOptions, MnistOptions, PublishedOptions
 from idl_cli.data.split import Split
 from idl_cli.data.task import Task
 from idl_cli.errors import DataError
@@ -86,81 +86,40 @@ FASHION_MNIST_CLASSES = (
 )
 
 
-def mnist(
-    *,
-    root: str | None = MnistOptions.root,
-    mirror: str | None = MnistOptions.mirror,
-    normalize: Normalization = MnistOptions.normalize,
-    train_samples: int | None = MnistOptions.train_samples,
-    test_samples: int | None = MnistOptions.test_samples,
-    validation_fraction: float = MnistOptions.validation_fraction,
-    seed: int = 0,
-    cache_dir: Path | str | None = None,
-) -> Dataset:
+@keywords_of(MnistOptions, section="dataset")
+def mnist(options: MnistOptions, *, seed: int = 0, cache_dir: Path | str | None = None) -> Dataset:
     """Load MNIST; the keys are those of ``configs/dataset/mnist.yaml``.
 
     Raises:
         DataError: a file is missing, cannot be fetched, or is not what it should be.
-        ConfigError: a number of samples cannot be had, or a mirror is given beside a root.
+        ConfigError: a key is out of range, a number of samples cannot be had, or a mirror is given
+            beside a root.
     """
-    train, test, task = _load(MNIST_SOURCE, MNIST_CLASSES, root, mirror, cache_dir)
-    return assemble(
-        "mnist",
-        train,
-        test,
-        task,
-        seed=seed,
-        normalize=normalize,
-        divisor=255.0,
-        train_samples=train_samples,
-        test_samples=test_samples,
-        validation_fraction=validation_fraction,
-    )
+    return _load(MNIST_SOURCE, MNIST_CLASSES, options, seed, cache_dir)
 
 
+@keywords_of(FashionMnistOptions, section="dataset")
 def fashion_mnist(
-    *,
-    root: str | None = FashionMnistOptions.root,
-    mirror: str | None = FashionMnistOptions.mirror,
-    normalize: Normalization = FashionMnistOptions.normalize,
-    train_samples: int | None = FashionMnistOptions.train_samples,
-    test_samples: int | None = FashionMnistOptions.test_samples,
-    validation_fraction: float = FashionMnistOptions.validation_fraction,
-    seed: int = 0,
-    cache_dir: Path | str | None = None,
+    options: FashionMnistOptions, *, seed: int = 0, cache_dir: Path | str | None = None
 ) -> Dataset:
-    """Load Fashion-MNIST; the keys are those of ``configs/dataset/fashion_mnist.yaml``.
-
-    Raises:
-        DataError: a file is missing, cannot be fetched, or is not what it should be.
-        ConfigError: a number of samples cannot be had, or a mirror is given beside a root.
-    """
-    train, test, task = _load(FASHION_MNIST_SOURCE, FASHION_MNIST_CLASSES, root, mirror, cache_dir)
-    return assemble(
-        "fashion_mnist",
-        train,
-        test,
-        task,
-        seed=seed,
-        normalize=normalize,
-        divisor=255.0,
-        train_samples=train_samples,
-        test_samples=test_samples,
-        validation_fraction=validation_fraction,
-    )
+    """Load Fashion-MNIST; keys as in ``configs/dataset/fashion_mnist.yaml``, errors: ``mnist``."""
+    return _load(FASHION_MNIST_SOURCE, FASHION_MNIST_CLASSES, options, seed, cache_dir)
 
 
 def _load(
     source: Source,
     class_names: tuple[str, ...],
-    root: str | None,
-    mirror: str | None,
+    options: PublishedOptions,
+    seed: int,
     cache_dir: Path | str | None,
-) -> tuple[Split, Split, Task]:
-    refuse_mirror_beside_root(root, mirror)
-    train, test = load_idx_images(source.with_mirror(mirror), root, cache_dir, len(class_names))
+) -> Dataset:
+    refuse_mirror_beside_root(options.root, options.mirror)
+    train, test = load_idx_images(
+        source.with_mirror(options.mirror), options.root, cache_dir, len(class_names)
+    )
     shape = tuple(train.inputs.shape[1:])
-    return train, test, Task("classification", shape, len(class_names), class_names)
+    task = Task("classification", shape, len(class_names), class_names)
+    return image_dataset(source.name, (train, test, task), options, seed=seed)
 
 
 def load_idx_images(

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from idl_cli.config.arguments import keywords_of
 from idl_cli.data.dataset import Dataset, TimeAxis
 from idl_cli.data.files.dates import Dates, find_dates
-from idl_cli.data.files.numbers import Decimal, Thousands
-from idl_cli.data.files.table import Delimiter, Table, read_table
+from idl_cli.data.files.table import Table, read_table
 from idl_cli.data.options import CsvOptions
-from idl_cli.data.series.differences import Differencing, is_steadier
+from idl_cli.data.series.differences import is_steadier
 from idl_cli.data.series.forecast import Forecast
-from idl_cli.data.series.missing import Rule, fill, rule_for, usable_rows
+from idl_cli.data.series.missing import fill, rule_for, usable_rows
 from idl_cli.data.series.split_in_time import SeriesSplit, make_dataset, whole_series
 from idl_cli.data.series.windows import Parts, Windows
 from idl_cli.data.split import Series
@@ -26,24 +25,10 @@ from idl_cli.errors import DataError
 LONGEST_LOOK_BACK = 60
 
 
+@keywords_of(CsvOptions, section="dataset")
 def csv(
+    options: CsvOptions,
     *,
-    file: str,
-    target: str,
-    columns: Sequence[str] = CsvOptions.columns,
-    dates: str | None = CsvOptions.dates,
-    date_format: str | None = CsvOptions.date_format,
-    look_back: int | None = CsvOptions.look_back,
-    horizon: int = CsvOptions.horizon,
-    stride: int = CsvOptions.stride,
-    missing: Rule | Literal["auto"] = CsvOptions.missing,
-    normalize: Literal["standard", "none"] = CsvOptions.normalize,
-    difference: Differencing = CsvOptions.difference,
-    delimiter: Delimiter = CsvOptions.delimiter,
-    decimal: Decimal = CsvOptions.decimal,
-    thousands: Thousands | None = CsvOptions.thousands,
-    test_fraction: float = CsvOptions.test_fraction,
-    validation_fraction: float = CsvOptions.validation_fraction,
     seed: int = 0,
     cache_dir: Path | str | None = None,
     for_task: Task | None = None,
@@ -51,27 +36,9 @@ def csv(
     """Cut a user's table into windows, split in time; keys as in ``configs/dataset/csv.yaml``.
 
     Args:
-        file: the table; see ``read_table``.
-        target: the column to forecast; its past is the first feature of a step.
-        columns: further columns whose past is a feature.
-        dates: the column of times, ``auto`` or None; see ``find_dates``.
-        date_format: of the dates.
-        look_back: rows in a window; None for a tenth of the rows, at most 60.
-        horizon: rows forecast.
-        stride: rows from one window to the next.
-        missing: what to do about empty cells; see ``fill``. With ``drop`` no sample touches one;
-            with the others no target is a filled value. ``auto``: ``interpolate`` where at most one
-            row in twenty has an empty cell, else ``error``.
-        normalize: ``standard``: features and targets in deviations from their mean over the rows
-            of the training part.
-        difference: whether changes are learnt instead of values, of all features and of the
-            targets: a forecast is then the last value plus a predicted change. ``auto``: where
-            the target's changes spread less than its values over the training part.
-        delimiter: between columns.
-        decimal: decimal sign.
-        thousands: sign between groups of three digits, None for none.
-        test_fraction: share of the rows, the last ones, to test on.
-        validation_fraction: share of the rows before those, the last ones, held out.
+        options: the keys, each a keyword argument of its own. ``file``: see ``read_table``;
+            ``dates``: see ``find_dates``; ``missing``: see ``fill``. With ``drop`` no sample
+            touches an empty cell; with the other rules no target is a filled value.
         seed: taken for uniformity; nothing is drawn.
         cache_dir: taken for uniformity; nothing is downloaded.
         for_task: of a trained model to be measured on the table: all windows are the test part, of
@@ -80,30 +47,36 @@ def csv(
 
     Raises:
         DataError: the file cannot be learnt from; the message names file, line and column.
-        ConfigError: a column that was asked for does not exist.
+        ConfigError: a key is out of range, or a column that was asked for does not exist.
     """
     table = read_table(
-        Path(file).expanduser(), delimiter=delimiter, decimal=decimal, thousands=thousands
+        Path(options.file).expanduser(),
+        delimiter=options.delimiter,
+        decimal=options.decimal,
+        thousands=options.thousands,
     )
+    target, look_back, horizon = options.target, options.look_back, options.horizon
     table.require(target, "dataset.target")
-    for column in columns:
+    for column in options.columns:
         table.require(column, "dataset.columns")
-    used = (target, *columns)
+    used = (target, *options.columns)
     series = np.stack([table.numbers(column) for column in used], axis=1)
-    times = find_dates(table, dates, date_format, used)
+    times = find_dates(table, options.dates, options.date_format, used)
     parts = Parts.by_fractions(
-        len(series), test_fraction=test_fraction, validation_fraction=validation_fraction
+        len(series),
+        test_fraction=options.test_fraction,
+        validation_fraction=options.validation_fraction,
     )
     if for_task is not None:
         parts = Parts(0, 0, len(series))
         if look_back is None and for_task.sequence:
             look_back = for_task.input_shape[0]
     rows = min(LONGEST_LOOK_BACK, max(1, len(series) // 10)) if look_back is None else look_back
-    windows = Windows(rows, horizon, stride)
+    windows = Windows(rows, horizon, options.stride)
     usable = None
     gaps = int(np.isnan(series).sum())
     if gaps:
-        rule = rule_for(series, missing)
+        rule = rule_for(series, options.missing)
         first_gap = _missing_cell(table, series, used)
         if rule == "error":
             raise DataError(
@@ -122,25 +95,25 @@ def csv(
         return replace(whole, times=TimeAxis(axis[chosen_rows], label))
     _refuse_constant(table, series[: parts.validation], used)
     training = series[: parts.validation]
-    differenced = difference == "always" or (
-        difference == "auto" and len(training) > 1 and is_steadier(training, 0)
+    differenced = options.difference == "always" or (
+        options.difference == "auto" and len(training) > 1 and is_steadier(training, 0)
     )
     dataset, chosen = make_dataset(
         "csv",
         series,
         SeriesSplit(windows, parts, usable),
         Forecast(target, 0, horizon),
-        normalize=normalize,
+        normalize=options.normalize,
         source=str(table.file),
         differenced=differenced,
     )
     assumed = _Assumptions(table, used, times, windows, parts)
-    sentences = [*assumed.columns(dates), *assumed.split(look_back, horizon)]
-    if difference == "auto":
+    sentences = [*assumed.columns(options.dates), *assumed.split(look_back, horizon)]
+    if options.difference == "auto":
         sentences.append(assumed.differences(training, differenced))
     if gaps:
         samples = sum(len(each) for each in chosen.values())
-        asked = "dataset.missing=error refuses" if missing == "auto" else "as asked for"
+        asked = "dataset.missing=error refuses" if options.missing == "auto" else "as asked for"
         sentences.append(f"{first_gap}: {rule} ({asked}) leaves {samples} samples")
     return replace(
         dataset,

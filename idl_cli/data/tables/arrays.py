@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from idl_cli.config.arguments import keywords_of
 from idl_cli.data.assembly import assemble
 from idl_cli.data.dataset import Dataset
 from idl_cli.data.files.array_files import RawPart, read_array_files
@@ -28,17 +29,10 @@ from idl_cli.errors import ConfigError, DataError
 _TEST_SPLIT_SEED = 0
 
 
+@keywords_of(ArraysOptions, section="dataset")
 def arrays(
+    options: ArraysOptions,
     *,
-    file: str,
-    target: str | None = ArraysOptions.target,
-    task: Literal["auto", "classification", "regression"] = ArraysOptions.task,
-    normalize: Literal["auto", "channel", "feature", "none"] = ArraysOptions.normalize,
-    channels: Literal["auto", "first", "last"] = ArraysOptions.channels,
-    test_fraction: float = ArraysOptions.test_fraction,
-    train_samples: int | None = ArraysOptions.train_samples,
-    test_samples: int | None = ArraysOptions.test_samples,
-    validation_fraction: float = ArraysOptions.validation_fraction,
     seed: int = 0,
     cache_dir: Path | str | None = None,
     for_task: Task | None = None,
@@ -50,16 +44,8 @@ def arrays(
     ``normalize`` is none; metrics are in their own unit all the same.
 
     Args:
-        file: .npz, .npy or a folder of images by class: see ``array_files``, ``image_folder``.
-        target: .npy of targets for a .npy of inputs.
-        task: what the targets mean, where their type does not tell.
-        normalize: see ``Preprocessing``; auto is ``feature`` for vectors, else ``channel``.
-        channels: where those of images in an array stand: see ``channels_first``.
-        test_fraction: share of the samples to test on where the data have no test part.
-        train_samples: how many training samples to use, None for all.
-        test_samples: how many test samples to use, None for all.
-        validation_fraction: share of the training samples held out, where the data have no
-            validation part.
+        options: the keys, each a keyword argument of its own. ``file``: see ``array_files`` and
+            ``image_folder``; ``channels``: see ``channels_first``.
         seed: fixes the validation part and the choice of samples, not the test part.
         cache_dir: taken for uniformity; nothing is downloaded.
         for_task: of a trained model to be measured on the data: classes are the model's, and a file
@@ -69,8 +55,9 @@ def arrays(
 
     Raises:
         DataError: a file cannot be read, or what it holds cannot be learnt from.
-        ConfigError: the keys contradict each other or the data.
+        ConfigError: a key is out of range, or the keys contradict each other or the data.
     """
+    file, target, channels = options.file, options.target, options.channels
     path = Path(file).expanduser()
     assumptions: list[str] = []
     if path.is_dir():
@@ -87,12 +74,12 @@ def arrays(
         raw = read_array_files(path, None if target is None else Path(target).expanduser())
         raw, assumed = channels_first(raw, channels)
         assumptions += assumed
-    parts, found = _check(raw, task, for_task)
+    parts, found = _check(raw, options.task, for_task)
     divisor = 255.0 if raw["train"].inputs.dtype == np.uint8 else 1.0
     if for_task is not None:
         samples = take_samples(
             parts.get("test", parts["train"]),
-            test_samples,
+            options.test_samples,
             purpose=Purpose.TEST_SAMPLES,
             seed=seed,
             key="dataset.test_samples",
@@ -104,20 +91,21 @@ def arrays(
     if test is None:
         if len(parts) > 1:
             assumptions.append(
-                f"{file} has no test part: {test_fraction:g} of its training samples are one"
-                " (dataset.test_fraction)"
+                f"{file} has no test part: {options.test_fraction:g} of its training samples are"
+                " one (dataset.test_fraction)"
             )
         train, test = split_off(
-            train, test_fraction, purpose=Purpose.TEST_SPLIT, seed=_TEST_SPLIT_SEED
+            train, options.test_fraction, purpose=Purpose.TEST_SPLIT, seed=_TEST_SPLIT_SEED
         )
         if not (len(train) and len(test)):
             raise ConfigError(
                 [
-                    f"dataset.test_fraction={test_fraction:g} of the {len(parts['train'])} samples"
-                    f" of {file} leaves {len(train)} to train on and {len(test)} to test on"
+                    f"dataset.test_fraction={options.test_fraction:g} of the"
+                    f" {len(parts['train'])} samples of {file} leaves"
+                    f" {len(train)} to train on and {len(test)} to test on"
                 ]
             )
-    if task == "auto" and found.kind == "classification" and found.class_names is None:
+    if options.task == "auto" and found.kind == "classification" and found.class_names is None:
         assumptions.append(
             f"whole-number targets are {found.output_dim} classes (dataset.task=regression for"
             " quantities)"
@@ -128,11 +116,11 @@ def arrays(
         test,
         found,
         seed=seed,
-        normalize=_normalization(normalize, found),
+        normalize=_normalization(options.normalize, found),
         divisor=divisor,
-        train_samples=train_samples,
-        test_samples=test_samples,
-        validation_fraction=validation_fraction,
+        train_samples=options.train_samples,
+        test_samples=options.test_samples,
+        validation_fraction=options.validation_fraction,
         validation=parts.get("validation"),
     )
     return replace(dataset, assumptions=tuple(assumptions))

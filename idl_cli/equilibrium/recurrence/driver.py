@@ -39,6 +39,9 @@ _COMPACTION_DISTANCE = 10
 _ROOM_OF_MANY = 0.6
 _ROOM_OF_FEW = 0.2
 
+# After a solve in which single states lagged, so many are not looked at earlier than it ended.
+_PATIENCE = 8
+
 
 def state_major(samples: int, states: int, like: Tensor) -> Tensor:
     """Return an empty (samples, states) tensor with each state's samples side by side."""
@@ -76,6 +79,7 @@ class NarrowDriver:
         self._tol = tol
         # When to look first: with all samples, and after each time that samples were left behind.
         self._expected = [first_check]
+        self._patience = 0
 
     def solve(self, iterations: StepIterations, scale: Tensor | None = None) -> NarrowResult:
         """Iterate until every sample has converged or ``max_iter`` is reached.
@@ -94,7 +98,7 @@ class NarrowDriver:
             expected.append(done + max(2, done // 3))
         check = min(max(expected[level], done + 1), self._max_iter)
         summed = iterations if isinstance(iterations, Summed) else None
-        before, stuck = math.inf, False
+        before, stuck, lagged = math.inf, False, False
         while True:
             iterations.advance(check - done - 1)
             x, image = iterations.check()
@@ -105,26 +109,35 @@ class NarrowDriver:
             residual = change.residual
             worst = float(residual.amax())
             many = x.numel() >= _COMPACTION_SIZE
-            lagging = summed is not None and worst <= tol and change.lagging(tol, summed)
-            if lagging:
-                worst = float(residual.amax())
+            last, lagging = done == self._max_iter, False
+            if summed is not None and worst <= tol:
+                slack = change.slack(tol, summed)
+                lagging = float(slack.amin()) < 0
+                if lagging and (lagged or last):
+                    change.raise_lagging(tol, summed, slack)
+                    worst = float(residual.amax())
+                    lagging = worst > tol
             failed = math.isnan(worst)  # as a maximum with a NaN among its terms is
-            last = done == self._max_iter
-            if worst <= tol or (last and not failed):
+            if (worst <= tol and not lagging) or (last and not failed):
                 room = _ROOM_OF_MANY if many else _ROOM_OF_FEW
-                expected[level] = max(2, done - (worst < room * tol))
+                if lagged:
+                    self._patience = _PATIENCE
+                self._patience -= 1
+                early = worst < room * tol and self._patience < 0
+                expected[level] = max(2, done - early)
                 return NarrowResult(value, residual, done, _status(worst, tol))
             # Small states among large ones, and rounding, are settled by the steps of the equation
             # itself, which the checks are.
             stuck = stuck or (steps > 1 and worst >= before)
+            lagged |= lagging
             plain = lagging or stuck or worst < 4 * reachable(0, x.dtype)
             before = worst
             if failed or (many and worst >= _COMPACTION_DISTANCE * tol):
                 running = residual > tol
                 count = int(torch.count_nonzero(running))
                 left = failed or count <= _COMPACTION_SHARE * len(x)
-                if left and summed is not None and change.lagging(tol, summed):
-                    running = residual > tol
+                if left and summed is not None:
+                    running.logical_or_(change.slack(tol, summed) < 0)
                     count = int(torch.count_nonzero(running))
                 if failed and (last or count == 0):
                     return NarrowResult(value, residual, done, SolveStatus.NON_FINITE)

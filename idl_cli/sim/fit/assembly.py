@@ -7,6 +7,7 @@ import warnings
 import torch
 from torch import Tensor
 
+from idl_cli.equilibrium.conditions import WellPosedness
 from idl_cli.equilibrium.settings import FixedPointSettings
 from idl_cli.errors import WellPosednessWarning
 from idl_cli.models.implicit import ImplicitModel
@@ -28,6 +29,7 @@ def assemble(
     kappa: float,
     device: torch.device,
     factors: LowRankFactors | None = None,
+    triangular: bool = False,
 ) -> ImplicitModel:
     """The implicit model of the weights of both stages.
 
@@ -40,13 +42,18 @@ def assemble(
             ‖A‖∞ < 1 the model's κ becomes that norm, else nothing keeps the model well-posed.
         device: of the model.
         factors: A = L Rᵀ where a solver kept it so: the model then has these factors.
+        triangular: A is strictly upper triangular and stays so: no norm keeps the model
+            well-posed, and its states take one sweep.
     """
     if cd is None:
         cd = ab.new_zeros(layout.output_dim, ab.shape[1])
     n, p, dtype = layout.state_dim, layout.input_dim, ab.dtype
     norm = float(ab[:, :n].double().abs().sum(dim=1).max())
-    bound, kept = max(norm, kappa), "linf"
-    if bound >= 1:
+    kept: WellPosedness = "linf"
+    bound = max(norm, kappa)
+    if triangular:
+        bound, kept = kappa, "triangular"
+    elif bound >= 1:
         bound, kept = kappa, "none"
     has_bias = layout.has_bias
     with warnings.catch_warnings():
@@ -61,7 +68,7 @@ def assemble(
             output_bias=cd[:, -1].to(device, dtype) if has_bias else None,
             activation=layout.activation.name,
             kappa=bound,
-            well_posedness="linf" if kept == "linf" else "none",
+            well_posedness=kept,
             forward=FORWARD,
         )
     return model if factors is None else _factored(model, factors, kappa)

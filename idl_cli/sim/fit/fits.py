@@ -9,6 +9,7 @@ from torch import Tensor
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.fit.equilibria import Equilibria
 from idl_cli.sim.fit.options import SimOptions
+from idl_cli.sim.fit.sparse.refinement import Refinement
 from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.solve import Solution
 from idl_cli.sim.regression.solver import Start
@@ -67,6 +68,11 @@ class Fit:
         state_fit: ‖AX + BU − Z‖_F / ‖Z‖_F over all states, in the teacher's own units.
         equilibria: of the second pass; None where C and D were fitted on the teacher's states.
         seconds_equilibria: wall-clock time of the second pass.
+        teacher_parameters: number of the teacher's parameters, which ``options.nonzeros`` is a
+            share of; None without a limit on non-zeros.
+        refinement: what moving the kept weights together did; None where they were not. The
+            certificates are those of the fit before it.
+        seconds_refinement: wall-clock time of it.
     """
 
     options: SimOptions
@@ -76,6 +82,9 @@ class Fit:
     state_fit: float
     equilibria: Equilibria | None
     seconds_equilibria: float
+    teacher_parameters: int | None = None
+    refinement: Refinement | None = None
+    seconds_refinement: float = 0.0
 
     @property
     def starts(self) -> Starts:

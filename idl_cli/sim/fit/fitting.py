@@ -65,7 +65,12 @@ class FitSettings:
 
 
 def fit(
-    recording: Recording, loader: Loader, settings: FitSettings, *, starts: Starts | None = None
+    recording: Recording,
+    loader: Loader,
+    settings: FitSettings,
+    *,
+    starts: Starts | None = None,
+    limits: tuple[Tensor, Tensor] | None = None,
 ) -> Fit:
     """Solve both stages and put the model together.
 
@@ -74,13 +79,16 @@ def fit(
         loader: the one they were recorded from, for the equilibria.
         settings: how.
         starts: where the solves begin, such as ``Fit.starts`` of another λ; None for nowhere.
+        limits: non-zeros allowed in the rows (n,) of [A B] and (q,) of [C D], in place of the
+            penalties; None for no limits.
 
     Raises:
         NonFiniteError: the solver's weights are NaN or infinite.
     """
     layout, options = recording.recorder.layout, settings.options
     start = None if starts is None else starts.ab
-    ab = _solve_stage("ab", recording.statistics, layout, settings, start)
+    limit = None if limits is None else limits[0]
+    ab = _solve_stage("ab", recording.statistics, layout, settings, start, limit)
 
     def assembled(cd: Tensor | None) -> ImplicitModel:
         return assemble(
@@ -105,7 +113,8 @@ def fit(
         seconds = time.perf_counter() - started
     statistics = recording.statistics if equilibria is None else equilibria.statistics
     start = None if starts is None else starts.cd
-    cd = _solve_stage("cd", statistics, layout, settings, start)
+    limit = None if limits is None else limits[1]
+    cd = _solve_stage("cd", statistics, layout, settings, start, limit)
     return Fit(
         options=options,
         model=assembled(cd.solution.stored),
@@ -125,17 +134,21 @@ def _solve_stage(
     layout: StateLayout,
     settings: FitSettings,
     start: Start | None,
+    limit: Tensor | None,
 ) -> StageFit:
     solver, options, callbacks = settings.solver, settings.options, settings.callbacks
     started = time.perf_counter()
+    penalty = options.lambda_z if stage == "ab" else options.lambda_y
     problem = RowRegression.from_statistics(
         statistics,
         PRE_ACTIVATIONS if stage == "ab" else OUTPUTS,
-        penalty=options.lambda_z if stage == "ab" else options.lambda_y,
+        penalty=0.0 if limit is not None else penalty,
         scale=options.lambda_scale,
         l2=options.l2,
         budget=RowBudget(layout.state_dim, options.kappa) if stage == "ab" else None,
     )
+    if limit is not None:
+        problem = replace(problem, nonzeros=limit.to(problem.cross.device))
 
     every = callbacks.iterate_seconds
     checkpointing = Checkpointing(

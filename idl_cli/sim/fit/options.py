@@ -32,6 +32,9 @@ class SimOptions(ProblemOptions):
 
     def __post_init__(self) -> None:
         check_ranges(ProblemOptions, self)
+        problems = list(self.problems())
+        if problems:
+            raise ArgumentError("; ".join(problems))
 
     def check_activation(self, layout: StateLayout, wanted: str | None) -> None:
         """Refuse a teacher whose activation is not the one asked for, or that κ cannot tame.
@@ -50,7 +53,7 @@ class SimOptions(ProblemOptions):
             rank=None,
             kappa=self.kappa,
             activation=name,
-            well_posedness="linf",
+            well_posedness="linf" if self.structure == "full" else "triangular",
         )
         if problems:
             raise ArgumentError(" ".join(problems))

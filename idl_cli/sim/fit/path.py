@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from idl_cli.config.check import mistakes
 from idl_cli.errors import ArgumentError
@@ -62,7 +62,8 @@ def fit_path(
     Args:
         sim: the training.
         recording: of the states, shared by all fits.
-        penalties: λ_z in units of ``options.lambda_scale``; λ_y keeps its ratio to it.
+        penalties: λ_z in units of ``options.lambda_scale``; λ_y keeps its ratio to it. With a
+            limit on non-zeros: the shares to keep, from dense to sparse with one elimination.
         dataloader: the loader that the recording was made with.
         solver: of all problems; one without ``solve_from`` begins anew each time.
         options: of the fits, but for λ.
@@ -74,12 +75,15 @@ def fit_path(
     if not penalties:
         raise ArgumentError("a path needs at least one penalty")
     starts = Starts.zero(recording)
+    limited = options.nonzeros is not None
     for penalty in sorted(penalties, reverse=True):
         found = sim.fit(
             recording,
             dataloader=dataloader,
             solver=solver,
-            options=with_penalties(options, penalty),
+            options=replace(options, nonzeros=penalty)
+            if limited
+            else with_penalties(options, penalty),
             callbacks=callbacks,
             starts=starts,
         )
@@ -90,8 +94,7 @@ def fit_path(
 def path_row(found: Fit) -> dict[str, object]:
     """One fit of a path as plain values: λ, size, certificates, seconds."""
     row: dict[str, object] = {
-        "lambda_z": found.options.lambda_z,
-        "lambda_y": found.options.lambda_y,
+        **_asked(found.options),
         "nonzeros": found.nonzeros,
         "nonzero_fraction": found.nonzero_fraction,
         "state_fit": found.state_fit,
@@ -110,3 +113,10 @@ def path_row(found: Fit) -> dict[str, object]:
         }
     row["seconds_equilibria"] = found.seconds_equilibria
     return row
+
+
+def _asked(options: SimOptions) -> dict[str, object]:
+    """What tells a fit from the others of its path."""
+    if options.nonzeros is not None:
+        return {"nonzeros_asked": options.nonzeros}
+    return {"lambda_z": options.lambda_z, "lambda_y": options.lambda_y}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from idl_cli.sim.fit.fits import Fit, StageFit
 from idl_cli.sim.fit.row_fit import POOR_FIT
 from idl_cli.sim.regression.solver import BaseSolver
@@ -17,8 +19,8 @@ def report_of(fit: Fit, recording: Recording, solver: BaseSolver) -> dict[str, o
         solver: of both stages.
     """
     options = fit.options
-    return {
-        "solver": getattr(type(solver), "name", type(solver).__name__),
+    report: dict[str, object] = {
+        "solver": solver_name(solver) or type(solver).__name__,
         "samples": recording.statistics.count,
         "teacher_test_accuracy": None,
         "agreement": None,
@@ -30,8 +32,8 @@ def report_of(fit: Fit, recording: Recording, solver: BaseSolver) -> dict[str, o
         "seconds_equilibria": fit.seconds_equilibria,
         "seconds_cd": fit.cd.seconds,
         "kappa": options.kappa,
-        "lambda_z": options.lambda_z,
-        "lambda_y": options.lambda_y,
+        "lambda_z": options.lambda_z if options.nonzeros is None else None,
+        "lambda_y": options.lambda_y if options.nonzeros is None else None,
         "lambda_scale": options.lambda_scale,
         "rescaled": bool((recording.scale != 1).any()),
         "regenerated": fit.equilibria is not None,
@@ -39,15 +41,34 @@ def report_of(fit: Fit, recording: Recording, solver: BaseSolver) -> dict[str, o
         "ab": _stage(fit.ab),
         "cd": _stage(fit.cd),
     }
+    if options.nonzeros is not None:
+        report |= {
+            "nonzeros": fit.nonzeros,
+            "nonzeros_asked": options.nonzeros,
+            "teacher_parameters": fit.teacher_parameters,
+            "structure": options.structure,
+            "allocation": options.allocation,
+            "skip_connections": options.skip_connections,
+            "refinement": None if fit.refinement is None else asdict(fit.refinement),
+            "seconds_refinement": fit.seconds_refinement,
+        }
+    return report
+
+
+def solver_name(solver: BaseSolver) -> str | None:
+    """The name that a solver itself says it has, such as one that stands in for another."""
+    name: str | None = getattr(type(solver), "name", None)
+    return name
 
 
 def _stage(stage: StageFit) -> dict[str, object]:
-    certificate = stage.solution.certificate
+    certificate, bound = stage.solution.certificate, stage.solution.lower_bound
     return {
         "objective": certificate.objective,
         "relative_gap": certificate.relative_gap,
         "worst_row_gap": certificate.worst_row_gap,
-        "kkt_residual": certificate.kkt_residual,
+        # The conditions of the problem without a limit say nothing of one with it.
+        "kkt_residual": certificate.kkt_residual if bound is None else None,
         "iterations": stage.solution.iterations,
         "status": stage.solution.status,
         "lambda": stage.penalty,
@@ -59,4 +80,5 @@ def _stage(stage: StageFit) -> dict[str, object]:
         "inexact_rows": len(certificate.inexact_rows),
         "ignored": list(stage.solution.ignored),
         "notes": list(stage.solution.notes),
+        **({} if bound is None else {"lower_bound": float(bound.sum())}),
     }

@@ -59,7 +59,7 @@ def _solve_centred(
     start: Start | None,
     checkpointing: Checkpointing | None,
 ) -> SolverResult:
-    centred = _Centred.of(problem, shift)
+    centred = Centred.of(problem, shift)
     penalised = L1 in attempts.solver.handles and bool((problem.penalties > 0).any())
     free = torch.zeros_like(shift.targets)
     result = attempts.run(centred.rows(free), start, checkpointing)
@@ -103,7 +103,7 @@ class _Best:
 
 
 @dataclass(frozen=True, eq=False)
-class _Centred:
+class Centred:
     """A problem, its centred G (of this process's columns), and G̃'s column of the constant."""
 
     problem: RowRegression
@@ -113,7 +113,8 @@ class _Centred:
     kept: Tensor
 
     @classmethod
-    def of(cls, problem: RowRegression, shift: Shift) -> _Centred:
+    def of(cls, problem: RowRegression, shift: Shift) -> Centred:
+        """By the problem's own shift; collective where G is split."""
         inner, c = problem.accurate, shift.constant
         unit = torch.zeros_like(shift.features)
         unit[c] = 1.0

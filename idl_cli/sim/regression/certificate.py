@@ -35,7 +35,8 @@ class Certificate:
         kkt_residual: largest ‖w − prox_t(w + t g)‖∞ / (t ‖h‖∞) over the rows, t = 1/‖G‖₂. Zero
             exactly at an optimum, 1 at w = 0 for λ = 0; free of units.
         inf_norm: largest ‖w[:count]‖₁, 0 without a budget.
-        feasible: whether ``inf_norm`` exceeds the budget by at most 1e-9 of it.
+        feasible: whether ``inf_norm`` exceeds the budget by at most 1e-9 of it, and no row has more
+            non-zeros than it may.
         nonzero_fraction: share of weights that are not exactly zero.
         status: ``optimal``: feasible, relative gap <= tol, no row inexact; ``at_precision``: as
             good as float64 can tell; ``inexact``: neither; ``failed``: NaN or infinite weights.
@@ -91,6 +92,8 @@ def certify(problem: RowRegression, weights: Tensor, *, tol: float = 1e-6) -> Ce
     norms = problem.row_norms(weights)
     radius = float("inf") if problem.budget is None else problem.budget.radius
     within = norms <= radius * (1 + FEASIBILITY)
+    if problem.nonzeros is not None:
+        within = within & ((weights != 0).sum(dim=1) <= problem.nonzeros)
 
     row_status = tuple(
         _row_status(*flags)

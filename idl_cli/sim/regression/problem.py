@@ -61,6 +61,8 @@ class RowRegression:
         budget: the constraint, or None.
         shift: the same problem in coordinates that keep the digits which offsets of features and
             targets cost G and H; None where there is none.
+        nonzeros: k_i (rows,) int64, ‖w_i‖₀ ≤ k_i in place of the l1 penalty (λ = 0 then); None for
+            no limit.
 
     Raises:
         ShapeError, ArgumentError, NonFiniteError: the parts do not make up such a problem. A
@@ -74,6 +76,7 @@ class RowRegression:
     l2: float = 0.0
     budget: RowBudget | None = None
     shift: Shift | None = None
+    nonzeros: Tensor | None = None
 
     def __post_init__(self) -> None:
         features = self._gram_shape()[0]
@@ -114,8 +117,26 @@ class RowRegression:
             raise ArgumentError(
                 f"RowRegression: the budget covers {self.budget.count} entries of {features}"
             )
-
+        if self.nonzeros is not None:
+            self._check_limit(self.nonzeros, features)
         self._check_squares()
+
+    def _check_limit(self, nonzeros: Tensor, features: int) -> None:
+        if nonzeros.shape != (self.rows,) or nonzeros.dtype != torch.int64:
+            raise ShapeError(
+                f"RowRegression: nonzeros must be int64 ({self.rows},), "
+                f"got {nonzeros.dtype} {tuple(nonzeros.shape)}"
+            )
+        if bool(((nonzeros < 0) | (nonzeros > features)).any()):
+            raise ArgumentError(
+                f"RowRegression: nonzeros must be from 0 to {features}, the number of features, "
+                f"got {int(nonzeros.min())} to {int(nonzeros.max())}"
+            )
+        if self.is_penalised:
+            raise ArgumentError(
+                "RowRegression: an l1 penalty beside a limit on non-zeros; the limit takes the "
+                "penalty's place, give one of them"
+            )
 
     def _gram_shape(self) -> tuple[int, int]:
         return self.gram.shape[-1], self.gram.shape[-1]
@@ -288,6 +309,7 @@ class RowRegression:
             target_square=self.target_square[rows],
             l1=self.l1[rows] if isinstance(self.l1, Tensor) else self.l1,
             shift=None if self.shift is None else self.shift.select(rows),
+            nonzeros=None if self.nonzeros is None else self.nonzeros[rows],
         )
         if "row_space" in vars(self):
             vars(part)["row_space"] = self.row_space  # of G alone

@@ -22,6 +22,7 @@ from idl_cli.sim.regression.attempts import Attempts
 from idl_cli.sim.regression.centring import solve_centred
 from idl_cli.sim.regression.certificate import Certificate, certify_together
 from idl_cli.sim.regression.checkpointing import Checkpointing
+from idl_cli.sim.regression.limited import solve_limited
 from idl_cli.sim.regression.monitor import HistoryEntry
 from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.rounding import round_feasible
@@ -29,13 +30,18 @@ from idl_cli.sim.regression.solver import (
     BUDGET,
     L1,
     L2,
+    NONZEROS,
     BaseSolver,
     LowRankFactors,
+    SolverResult,
     Start,
 )
+from idl_cli.sim.regression.support_bound import support_bound
 from idl_cli.sim.statistics.batches import all_finite
 
-Status = Literal["optimal", "at_precision", "inexact", "stationary", "unconstrained", "failed"]
+Status = Literal[
+    "optimal", "at_precision", "inexact", "stationary", "swap_optimal", "unconstrained", "failed"
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,17 +52,20 @@ class Solution:
         weights: (rows, D) float64, the point that ``certificate`` judges.
         stored: (rows, D), the same in the dtype asked for, every row shrunk to obey the budget.
         stored_inf_norm: largest ‖w[:count]‖₁ of ``stored``, summed in float64.
-        status: of DESIGN's six: ``unconstrained`` when the solver ignored a part of the problem,
-            ``stationary`` when no more can be claimed, otherwise the certificate's.
+        status: ``unconstrained`` when the solver ignored a part of the problem, ``stationary``
+            when no more can be claimed, ``swap_optimal`` when with a limit on non-zeros no
+            exchange of two weights of a row helps, otherwise the certificate's.
         certificate: of ``weights``.
         iterations: in the solver's own unit.
         seconds: of the solver, judging while it ran included, the final certificate not.
         history: one entry a call of the monitor.
-        ignored: parts of the problem the solver did not honour, of l1, l2, budget.
+        ignored: parts of the problem the solver did not honour, of l1, l2, budget, nonzeros.
         notes: what the solver wants the user to know.
         part_seconds: wall-clock time of parts of the solve, from a solver that tells.
         factors: the budgeted part as L Rᵀ in float64, from a solver that restricts its rank.
         start: where the same solver may begin on a problem that differs in its penalty.
+        lower_bound: (rows,), below the error of every choice of that many non-zeros; None where
+            their number is not limited.
     """
 
     weights: Tensor
@@ -72,6 +81,7 @@ class Solution:
     part_seconds: Mapping[str, float]
     factors: LowRankFactors | None = None
     start: Start | None = None
+    lower_bound: Tensor | None = None
 
     @property
     def nonzero_fraction(self) -> float:
@@ -83,7 +93,9 @@ class Solution:
         return sum(int((each != 0).sum()) for each in parts) / sum(each.numel() for each in parts)
 
 
-def warn_ignored(solver: BaseSolver, *, l1: float, l2: float, budget: bool) -> tuple[str, ...]:
+def warn_ignored(
+    solver: BaseSolver, *, l1: float, l2: float, budget: bool, nonzeros: bool = False
+) -> tuple[str, ...]:
     """Name the parts of a problem that a solver ignores, with a warning; needs no data.
 
     Args:
@@ -91,11 +103,12 @@ def warn_ignored(solver: BaseSolver, *, l1: float, l2: float, budget: bool) -> t
         l1: λ, in any unit.
         l2: weight of the quadratic term.
         budget: whether there is an l1 budget.
+        nonzeros: whether the number of non-zeros is limited.
 
     Returns:
-        The ignored parts, of ``l1``, ``l2``, ``budget``.
+        The ignored parts, of ``l1``, ``l2``, ``budget``, ``nonzeros``.
     """
-    wanted = {L1: l1 > 0, L2: l2 > 0, BUDGET: budget}
+    wanted = {L1: l1 > 0, L2: l2 > 0, BUDGET: budget, NONZEROS: nonzeros}
     ignored = tuple(
         part for part, present in wanted.items() if present and part not in solver.handles
     )
@@ -104,6 +117,7 @@ def warn_ignored(solver: BaseSolver, *, l1: float, l2: float, budget: bool) -> t
             L1: "the l1 penalty",
             L2: "the l2 penalty",
             BUDGET: "the bound ‖A‖∞ ≤ κ",
+            NONZEROS: "the limit on non-zeros",
         }
         warnings.warn(
             f"{type(solver).__name__} ignores {' and '.join(meaning[part] for part in ignored)}: "
@@ -166,10 +180,16 @@ def solve(
         if not warn:
             warnings.simplefilter("ignore", IgnoredOptionWarning)
         ignored = warn_ignored(
-            solver, l1=float(problem.is_penalised), l2=problem.l2, budget=problem.budget is not None
+            solver,
+            l1=float(problem.is_penalised),
+            l2=problem.l2,
+            budget=problem.budget is not None,
+            nonzeros=problem.nonzeros is not None,
         )
     attempts = Attempts(solver, tol, max_time=max_time, progress=progress, group=group)
-    if problem.shift is None:
+    if problem.nonzeros is not None:
+        result = solve_limited(problem, attempts, start, checkpointing)
+    elif problem.shift is None:
         result = attempts.run(problem, start, checkpointing)
     else:
         result = solve_centred(problem, problem.shift, attempts, start, checkpointing)
@@ -177,7 +197,7 @@ def solve(
     weights = result.weights
     certificate = certify_together(problem, weights, tol=tol)
     weights = problem.partition.whole_rows(weights)
-    status = _status(certificate, ignored, result.stationary)
+    status = _status(certificate, ignored, result)
     if status == "inexact" and warn:
         message = (
             _inexact_message(solver, certificate, tol)
@@ -205,17 +225,20 @@ def solve(
         part_seconds=attempts.part_seconds,
         factors=result.factors,
         start=Start(weights, result.memory),
+        lower_bound=None if problem.nonzeros is None else support_bound(problem),
     )
 
 
-def _status(certificate: Certificate, ignored: tuple[str, ...], stationary: bool | None) -> Status:
+def _status(certificate: Certificate, ignored: tuple[str, ...], result: SolverResult) -> Status:
     if certificate.status == "failed":
         return "failed"
     if ignored:
         return "unconstrained"
-    if stationary is None:
+    if result.stationary is None:
         return certificate.status
-    return "stationary" if stationary and certificate.feasible else "inexact"
+    if not (result.stationary and certificate.feasible):
+        return "inexact"
+    return "swap_optimal" if result.swap_optimal else "stationary"
 
 
 def _inexact_message(solver: BaseSolver, certificate: Certificate, tol: float) -> str:

@@ -15,6 +15,7 @@ from idl_cli.sim.regression.problem import RowRegression
 L1 = "l1"
 L2 = "l2"
 BUDGET = "budget"
+NONZEROS = "nonzeros"
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +117,8 @@ class SolverResult:
         stationary: None when the solver minimised the convex problem, which the certificate judges.
             When it restricted the weights to a set that is not convex: whether it reached a
             stationary point there, which is the most that can be claimed.
+        swap_optimal: under a limit on non-zeros: no exchange of one weight of a row for another
+            lowers its error.
         memory: what would spare the same solver work on a problem that differs in its penalty
             alone, such as a factorisation; nobody else looks at it.
     """
@@ -125,6 +128,7 @@ class SolverResult:
     notes: tuple[str, ...] = ()
     factors: LowRankFactors | None = None
     stationary: bool | None = None
+    swap_optimal: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
     memory: object = None
 
@@ -162,8 +166,8 @@ class BaseSolver(ABC):
     """
 
     handles: ClassVar[frozenset[str]] = frozenset()
-    """Parts of the problem this solver honours, of ``l1``, ``l2``, ``budget``; the loop warns of
-    the others."""
+    """Parts of the problem this solver honours, of ``l1``, ``l2``, ``budget``, ``nonzeros``; the
+    loop warns of the others."""
 
     def splits_columns(self, features: int, processes: int) -> bool:
         """Whether G is to be split by columns over so many processes; few solvers can use that."""

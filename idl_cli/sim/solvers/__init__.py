@@ -15,25 +15,39 @@ if TYPE_CHECKING:
     from idl_cli.sim.solvers.projected_gd import (
         ProjectedGDLowRankSolver as ProjectedGDLowRankSolver,
     )
+    from idl_cli.sim.solvers.supports.backward_elimination import (
+        BackwardEliminationSolver as BackwardEliminationSolver,
+    )
+    from idl_cli.sim.solvers.supports.relaxed import RelaxedSolver as RelaxedSolver
+    from idl_cli.sim.solvers.supports.swaps import SwapSolver as SwapSolver
+    from idl_cli.sim.solvers.supports.top_k import TopKSolver as TopKSolver
 
 _HOMES: Final = {
     "ADMMMultiGPUSolver": "idl_cli.sim.solvers.admm.multigpu",
     "ADMMSolver": "idl_cli.sim.solvers.admm.solver",
     "ActiveSetSolver": "idl_cli.sim.solvers.active_set",
+    "BackwardEliminationSolver": "idl_cli.sim.solvers.supports.backward_elimination",
     "BaseSolver": "idl_cli.sim.regression.solver",
     "CVXSolver": "idl_cli.sim.solvers.cvx",
     "LeastSquareSolver": "idl_cli.sim.solvers.least_squares",
     "ProjectedGDLowRankSolver": "idl_cli.sim.solvers.projected_gd",
+    "RelaxedSolver": "idl_cli.sim.solvers.supports.relaxed",
+    "SwapSolver": "idl_cli.sim.solvers.supports.swaps",
+    "TopKSolver": "idl_cli.sim.solvers.supports.top_k",
 }
 
 __all__ = [
     "ADMMMultiGPUSolver",
     "ADMMSolver",
     "ActiveSetSolver",
+    "BackwardEliminationSolver",
     "BaseSolver",
     "CVXSolver",
     "LeastSquareSolver",
     "ProjectedGDLowRankSolver",
+    "RelaxedSolver",
+    "SwapSolver",
+    "TopKSolver",
 ]
 
 

@@ -93,3 +93,46 @@ class ProjectedGdOptions:
 
     def __post_init__(self) -> None:
         check_ranges(ProjectedGdOptions, self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackwardEliminationOptions:
+    """Supports for trainer.nonzeros: weights go one after another, the cheapest first."""
+
+    ridge: Annotated[float, PROPER_FRACTION] = 1e-4
+
+    def __post_init__(self) -> None:
+        check_ranges(BackwardEliminationOptions, self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwapsOptions(BackwardEliminationOptions):
+    """Supports for trainer.nonzeros that no exchange of two weights of a row improves."""
+
+    max_iter: Annotated[int, NON_NEGATIVE] = 1000
+
+    def __post_init__(self) -> None:
+        check_ranges(SwapsOptions, self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopKOptions:
+    """Supports for trainer.nonzeros by ADMM: the largest weights in place of soft thresholds."""
+
+    max_iter: Annotated[int, AT_LEAST_ONE] = 300
+    rho: Annotated[float, POSITIVE] = 0.1
+    growth: Annotated[float, Range(1, 10, low_open=True)] = 1.1
+
+    def __post_init__(self) -> None:
+        check_ranges(TopKOptions, self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelaxedOptions:
+    """Supports for trainer.nonzeros from the l1 penalty, refitted without shrinkage."""
+
+    bisections: Annotated[int, AT_LEAST_ONE] = 30
+    max_iter: Annotated[int, AT_LEAST_ONE] = 200
+
+    def __post_init__(self) -> None:
+        check_ranges(RelaxedOptions, self)

@@ -1,11 +1,10 @@
-"""``idl sim`` as a user meets it: a process, a run directory, an exit status."""
+"""``idl sim`` as a user meets it: a command, a run directory, an exit status."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,7 @@ from idl_cli import load_model
 from idl_cli.models.explicit import MLP
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.run import load_run, read_metrics
-
-Idl = Callable[..., "subprocess.CompletedProcess[str]"]
+from tests.conftest import IdlHere
 
 QUICK = (
     "teacher.hidden_dims=[16,8]",
@@ -32,7 +30,7 @@ QUICK = (
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A run of small size with everything on, and what it printed."""
+    """A run of small size with everything on, as a process, and what it printed."""
     import sys
 
     home = tmp_path_factory.mktemp("sim")
@@ -92,11 +90,11 @@ def test_the_convergence_is_written_down(finished: tuple[Path, str]) -> None:
     assert last["test"]["accuracy"] == _summary(run)["metrics"]["test_accuracy"]
 
 
-def test_the_teacher_is_kept_and_taken_again(finished: tuple[Path, str], idl: Idl) -> None:
+def test_the_teacher_is_kept_and_taken_again(finished: tuple[Path, str], idl_here: IdlHere) -> None:
     run, _ = finished
     kept = load_run(run / "teacher")
     assert isinstance(kept.model, MLP)
-    done = idl(
+    done = idl_here(
         "sim",
         *QUICK,
         f"teacher.run={run}",
@@ -104,38 +102,42 @@ def test_the_teacher_is_kept_and_taken_again(finished: tuple[Path, str], idl: Id
         f"hydra.run.dir={run.parent / 'again'}",
         "threads=1",
     )
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.errors
     again = run.parent / "again"
     assert not (again / "teacher").exists()
     assert torch.equal(load_model(again).A, load_model(run).A)  # type: ignore[arg-type]
     assert _summary(again)["metrics"] == _summary(run)["metrics"]
 
 
-def test_statistics_of_another_teacher_are_refused(finished: tuple[Path, str], idl: Idl) -> None:
+def test_statistics_of_another_teacher_are_refused(
+    finished: tuple[Path, str], idl_here: IdlHere
+) -> None:
     run, _ = finished
-    done = idl(
+    done = idl_here(
         "sim",
         *QUICK,
         "seed=1",
         f"trainer.load_statistics={run / 'statistics.safetensors'}",
         f"hydra.run.dir={run.parent / 'other'}",
     )
-    assert done.returncode == 1
-    assert "what differs: the teacher's weights" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.status == 1
+    assert "what differs: the teacher's weights" in done.errors
+    assert "Traceback" not in done.errors
 
 
 def test_an_implicit_model_can_teach_and_be_trained_on(
-    finished: tuple[Path, str], idl: Idl
+    finished: tuple[Path, str], idl_here: IdlHere
 ) -> None:
     run, _ = finished
     taught = run.parent / "taught"
-    done = idl("sim", QUICK[-1], "teacher=run", f"teacher.run={run}", f"hydra.run.dir={taught}")
-    assert done.returncode == 0, done.stderr
+    done = idl_here(
+        "sim", QUICK[-1], "teacher=run", f"teacher.run={run}", f"hydra.run.dir={taught}"
+    )
+    assert done.status == 0, done.errors
     assert _summary(taught)["sim"]["agreement"] > 0.9
     assert _summary(taught)["sim"]["rescaled"] is False
     tuned = run.parent / "tuned"
-    done = idl(
+    done = idl_here(
         "train",
         "dataset.train_samples=600",
         f"model.init_run={run}",
@@ -144,7 +146,7 @@ def test_an_implicit_model_can_teach_and_be_trained_on(
         "optimizer.lr=1e-4",  # rescaled states are small and C large: gentle steps
         f"hydra.run.dir={tuned}",
     )
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.errors
     before, after = load_model(run), load_model(tuned)
     assert isinstance(before, ImplicitModel)
     assert isinstance(after, ImplicitModel)
@@ -155,22 +157,22 @@ def test_an_implicit_model_can_teach_and_be_trained_on(
     assert _summary(tuned)["metrics"]["test_accuracy"] >= start - 0.03
 
 
-def test_a_resumed_run_keeps_its_teacher(finished: tuple[Path, str], idl: Idl) -> None:
+def test_a_resumed_run_keeps_its_teacher(finished: tuple[Path, str], idl_here: IdlHere) -> None:
     run, _ = finished
     copy = run.parent / "copy"
     shutil.copytree(run, copy)
     (copy / "summary.json").unlink()  # as if the run had been killed
-    done = idl("sim", *QUICK, "resume=auto", f"hydra.run.dir={copy}", "threads=1")
-    assert done.returncode == 0, done.stderr
-    assert "epoch" not in done.stdout
+    done = idl_here("sim", *QUICK, "resume=auto", f"hydra.run.dir={copy}", "threads=1")
+    assert done.status == 0, done.errors
+    assert "epoch" not in done.output
     assert _summary(copy)["metrics"] == _summary(run)["metrics"]
     assert [row["split"] for row in read_metrics(copy)] == [
         row["split"] for row in read_metrics(run)
     ]
 
 
-def test_lambda_is_chosen_on_the_validation_part(idl: Idl, tmp_path: Path) -> None:
-    done = idl(
+def test_lambda_is_chosen_on_the_validation_part(idl_here: IdlHere, tmp_path: Path) -> None:
+    done = idl_here(
         "sim",
         *QUICK,
         "trainer.select_lambda=validation",
@@ -178,8 +180,8 @@ def test_lambda_is_chosen_on_the_validation_part(idl: Idl, tmp_path: Path) -> No
         "trainer.max_nonzero_fraction=0.6",
         "hydra.run.dir=run",
     )
-    assert done.returncode == 0, done.stderr
-    assert "chosen" in done.stdout
+    assert done.status == 0, done.errors
+    assert "chosen" in done.output
     sim = _summary(tmp_path / "run")["sim"]
     allowed = [each for each in sim["candidates"] if each["nonzero_fraction"] <= 0.6]
     best = max(allowed, key=lambda each: (each["validation_score"], -each["nonzero_fraction"]))
@@ -188,25 +190,25 @@ def test_lambda_is_chosen_on_the_validation_part(idl: Idl, tmp_path: Path) -> No
     assert sim["nonzero_fraction"] <= 0.6
 
 
-def test_a_solver_that_ignores_kappa_says_so(idl: Idl, tmp_path: Path) -> None:
-    done = idl("sim", *QUICK, "solver=least_squares", "hydra.run.dir=run")
-    assert done.returncode == 0, done.stderr
-    assert "ignores" in done.stderr
+def test_a_solver_that_ignores_kappa_says_so(idl_here: IdlHere, tmp_path: Path) -> None:
+    done = idl_here("sim", *QUICK, "solver=least_squares", "hydra.run.dir=run")
+    assert done.status == 0, done.errors
+    assert "ignores" in done.errors
     assert _summary(tmp_path / "run")["sim"]["ab"]["status"] == "unconstrained"
 
 
-def test_an_inexact_result_is_reported_and_no_failure(idl: Idl, tmp_path: Path) -> None:
+def test_an_inexact_result_is_reported_and_no_failure(idl_here: IdlHere, tmp_path: Path) -> None:
     little = ("solver=admm", "solver.max_iter=3", "solver.polish_passes=0")
-    done = idl("sim", *QUICK, *little, "hydra.run.dir=run")
-    assert done.returncode == 0, done.stderr
-    assert "inexact" in done.stderr
+    done = idl_here("sim", *QUICK, *little, "hydra.run.dir=run")
+    assert done.status == 0, done.errors
+    assert "inexact" in done.errors
     stage = _summary(tmp_path / "run")["sim"]["ab"]
     assert stage["status"] == "inexact"
     assert stage["relative_gap"] > 1e-6
 
 
-def test_a_convolution_network_teaches(idl: Idl, tmp_path: Path) -> None:
-    done = idl(
+def test_a_convolution_network_teaches(idl_here: IdlHere, tmp_path: Path) -> None:
+    done = idl_here(
         "sim",
         "teacher=cnn",
         "teacher.channels=[2,2]",
@@ -215,15 +217,15 @@ def test_a_convolution_network_teaches(idl: Idl, tmp_path: Path) -> None:
         "dataset.train_samples=600",
         "hydra.run.dir=run",
     )
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.errors
     assert _summary(tmp_path / "run")["sim"]["agreement"] > 0.9
 
 
-def test_a_dry_run_says_what_would_be_done(idl: Idl, tmp_path: Path) -> None:
-    done = idl("sim", *QUICK, "trainer.dry_run=true", "hydra.run.dir=run")
-    assert done.returncode == 0, done.stderr
-    assert "GiB" in done.stdout
-    assert "n = 24 states" in done.stdout
+def test_a_dry_run_says_what_would_be_done(idl_here: IdlHere, tmp_path: Path) -> None:
+    done = idl_here("sim", *QUICK, "trainer.dry_run=true", "hydra.run.dir=run")
+    assert done.status == 0, done.errors
+    assert "GiB" in done.output
+    assert "n = 24 states" in done.output
     assert not (tmp_path / "run" / "model.safetensors").exists()
     assert not (tmp_path / "run" / "teacher").exists()
 
@@ -241,32 +243,32 @@ def test_a_dry_run_says_what_would_be_done(idl: Idl, tmp_path: Path) -> None:
     ],
 )
 def test_wrong_requests_start_nothing(
-    idl: Idl, tmp_path: Path, arguments: list[str], message: str
+    idl_here: IdlHere, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    done = idl("sim", *arguments, "hydra.run.dir=run")
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    done = idl_here("sim", *arguments, "hydra.run.dir=run")
+    assert done.status == 2
+    assert message in done.errors
+    assert "Traceback" not in done.errors
     assert not (tmp_path / "run").exists()
 
 
 def test_what_only_the_data_show_is_told_in_a_sentence(
-    finished: tuple[Path, str], idl: Idl, tmp_path: Path
+    finished: tuple[Path, str], idl_here: IdlHere, tmp_path: Path
 ) -> None:
     run, _ = finished
     generator = np.random.default_rng(0)
     inputs = generator.normal(size=(60, 5)).astype(np.float32)
     np.savez(tmp_path / "small.npz", inputs=inputs, targets=np.arange(60) % 3)
-    wrong_size = idl(
+    wrong_size = idl_here(
         "sim",
         "dataset=arrays",
         "dataset.file=small.npz",
         f"teacher.run={run}",
         "hydra.run.dir=wrong",
     )
-    unnamed = idl("sim", QUICK[-1], f"teacher.run={run}", "teacher.states=[layers.9]")
-    nothing = idl("sim", QUICK[-1], "teacher.run=nowhere")
-    no_validation = idl(
+    unnamed = idl_here("sim", QUICK[-1], f"teacher.run={run}", "teacher.states=[layers.9]")
+    nothing = idl_here("sim", QUICK[-1], "teacher.run=nowhere")
+    no_validation = idl_here(
         "sim", *QUICK, "trainer.select_lambda=validation", "dataset.validation_fraction=0"
     )
     for done, status, message in (
@@ -275,23 +277,25 @@ def test_what_only_the_data_show_is_told_in_a_sentence(
         (nothing, 2, "teacher.run=nowhere: no such directory"),
         (no_validation, 2, "validation_fraction"),
     ):
-        assert done.returncode == status, done.stderr
-        assert message in done.stderr
-        assert "Traceback" not in done.stderr
+        assert done.status == status, done.errors
+        assert message in done.errors
+        assert "Traceback" not in done.errors
     assert not (tmp_path / "wrong" / "model.safetensors").exists()
     assert _summary(tmp_path / "wrong")["status"] == "failed"
 
 
-def test_unknown_states_are_refused_before_the_teacher_is_trained(idl: Idl, tmp_path: Path) -> None:
-    done = idl("sim", *QUICK, "teacher.states=[layers.99]", "hydra.run.dir=run", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "layers.99" in done.stderr
-    assert "epoch" not in done.stdout
+def test_unknown_states_are_refused_before_the_teacher_is_trained(
+    idl_here: IdlHere, tmp_path: Path
+) -> None:
+    done = idl_here("sim", *QUICK, "teacher.states=[layers.99]", "hydra.run.dir=run")
+    assert done.status == 2
+    assert "layers.99" in done.errors
+    assert "epoch" not in done.output
     assert not (tmp_path / "run" / "teacher").exists()
 
 
 def test_nan_states_fail_in_a_sentence(
-    finished: tuple[Path, str], idl: Idl, tmp_path: Path
+    finished: tuple[Path, str], idl_here: IdlHere, tmp_path: Path
 ) -> None:
     run, _ = finished
     loaded = load_run(run / "teacher")
@@ -307,17 +311,17 @@ def test_nan_states_fail_in_a_sentence(
             name="mlp",
             group="teacher",
         )
-    done = idl("sim", *QUICK, f"teacher.run={tmp_path / 'broken'}", "hydra.run.dir=run")
-    assert done.returncode == 1
-    assert "the input of activation 'layers.2' holds NaN" in done.stderr
-    assert "Traceback" not in done.stderr
+    done = idl_here("sim", *QUICK, f"teacher.run={tmp_path / 'broken'}", "hydra.run.dir=run")
+    assert done.status == 1
+    assert "the input of activation 'layers.2' holds NaN" in done.errors
+    assert "Traceback" not in done.errors
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
 @pytest.mark.slow
-def test_the_defaults_end_well_within_half_a_minute(idl: Idl, tmp_path: Path) -> None:
-    done = idl("sim", "hydra.run.dir=run")
-    assert done.returncode == 0, done.stderr
+def test_the_defaults_end_well_within_half_a_minute(idl_here: IdlHere, tmp_path: Path) -> None:
+    done = idl_here("sim", "hydra.run.dir=run")
+    assert done.status == 0, done.errors
     summary = _summary(tmp_path / "run")
     assert summary["seconds"] < 30
     assert summary["sim"]["agreement"] > 0.97
@@ -325,9 +329,9 @@ def test_the_defaults_end_well_within_half_a_minute(idl: Idl, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_solvers_are_compared_on_the_same_problem(idl: Idl, tmp_path: Path) -> None:
+def test_solvers_are_compared_on_the_same_problem(idl_here: IdlHere, tmp_path: Path) -> None:
     solvers = "least_squares,cvx,admm,projected_gd,active_set"
-    done = idl(
+    done = idl_here(
         "sim",
         "-m",
         f"solver={solvers}",
@@ -336,7 +340,7 @@ def test_solvers_are_compared_on_the_same_problem(idl: Idl, tmp_path: Path) -> N
         "trainer.lambda_y=1e-3",
         "hydra.sweep.dir=sweep",
     )
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.errors
     jobs = [_summary(tmp_path / "sweep" / str(number))["sim"] for number in range(5)]
     found = {job["solver"]: job["ab"] for job in jobs}
     assert list(found) == solvers.split(",")

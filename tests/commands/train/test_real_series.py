@@ -36,6 +36,7 @@ def _metrics(idl_here: IdlHere, tmp_path: Path, *arguments: str) -> dict[str, fl
     return metrics
 
 
+@pytest.mark.filterwarnings("ignore:mape")  # 1810 had no sunspots
 def test_sunspots_by_the_defaults(idl_here: IdlHere, tmp_path: Path) -> None:
     metrics = _metrics(
         idl_here, tmp_path, f"dataset.file={_file('sunspots')}", "dataset.target=SUNACTIVITY"

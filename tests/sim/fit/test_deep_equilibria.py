@@ -10,6 +10,7 @@ from idl_cli.models.implicit import ImplicitModel
 TIGHT = {"tol": 1e-15, "max_iter": 10000}
 
 
+@pytest.mark.filterwarnings("ignore:.*with r2 below")  # 1e-3 shrinks some rows as far as that
 @pytest.mark.parametrize("lambda_z", [1e-3, 1e-8])
 def test_a_deep_model_predicts_its_own_equilibria(lambda_z: float) -> None:
     torch.manual_seed(3)

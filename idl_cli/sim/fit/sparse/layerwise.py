@@ -1,0 +1,160 @@
+"""The layers of a feed-forward model fitted in order, the outputs last."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from idl_cli.errors import NonFiniteError
+from idl_cli.sim.fit.assembly import assemble
+from idl_cli.sim.fit.callbacks import Stage
+from idl_cli.sim.fit.fits import Fit, StageFit
+from idl_cli.sim.fit.fitting import FitSettings
+from idl_cli.sim.fit.row_fit import residual_squares, row_r2
+from idl_cli.sim.fit.sparse.layers import Layer
+from idl_cli.sim.fit.sparse.plan import Plan
+from idl_cli.sim.fit.sparse.sequential import TARGET, dense_statistics, sparse_statistics
+from idl_cli.sim.regression.certificate import merge_certificates
+from idl_cli.sim.regression.problem import RowRegression
+from idl_cli.sim.regression.solve import Solution, Status, solve
+from idl_cli.sim.regression.solver import Start
+from idl_cli.sim.states.recording import OUTPUTS, PRE_ACTIVATIONS, DataPass, Loader, Recording
+
+_WORST_LAST: tuple[Status, ...] = ("swap_optimal", "stationary", "unconstrained", "inexact")
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """A layer's answer: its solution, r² (rows,) and ‖r‖² (rows,) against the teacher."""
+
+    layer: Layer
+    solution: Solution
+    r2: Tensor
+    residual: Tensor
+    seconds: float
+
+
+def fit_layers(plan: Plan, sizes: Sequence[Tensor], loader: Loader, settings: FitSettings) -> Fit:
+    """Fit one layer after another on the states of the sparse layers before it.
+
+    Args:
+        plan: with layers.
+        sizes: the number of weights (rows,) of every row, layer by layer.
+        loader: of the recorded samples; one pass for each layer but the first.
+        settings: how.
+
+    Raises:
+        NonFiniteError: the solver's weights are NaN or infinite.
+    """
+    recording, options = plan.recording, settings.options
+    layout = recording.recorder.layout
+    like = {"dtype": settings.dtype, "device": settings.device}
+    stored: dict[Stage, Tensor] = {
+        "ab": torch.zeros(layout.state_dim, layout.feature_dim, **like),  # type: ignore[call-overload]
+        "cd": torch.zeros(layout.output_dim, layout.feature_dim, **like),  # type: ignore[call-overload]
+    }
+    data = DataPass(
+        loader,
+        options.samples,
+        partial(settings.callbacks.on_samples, "equilibria"),
+        settings.group,
+    )
+    fitted: dict[Stage, list[_Fitted]] = {"ab": [], "cd": []}
+    for index, layer in enumerate(plan.layers):
+        started = time.perf_counter()
+        stage: Stage = "cd" if layer.is_output else "ab"
+        if index == 0:
+            statistics = dense_statistics(recording, layer)
+        else:
+            statistics = sparse_statistics(
+                recording.recorder,
+                data,
+                layer,
+                plan.layers[:index],
+                stored["ab"],
+                device=settings.device,
+            )
+        problem = replace(
+            RowRegression.from_statistics(statistics, TARGET, penalty=0.0, l2=options.l2),
+            nonzeros=sizes[index].to(settings.device),
+        )
+        solution = solve(
+            problem,
+            settings.solver,
+            tol=options.tol,
+            max_time=options.max_time,
+            dtype=settings.dtype,
+            progress=partial(settings.callbacks.on_progress, stage),
+            group=settings.group,
+            start=Start(torch.zeros_like(problem.cross), plan.eliminations[index]),
+        )
+        if solution.status == "failed":
+            raise NonFiniteError(
+                f"{type(settings.solver).__name__} gave NaN or infinite weights for a layer of "
+                f"[{stage.upper()}]; choose another solver, or set trainer.l2 above 0"
+            )
+        stored[stage][layer.rows] = layer.spread(solution.stored, layout.feature_dim)
+        residual = residual_squares(problem, solution.weights)
+        r2 = row_r2(problem, residual, count=statistics.count, has_constant=layout.has_bias)
+        seconds = time.perf_counter() - started
+        fitted[stage].append(_Fitted(layer, solution, r2, residual, seconds))
+    model = assemble(
+        stored["ab"],
+        stored["cd"],
+        layout,
+        kappa=options.kappa,
+        device=settings.device,
+        triangular=True,
+    )
+    ab = _stage(recording, "ab", fitted["ab"], stored["ab"], options.tol)
+    lost = sum(float(part.residual.sum()) for part in fitted["ab"])
+    square = float(ab.problem.target_square.sum())
+    return Fit(
+        options=options,
+        model=model,
+        ab=ab,
+        cd=_stage(recording, "cd", fitted["cd"], stored["cd"], options.tol),
+        state_fit=(lost / square) ** 0.5 if square > 0 else 0.0,
+        equilibria=None,
+        seconds_equilibria=0.0,
+    )
+
+
+def _stage(
+    recording: Recording, stage: Stage, parts: Sequence[_Fitted], stored: Tensor, tol: float
+) -> StageFit:
+    """The layers of a stage as one answer, rows in the order of the states."""
+    ordered = sorted(parts, key=lambda part: part.layer.rows.start)
+    answers = [part.solution for part in ordered]
+    weights = torch.cat(
+        [part.layer.spread(part.solution.weights, stored.shape[1]) for part in ordered]
+    )
+    bounds = [answer.lower_bound for answer in answers if answer.lower_bound is not None]
+    states = recording.recorder.layout.state_dim
+    name = OUTPUTS if stage == "cd" else PRE_ACTIVATIONS
+    problem = replace(
+        RowRegression.from_statistics(recording.raw, name, penalty=0.0),
+        nonzeros=(weights != 0).sum(dim=1),
+    )
+    solution = Solution(
+        weights=weights,
+        stored=stored,
+        stored_inf_norm=float(stored[:, :states].double().abs().sum(dim=1).max()),
+        status=max((a.status for a in answers), key=_WORST_LAST.index),
+        certificate=merge_certificates([a.certificate for a in answers], tol=tol),
+        iterations=sum(a.iterations for a in answers),
+        seconds=sum(a.seconds for a in answers),
+        history=tuple(entry for a in answers for entry in a.history),
+        ignored=tuple(sorted({each for a in answers for each in a.ignored})),
+        notes=tuple(dict.fromkeys(note for a in answers for note in a.notes)),
+        part_seconds={},
+        start=Start(weights),
+        lower_bound=torch.cat(bounds),
+    )
+    seconds = sum(part.seconds for part in ordered)
+    return StageFit(problem, solution, seconds, 0.0, torch.cat([part.r2 for part in ordered]))

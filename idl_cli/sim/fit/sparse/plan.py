@@ -1,0 +1,146 @@
+"""What fits with different limits on non-zeros share: sensitivities, layers, eliminations."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from idl_cli.distributed.group import Group
+from idl_cli.errors import IgnoredOptionWarning
+from idl_cli.sim.fit.fitting import FitSettings
+from idl_cli.sim.fit.options import SimOptions
+from idl_cli.sim.fit.sparse.allocation import allocate
+from idl_cli.sim.fit.sparse.layers import Layer, feedforward_layers
+from idl_cli.sim.fit.sparse.sensitivity import output_sensitivity
+from idl_cli.sim.fit.sparse.sequential import TARGET, dense_statistics
+from idl_cli.sim.regression.limited import LimitedForm
+from idl_cli.sim.regression.problem import RowRegression
+from idl_cli.sim.regression.solver import NONZEROS, BaseSolver
+from idl_cli.sim.regression.units import Units
+from idl_cli.sim.solvers.active_set import ActiveSetSolver
+from idl_cli.sim.solvers.options import BackwardEliminationOptions
+from idl_cli.sim.solvers.supports.backward_elimination import BackwardEliminationSolver
+from idl_cli.sim.solvers.supports.elimination import Elimination
+from idl_cli.sim.states.recording import OUTPUTS, PRE_ACTIVATIONS, Loader, Recording
+from idl_cli.sim.states.teacher_weights import implicit_form
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The part of a fit that does not depend on how many weights are kept.
+
+    Attributes:
+        recording: whose plan it is.
+        options: what it was made for; those that share it differ in ``nonzeros`` at most.
+        parameters: number of the teacher's parameters.
+        layers: of a feed-forward model; empty for ``structure=full``.
+        sensitivity: (rows,) of each layer, or of [A B] and [C D].
+        eliminations: of the dense rows of the same, as the solver gets them.
+        costs: (rows, D_l), what the error of each row rises by when its weights go one by one.
+    """
+
+    recording: Recording
+    options: SimOptions
+    parameters: int
+    layers: tuple[Layer, ...]
+    sensitivity: tuple[Tensor, ...]
+    eliminations: tuple[Elimination, ...]
+    costs: tuple[Tensor, ...]
+
+    def serves(self, recording: Recording, options: SimOptions) -> bool:
+        """Whether this is the plan of other states or options too."""
+        same = replace(self.options, nonzeros=options.nonzeros) == options
+        return self.recording is recording and same
+
+    def sizes(self, options: SimOptions) -> list[Tensor]:
+        """The number of weights (rows,) of every row, layer by layer."""
+        assert options.nonzeros is not None
+        slots = sum(cost.numel() for cost in self.costs)
+        kept = min(slots, max(1, round(options.nonzeros * self.parameters)))
+        return allocate(self.costs, self.sensitivity, kept, options.allocation)
+
+
+def make_plan(recording: Recording, loader: Loader, settings: FitSettings) -> Plan:
+    """Weigh the states and eliminate all weights of every row once.
+
+    Args:
+        recording: of the teacher's states.
+        loader: of its inputs.
+        settings: structure, connections; the solver's ridge, where it has one, is that of the
+            eliminations, and its processes share the rows.
+
+    Raises:
+        UnsupportedModelError: the teacher has no weights or no layers to go by.
+    """
+    recorder, options = recording.recorder, settings.options
+    teacher = implicit_form(recorder)
+    sensitivity = output_sensitivity(teacher, loader)
+    parameters = sum(p.numel() for p in recorder.teacher.parameters())
+    layers: tuple[Layer, ...] = ()
+    if options.structure == "feedforward":
+        layers = tuple(
+            feedforward_layers(recorder, teacher, skip_connections=options.skip_connections)
+        )
+        problems = [
+            RowRegression.from_statistics(
+                dense_statistics(recording, layer), TARGET, penalty=0.0, l2=options.l2
+            )
+            for layer in layers
+        ]
+        weights = [_weights(sensitivity, layer) for layer in layers]
+    else:
+        problems = [
+            RowRegression.from_statistics(recording.statistics, name, penalty=0.0, l2=options.l2)
+            for name in (PRE_ACTIVATIONS, OUTPUTS)
+        ]
+        outputs = torch.ones(recorder.layout.output_dim, dtype=torch.float64)
+        # Of pre-activations divided by the scale the outputs feel as much more.
+        weights = [sensitivity * recording.scale.to(sensitivity).square(), outputs]
+    ridge = getattr(settings.solver, "ridge", BackwardEliminationOptions.ridge)
+    found = [_eliminated(problem, ridge, settings.group) for problem in problems]
+    return Plan(
+        recording,
+        options,
+        parameters,
+        layers,
+        tuple(weights),
+        eliminations=tuple(elimination for elimination, _ in found),
+        costs=tuple(costs for _, costs in found),
+    )
+
+
+def _eliminated(problem: RowRegression, ridge: float, group: Group) -> tuple[Elimination, Tensor]:
+    """The elimination of a problem as the solver gets it, and its costs in the problem's units."""
+    form = LimitedForm.of(problem)
+    units = Units.of(form.problem)
+    elimination = Elimination.of(units.scaled(form.problem), ridge, group)
+    costs = elimination.path.increments * units.target**2
+    return elimination, form.removal_costs(costs)
+
+
+def _weights(sensitivity: Tensor, layer: Layer) -> Tensor:
+    if layer.is_output:
+        return sensitivity.new_ones(layer.rows.stop)
+    return sensitivity[layer.rows]
+
+
+def support_solver(solver: BaseSolver) -> BaseSolver:
+    """``solver``, or backward elimination where it knows no limit on non-zeros.
+
+    The default, ``active_set``, stands for whatever suits the problem; another choice that cannot
+    be honoured is warned of.
+    """
+    if NONZEROS in solver.handles:
+        return solver
+    if not isinstance(solver, ActiveSetSolver):
+        warnings.warn(
+            f"{type(solver).__name__} knows no limit on non-zeros: backward_elimination solves in "
+            "its place; choose solver=backward_elimination, top_k, swaps or relaxed with "
+            "trainer.nonzeros",
+            IgnoredOptionWarning,
+            stacklevel=3,
+        )
+    return BackwardEliminationSolver()

@@ -25,20 +25,29 @@ BATCH = 1000
 def fit_supports(
     teacher: nn.Module, loader: BatchLoader, samples: int, shares: Sequence[float]
 ) -> Iterator[tuple[nn.Module, float]]:
-    """A model a share of the teacher's parameters, and the processor seconds it took.
+    """A feed-forward model a share of the teacher's parameters, and the processor seconds it took.
 
-    The first one's are those of a run of its own: recording, elimination and fit.
+    Args:
+        teacher: whose states are matched.
+        loader: of its inputs, in order.
+        samples: how many of them.
+        shares: the largest first: its elimination serves the others, and its seconds are those of
+            a run of its own, recording included.
     """
+    started, starts = time.process_time(), None
     sim = SIM(nonzeros=shares[0], structure="feedforward", samples=samples)
-    solver = BackwardEliminationSolver()
-    starts = None
-    started = time.process_time()
     recording = sim.record(model=teacher, dataloader=loader)
     for share in shares:
-        options = replace(sim.options, nonzeros=share)
-        found = sim.fit(recording, dataloader=loader, solver=solver, options=options, starts=starts)
+        found = sim.fit(
+            recording,
+            dataloader=loader,
+            solver=BackwardEliminationSolver(),
+            options=replace(sim.options, nonzeros=share),
+            starts=starts,
+        )
+        starts = found.starts
         yield found.model, time.process_time() - started
-        started, starts = time.process_time(), found.starts
+        started = time.process_time()
 
 
 def worth(model: nn.Module, teacher: nn.Module, dataset: Dataset) -> dict[str, float]:

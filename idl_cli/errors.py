@@ -13,6 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+_NO_PLACE: Final = (
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENOENT,
+    errno.ELOOP,
+)
 _OUT_OF_MEMORY: Final = (
     "out of memory",
     "can't allocate memory",
@@ -134,7 +142,7 @@ def system_refusal(error: OSError) -> str | None:
         )
     elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         advice = "get the right to it, or choose another place"
-    elif error.errno in (errno.ENOTDIR, errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR):
+    elif error.errno in _NO_PLACE:
         advice = "choose another place"
     elif error.errno in (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.EREMOTEIO):
         advice = "look at the disk or the network behind it, and go on as after a full disk"

@@ -41,9 +41,6 @@ from idl_cli.sweeps.resume import Continuation, continuation
 Task: TypeAlias = Callable[[DictConfig], "float | None"]
 
 _FLAGS = ("hydra_help", "help", "cfg", "resolve", "package", "run", "multirun", "shell_completion")
-_OF_HYDRA: Final = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
-"""What Hydra raises of values of its own keys that it does not check; a job's errors are ours."""
-
 _RAW_ERRORS: Final = MappingProxyType({"HYDRA_FULL_ERROR": "1"})
 """Has Hydra raise what a job raised, instead of printing it and exiting with 1."""
 
@@ -54,7 +51,19 @@ def main(job: Job, arguments: Sequence[str]) -> int:
     Args:
         job: the command, and all that there are.
         arguments: what follows the command's name.
+
+    Raises:
+        ConfigError: the request is wrong, a reference of Hydra's own part that leads nowhere
+            included: it is looked up where it is needed.
     """
+    try:
+        return _answer(job, arguments)
+    except OmegaConfBaseException as error:
+        said = str(error).partition("\n")[0]
+        raise ConfigError([f"{getattr(error, 'full_key', '')}: {said}"]) from error
+
+
+def _answer(job: Job, arguments: Sequence[str]) -> int:
     command = job.command
     flags = _parse(command.name, arguments)
     place = launched()
@@ -155,6 +164,8 @@ def _parse(name: str, arguments: Sequence[str]) -> argparse.Namespace:
         raise ConfigError(["--experimental-rerun unpickles a file: idl does not offer it"])
     if flags.config_dir is not None and not Path(flags.config_dir).is_dir():
         raise ConfigError([f"--config-dir {flags.config_dir}: there is no such directory"])
+    if flags.resolve and not (flags.cfg or flags.help):
+        raise ConfigError(["--resolve: is for --cfg and --help"])
     if bool(flags.cfg) + flags.run + flags.multirun + bool(flags.info) > 1:
         raise ConfigError(["give only one of --cfg, --info, --run and --multirun"])
     flags.overrides = [with_home(text) for text in flags.overrides]
@@ -188,10 +199,10 @@ def _hydra(
         task
     )
     with _as_arguments(_flag_words(flags), overrides), environment_variables(_RAW_ERRORS):
-        return _status(launch, overrides)
+        return _status(launch, [text for text in flags.overrides if is_of_hydra(text)])
 
 
-def _status(launch: Callable[[], object], overrides: Sequence[str]) -> int:
+def _status(launch: Callable[[], object], of_hydra: Sequence[str]) -> int:
     try:
         launch()
     except SystemExit as end:
@@ -200,12 +211,11 @@ def _status(launch: Callable[[], object], overrides: Sequence[str]) -> int:
         raise
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError([str(error)]) from error
-    except _OF_HYDRA as error:
-        own = [text for text in overrides if is_of_hydra(text)]
-        if not own:
+    except Exception as error:  # of values that it does not check; a job's errors are ours
+        if not of_hydra or isinstance(error, OSError):
             raise
         raise ConfigError(
-            [f"{' '.join(own)}: Hydra cannot take it ({unforeseen(error)})"]
+            [f"{' '.join(of_hydra)}: Hydra cannot take it ({unforeseen(error)})"]
         ) from error
     return 0
 

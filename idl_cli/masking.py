@@ -16,15 +16,27 @@ MASK: Final = "***"
 
 _NAME: Final = (
     r"(?:passw(?:or)?d|passphrase|secret|token(?!s)|api[_-]?key|access[_-]?key|private[_-]?key"
+    r"|account[_-]?key|shared[_-]?key"
     r"|credential|authori[sz]ation)"
 )
 _SECRET_NAME: Final = re.compile(_NAME, re.IGNORECASE)
 _USER: Final = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/?#\s'\"]+@", re.IGNORECASE)
-_QUERY: Final = re.compile(
-    r"([?&](?:key|sig|signature|auth|pw|pwd|pass|x-amz-signature)=)[^&#\s'\"]+", re.IGNORECASE
+_SLASHED: Final = re.compile(
+    r"(\b[a-z][a-z0-9+.-]*://)[^/?#\s'\":@]*:(?!\d*(?:[/?#]|$))[^\s'\"@]*@", re.IGNORECASE
 )
+"""A password with a sign that ends the host, where no port stands before that sign."""
+_QUERY: Final = re.compile(
+    r"([?&;#](?:key|sig|signature|auth|pw|pwd|pass|x-amz-signature|jwt|sas|sid|j?session(?:id)?|code)=)"
+    r"[^&;#\s'\"]+",
+    re.IGNORECASE,
+)
+_FLAG: Final = re.compile(rf"(--[\w-]*{_NAME}[\w-]*\s+)(?!-)\S+", re.IGNORECASE)
+_ISSUED: Final = re.compile(
+    r"\b(gh[pousr]_|github_pat_|glpat-|hf_|xox[abprs]-|sk-)(?=[\w-]*\d)[\w-]{16,}"
+)
+"""Tokens whose first letters say who has issued them."""
 _PAIR: Final = re.compile(
-    rf"([\w.-]*{_NAME}[\w-]*\\?[\"']?\s*[=:]\s*)"
+    rf"([\w.-]*{_NAME}[\w-]*\\?[\"']?\s*(?:[=:]|%3[ad])\s*)"
     r"(?!null\b|\$\{)(\\?\"[^\"]*\"|'(?:\\.|[^'\\])*'|(?:Bearer |Basic )?[^\s,;&#}\]\"']+)",
     re.IGNORECASE,
 )
@@ -43,6 +55,9 @@ def masked_text(text: str) -> str:
         if len(value) >= _SHORTEST and value in text and is_secret_name(name):
             text = text.replace(value, MASK)
     text = _USER.sub(rf"\1{MASK}@", text)
+    text = _SLASHED.sub(rf"\1{MASK}@", text)
+    text = _FLAG.sub(rf"\1{MASK}", text)
+    text = _ISSUED.sub(MASK, text)
     text = _QUERY.sub(rf"\1{MASK}", text)
     return _PAIR.sub(rf"\1{MASK}", text)
 

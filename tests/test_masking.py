@@ -26,11 +26,20 @@ SECRET = "hunter2-Ab9"
         f"Authorization: Bearer {SECRET}",
         f"MLFLOW_TRACKING_PASSWORD={SECRET}",
         f"api-key = {SECRET}",
+        f"https://me:a/{SECRET}@host.org/x",
+        f"https://me:a?{SECRET}#@host.org/x",
+        f"https://host/a;jsessionid={SECRET}?x=1",
+        f"https://host/a?sv=1&jwt={SECRET}",
+        f"https://host/a?next=token%3D{SECRET}",
+        f"AccountName=a;AccountKey={SECRET};",
+        f"--http-password {SECRET}",
+        f"pushed with ghp_{SECRET.replace('-', '')}ABCDEFGHIJ",
     ],
 )
 def test_secrets_are_masked(text: str) -> None:
     shown = masked_text(text)
     assert SECRET not in shown
+    assert SECRET.replace("-", "") not in shown
     assert "more'" not in shown
     assert MASK in shown
     assert masked_text(shown) == shown, "a record that is read and written again stays as it is"
@@ -41,6 +50,10 @@ def test_secrets_are_masked(text: str) -> None:
     [
         "sqlite:////tmp/a@b.db",
         "https://host.org/a@b?x=a@b",
+        "https://host.org:8080/a@b",
+        "https://host.org:8080?x=a@b",
+        "hf_a_name_of_a_variable",
+        "--password-file",
         "git@host.org:me/project.git",
         "model.max_tokens=512",
         "dataset.target=token",

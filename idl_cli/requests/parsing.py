@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 
 from idl_cli.requests.mistakes import mistakes, unreadable
+from idl_cli.requests.overrides import value_texts
 from idl_cli.requests.request import Request
 
 
@@ -32,6 +33,9 @@ def parsed(request: Request) -> tuple[list[Override], list[str]]:
                 f"{text}: several values are a sweep; add -m to run one job a value, or write "
                 f"{override.key_or_group}=[...] for one list"
             )
+        if override.is_sweep_override() and not _has_values(override):
+            problems.append(f"{text}: names no value; give at least one")
+            continue
         if override.input_line in request.command.granted:
             continue
         if _is_default(override, request):
@@ -41,6 +45,16 @@ def parsed(request: Request) -> tuple[list[Override], list[str]]:
         if not found:
             kept.append(override)
     return kept, problems
+
+
+def _has_values(override: Override) -> bool:
+    """Whether a sweep has a first value; what only Hydra finds, as ``glob(*)`` does, may."""
+    if isinstance(override.value(), Glob):
+        return True
+    try:
+        return next(value_texts(override), None) is not None
+    except ValueError:  # range(0, 1, 0)
+        return False
 
 
 def _without_needless_plus(text: str, request: Request) -> str:

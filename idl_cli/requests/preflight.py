@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from idl_cli import registry
@@ -53,7 +53,7 @@ def preflight(request: Request) -> Accepted:
             problems += _other_jobs(request, overrides)
         if accepted is not None and not problems:
             problems += _wrong_sweeps(overrides, accepted.hydra)
-            problems += _unmasked_record(accepted.hydra)
+            problems += _wrong_record(accepted.hydra)
             accepted, found = _with_preset_sweep(request, accepted, overrides)
             problems += found
     if problems:
@@ -153,11 +153,17 @@ def _first_job(
 
 
 def _culprits(request: Request, lines: Sequence[str], error: Exception) -> list[str]:
-    """Which overrides a composition fails on, each with Hydra's reason."""
-    reasons = {}
-    for line in lines:
+    """Which overrides a composition fails on, each with Hydra's reason.
+
+    Keys are looked at beside the choices of options, which bring some of them.
+    """
+    groups = request.command.groups
+    choices = [line for line in lines if "/" in key_of(line) or key_of(line) in groups]
+    reasons: dict[str, str] = {}
+    for line in (*choices, *(each for each in lines if each not in choices)):
+        beside = [] if line in choices else [each for each in choices if each not in reasons]
         try:
-            compose(request.root, [line], request.search_path)
+            compose(request.root, [*beside, line], request.search_path)
         except (HydraException, OmegaConfBaseException) as reason:
             close = close_hydra_key(line, request)
             said = f"no such key; did you mean {close}?" if close else _first_line(reason, request)
@@ -206,8 +212,11 @@ def _wrong_sweeps(overrides: Sequence[Override], hydra: DictConfig) -> list[str]
     ]
 
 
-def _unmasked_record(hydra: DictConfig) -> list[str]:
-    """Hydra's own record of a request, which would keep passwords and tokens."""
+def _wrong_record(hydra: DictConfig) -> list[str]:
+    """What Hydra is to write of a request: nothing with passwords and tokens, a log of a kind."""
+    verbose = hydra.verbose
+    if not isinstance(verbose, bool | str) and not OmegaConf.is_list(verbose):
+        return [f"hydra.verbose={verbose}: must be true, false, or names of loggers"]
     if hydra.output_subdir is None:
         return []
     return [

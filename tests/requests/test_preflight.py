@@ -55,6 +55,18 @@ def test_numbers_that_nothing_can_be_done_with_are_refused(override: str, said: 
     assert said in sentence
 
 
+@pytest.mark.parametrize("values", ["range(0,0)", "range(0,1,0)", "range(0,3,-1)"])
+def test_a_sweep_without_values_is_refused(values: str) -> None:
+    (sentence,) = refuse(f"seed={values}", multirun=True)
+    assert sentence == f"seed={values}: names no value; give at least one"
+
+
+def test_a_wrong_key_of_a_launcher_is_looked_at_beside_the_launcher() -> None:
+    overrides = ("seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=abc")
+    (sentence,) = refuse(*overrides, multirun=True)
+    assert sentence.startswith("hydra.launcher.n_jobs=abc: Error merging override")
+
+
 def test_no_record_with_secrets_is_asked_of_hydra() -> None:
     (sentence,) = refuse("hydra.output_subdir=kept")
     assert "hydra.output_subdir=kept: the request is kept in .hydra/" in sentence

@@ -39,7 +39,9 @@ from tests.conftest import IdlHere
         ("train hydra.run.dir=''", "hydra.run.dir=: names no directory"),
         ("train -m seed=0,1 hydra.sweep.dir=''", "hydra.sweep.dir=: names no directory"),
         ("train dataset=mnist dataset.mirror=''", "must be an address, https://HOST/DIRECTORY"),
-        ("train hydra.verbose=nan", "hydra.verbose=nan: Hydra cannot take it"),
+        ("train hydra.run.dir=${oc.env:NO_SUCH}", "hydra.run.dir: KeyError raised while resolving"),
+        ("train -m seed=0,1 hydra.sweep.dir=${nope}", "hydra.sweep.dir: Interpolation key 'nope'"),
+        ("train hydra.verbose=nan", "hydra.verbose=nan: must be true, false, or names"),
     ],
 )
 def test_a_path_that_leads_nowhere_is_a_wrong_request(

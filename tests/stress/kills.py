@@ -127,7 +127,7 @@ def _trial(
     if status:
         totals["refused"] += 1
         return [*faults, f"could not be continued (status {status}): {said[-400:]}"]
-    temporary = [str(path) for path in home.rglob(".*.tmp")]
+    temporary = [str(path) for path in home.rglob(".*.idl-tmp")]
     totals["left temporary files"] += len(temporary)
     faults += [f"left {each}" for each in temporary]
     if _weights(command, home) == weights:

@@ -96,7 +96,7 @@ ARROWS = {
     "cli": {"commands", "completion", "distributed", "hydra_app", "jobs"},
     "__main__": {"cli"},
     # The public names, imported on first use.
-    "__init__": {"analysis", "models", "moved", "run", "sim"},
+    "__init__": {"analysis", "equilibrium", "models", "moved", "run", "sim"},
     "moved": set(),
 }
 

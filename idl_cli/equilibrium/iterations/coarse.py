@@ -30,6 +30,8 @@ from idl_cli.equilibrium.modes import Modes
 _REMAINING = 40
 # The rate is measured after the first look, and after those from here on.
 _SECOND_LOOK = 20
+# Iterations from the last plain look to the first coarse one: a look costs as much as three steps.
+_UNTIL_LOOK, _UNTIL_LOOK_LINEAR = 7, 5
 # Steps from one extrapolation to the next.
 WINDOW = 8
 _REGULARIZATION = 10
@@ -139,7 +141,7 @@ class CoarseSteps(StepMethod):
             self.check = self._look + 1 + WINDOW
             return
         # D changes on the way; in an adjoint it does not.
-        self.check = self._look + (4 if function.linear else 6)
+        self.check = self._look + (_UNTIL_LOOK_LINEAR if function.linear else _UNTIL_LOOK)
         self._overlap = (self._modes.left @ self._modes.right.t()).flatten()
         self._pairs = (self._modes.left[:, None] * self._modes.right_image).flatten(0, 1).t()
 

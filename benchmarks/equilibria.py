@@ -181,17 +181,15 @@ def measure(case: Case, seconds: float = SECONDS) -> dict[str, object]:
     clock = _clock(case)
     taken: dict[str, list[float]] = {name: [] for name in contestants}
     achieved = {}
-    first = {}
     for name, solve in contestants.items():
         started = clock()
         x, v = solve()
-        first[name] = clock() - started
+        if clock() - started > seconds:
+            taken[name].append(clock() - started)
         achieved[name] = (case.residual(x), case.adjoint_residual(x, v))
     while any(sum(each) < seconds for each in taken.values()):
         for name, solve in contestants.items():
-            if first[name] > seconds:
-                taken[name] = [first[name]]
-            elif sum(taken[name]) < seconds:
+            if sum(taken[name]) < seconds:
                 started = clock()
                 solve()
                 taken[name].append(clock() - started)
@@ -236,6 +234,7 @@ def run(root: Path | None = None) -> dict[str, object]:
         The figures of each spectrum and size.
     """
     warnings.simplefilter("ignore")
+    measure(make_case("hard .99", 20, 4), 0.0)  # what is imported on first use is no one's time
     rows = {}
     for states, samples in SIZES:
         for spectrum in SPECTRA:

@@ -39,11 +39,17 @@ def test_early_stopping_needs_a_validation_part(idl_here: IdlHere, asked: str) -
         ("scheduler=step scheduler.every_epochs=2", "scheduler.every_epochs=2: the training ends"),
         ("trainer.early_stopping.min_delta=0.1", "early_stopping.min_delta=0.1: without"),
         ("trainer.keep_sparsity=true", "trainer.keep_sparsity=true: the weights of a new"),
-        ("model.forward.window=9", "model.forward.window=9: is for model.forward.method=anderson"),
-        ("model.backward.regularization=1", "model.backward.regularization=1: is for"),
+        (
+            "model.forward.method=picard model.forward.window=9",
+            "model.forward.window=9: is for model.forward.method=anderson or auto, and has no",
+        ),
+        (
+            "model.backward.method=picard model.backward.regularization=1",
+            "model.backward.regularization=1: is for",
+        ),
         (
             "model.backward.method=jacobian_free model.backward.tol=1e-9",
-            "model.backward.tol=1e-09: is for model.backward.method=picard or anderson, and has no",
+            "model.backward.tol=1e-09: is for model.backward.method=picard or anderson or auto",
         ),
         ("model.well_posedness=triangular model.kappa=0.5", "model.kappa=0.5: is for model.well"),
         (

@@ -50,9 +50,17 @@ def _limits(options: type) -> Iterator[tuple[str, Range]]:
 def _outside(limit: Range) -> Iterator[float]:
     yield math.nan
     if limit.low is not None:
-        yield limit.low if limit.low_open else limit.low - 1
+        yield (
+            limit.low
+            if limit.low_open
+            else min(limit.low - 1, math.nextafter(limit.low, -math.inf))
+        )
     if limit.high is not None:
-        yield limit.high if limit.high_open else limit.high + 1
+        yield (
+            limit.high
+            if limit.high_open
+            else max(limit.high + 1, math.nextafter(limit.high, math.inf))
+        )
 
 
 MADE = [

@@ -120,6 +120,7 @@ class SimTrainerOptions(ProblemOptions):
         default=(0.5, 0.8, 0.9, 0.95, 0.98), metadata=COMMAND_ONLY
     )
     prune_epochs: Annotated[int, NON_NEGATIVE] = field(default=5, metadata=COMMAND_ONLY)
+    finetune_epochs: Annotated[int, NON_NEGATIVE] = field(default=0, metadata=COMMAND_ONLY)
     save_statistics: bool = field(default=False, metadata={**COMMAND_ONLY, **RECORD})
     load_statistics: Annotated[str, Existing("file")] | None = field(
         default=None, metadata={**COMMAND_ONLY, **RECORD}

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Final
 
+from torch import nn
+
 from idl_cli.assembly.compute import RunContext
+from idl_cli.assembly.fine_tuning import FineTuning, fine_tune
 from idl_cli.assembly.teacher import Teacher
 from idl_cli.commands.sim.checkpoints import StageCheckpoints
-from idl_cli.commands.sim.path import MeasuredPath, follow, penalties_of, pruning_rows, write_path
+from idl_cli.commands.sim.path import MeasuredPath, follow, penalties_of, write_path
 from idl_cli.commands.sim.progress import SimProgress
-from idl_cli.commands.sim.result import complete_report, measure, save, show_result, write_diagnosis
+from idl_cli.commands.sim.pruning_baseline import pruning_rows
+from idl_cli.commands.sim.result import (
+    complete_report,
+    cost,
+    labels_section,
+    measure,
+    save,
+    show_result,
+    write_diagnosis,
+)
 from idl_cli.commands.sim.scores import SimScores, recording_loader
 from idl_cli.commands.sim.settings import SimSettings
 from idl_cli.commands.sim.tables import candidate_row
@@ -68,6 +82,10 @@ class SimJob:
         self._scores = SimScores(settings, teacher.dataset, compute)
         self._states = recording_loader(settings, teacher.dataset, compute)
         self._path: MeasuredPath | None = None
+        self._is_main = context.group.is_main
+        self._tuning = FineTuning.of(
+            self._trainer["finetune_epochs"], settings.teacher, settings.seed
+        )
 
     def record(self) -> Recording:
         """The statistics of the teacher's states; from a file where the user names one."""
@@ -177,6 +195,7 @@ class SimJob:
                 select=trainer["select_lambda"] is not None,
                 max_nonzero_fraction=trainer["max_nonzero_fraction"],
                 on_row=on_row,
+                tune=self._tuned_copy if self._tuning.epochs and self._is_main else None,
             )
         found = self._path.best[0]
         self._progress.log_history(found)
@@ -188,16 +207,32 @@ class SimJob:
         """Measure the model, save it, draw it, and say how it went."""
         teacher, console, directory = self._teacher, self._console, self._directory
         test, metrics = measure(self._sim, found, teacher, self._scores, self._logger)
+        tuned = None
+        if self._tuning.epochs:
+            tuned = {"epochs": self._tuning.epochs, "before": metrics}
+            started = time.perf_counter()
+            fine_tune(found.model, teacher.dataset, self._tuning, self._compute)
+            tuned["seconds"] = time.perf_counter() - started
+            test, metrics = measure(
+                self._sim, found, teacher, self._scores, self._logger, epoch=self._tuning.epochs
+            )
         save(self._sim, found, teacher, directory)
         path = None if self._path is None else self._finish_path(self._path, directory)
         report = complete_report(
             self._sim.report, self._settings, self._solver_name, teacher, candidates, path
         )
+        report |= labels_section(self._trainer, tuned, found)
+        report |= cost(found.model, teacher, directory, self._scores)
         show_result(report, test, console)
         if self._trainer["diagnose_rows"]:
             write_diagnosis(found, recording, directory, console)
         console.message(f"run: {directory.path}")
         return {"metrics": metrics, "sim": report}
+
+    def _tuned_copy(self, model: nn.Module) -> nn.Module:
+        copied = deepcopy(model)
+        fine_tune(copied, self._teacher.dataset, self._tuning, self._compute)
+        return copied
 
     def _finish_path(self, path: MeasuredPath, directory: RunDirectory) -> dict[str, object]:
         """Prune the teacher for comparison, write and show the path."""
@@ -210,7 +245,7 @@ class SimJob:
                     self._teacher,
                     path.rows,
                     self._settings,
-                    measures,
+                    measures.row,
                     self._compute,
                     InputBatches(self._states, self._trainer["samples"]),
                     progress.advance,

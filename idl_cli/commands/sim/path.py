@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from idl_cli.analysis.path_plot import path_figure
-from idl_cli.assembly.compute import Compute
-from idl_cli.assembly.fine_tuning import FineTuning
 from idl_cli.assembly.teacher import Teacher
-from idl_cli.commands.sim.pruning_baseline import (
-    GRADUAL,
-    LABELS,
-    fine_tuned_rows,
-    one_shot_rows,
-)
-from idl_cli.commands.sim.settings import SimSettings
-from idl_cli.errors import IgnoredOptionWarning, UnsupportedModelError
+from idl_cli.commands.sim.pruning_baseline import LABELS
+from idl_cli.errors import IgnoredOptionWarning
 from idl_cli.models.parameter_count import parameter_count
 from idl_cli.models.pruning import count_nonzeros
 from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory
 from idl_cli.sim.fit.fits import Fit
-from idl_cli.sim.fit.path import PathGrid, path_row
+from idl_cli.sim.fit.path import PathGrid, asked, path_row
 from idl_cli.sim.fit.selection import Candidate, best_candidate
 from idl_cli.sim.regression.problem import LambdaScale
 from idl_cli.sim.states.recording import Recording
 
 SIM_METHOD = "SIM"
+TUNED_METHOD = "SIM, fine-tuned"
 _SHOWN = 15
 Row = dict[str, Any]
 
@@ -65,11 +58,13 @@ class MeasuredPath:
 
     Attributes:
         rows: one a λ, the largest first.
+        tuned: one for each of them, trained on with labels; none where that was not asked for.
         best: the fit that the run keeps, and its row.
         seconds: of all fits, equilibria included, measuring not.
     """
 
     rows: tuple[Row, ...]
+    tuned: tuple[Row, ...]
     best: tuple[Fit, Row]
     seconds: float
 
@@ -112,6 +107,7 @@ def follow(
     select: bool,
     max_nonzero_fraction: float | None,
     on_row: Callable[[Row], None],
+    tune: Callable[[nn.Module], nn.Module] | None = None,
 ) -> MeasuredPath:
     """Measure every fit as it comes, and hold on to the best one alone.
 
@@ -122,8 +118,10 @@ def follow(
             sparsest; False: the last, whose λ is smallest.
         max_nonzero_fraction: with ``select``, none denser is kept while there is one that is not.
         on_row: told of each.
+        tune: a fine-tuned copy of a model, measured beside it; the fit is kept as it is.
     """
     rows: list[Row] = []
+    tuned: list[Row] = []
     seconds = 0.0
 
     def measured() -> Iterator[_Point]:
@@ -139,6 +137,11 @@ def follow(
             }
             rows.append(row)
             on_row(row)
+            if tune is not None:
+                model = tune(found.model)
+                size = {"nonzeros": count_nonzeros(model)}
+                names = {"method": TUNED_METHOD, "labels": True, **asked(found.options)}
+                tuned.append({**names, **size, **measures.row(model)})
             # Without a choice a later fit is wanted more than all before it.
             score = row["validation_score"] if select else float(len(rows))
             yield _Point(found.options.lambda_z, score, found.nonzero_fraction, found, row)
@@ -153,63 +156,7 @@ def follow(
             IgnoredOptionWarning,
             stacklevel=2,
         )
-    return MeasuredPath(tuple(rows), (best.fit, best.row), seconds)
-
-
-def pruning_rows(
-    teacher: Teacher,
-    path: Sequence[Row],
-    settings: SimSettings,
-    measures: Measures,
-    compute: Compute,
-    inputs: Iterable[Tensor],
-    on_done: Callable[[], None],
-) -> list[Row]:
-    """The teacher pruned by each baseline, and fine-tuned, at the shares asked for.
-
-    By magnitude, which costs nothing, at the path's sizes too.
-
-    Args:
-        teacher: left as it is.
-        path: rows of the path.
-        settings: of the run.
-        measures: how networks are scored.
-        compute: device and dtype.
-        inputs: batches that layers are reconstructed on.
-        on_done: called after each baseline and each fine-tuning.
-    """
-    trainer = settings.trainer
-    total = parameter_count(teacher.model)
-    levels = [round((1 - zeros) * total) for zeros in trainer["prune_zeros"]]
-    sizes = [int(row["nonzeros"]) for row in path]
-    tuning = FineTuning.of(trainer["prune_epochs"], settings.teacher, settings.seed)
-    rows = []
-    for baseline in trainer["baselines"]:
-        counts = [*levels, *sizes] if baseline == "magnitude" else levels
-        try:
-            if baseline != GRADUAL:
-                rows += one_shot_rows(
-                    teacher, counts, measures.row, baseline=baseline, inputs=inputs
-                )
-            on_done()
-            if tuning.epochs:
-                rows += fine_tuned_rows(
-                    teacher,
-                    levels,
-                    measures.row,
-                    tuning,
-                    compute,
-                    on_done,
-                    baseline=baseline,
-                    inputs=inputs,
-                )
-        except UnsupportedModelError as error:
-            warnings.warn(
-                f"trainer.baselines: {baseline} is left out: {error}",
-                IgnoredOptionWarning,
-                stacklevel=2,
-            )
-    return rows
+    return MeasuredPath(tuple(rows), tuple(tuned), (best.fit, best.row), seconds)
 
 
 def write_path(
@@ -233,10 +180,13 @@ def write_path(
         "labels": True,
         **measures.row(teacher.model),
     }
-    sim = [{**row, "zeros": 1 - row["nonzeros"] / total} for row in path.rows]
+    sim, tuned = (
+        [{**row, "zeros": 1 - row["nonzeros"] / total} for row in rows]
+        for rows in (path.rows, path.tuned)
+    )
     chosen = next(row for row, one in zip(sim, path.rows, strict=True) if one is path.best[1])
     axis = "nonzeros_asked" if "nonzeros_asked" in chosen else "lambda_z"
-    rows = [*sim, *pruned]
+    rows = [*sim, *tuned, *pruned]
     directory.write_table("path.csv", rows)
     directory.write_json(
         "path.json",
@@ -245,6 +195,7 @@ def write_path(
             "seconds": path.seconds,
             f"kept_{axis}": chosen[axis],
             "points": sim,
+            "finetuned": tuned,
             "pruning": list(pruned),
         },
     )
@@ -258,20 +209,20 @@ def write_path(
         chosen=chosen,
     )
     directory.save_figure("path.png", figure)
-    _show(sim, pruned, own, chosen, axis, key, console)
+    _show(sim, [*tuned, *pruned], own, chosen, axis, key, console)
     return own
 
 
 def _show(
     sim: Sequence[Row],
-    pruned: Sequence[Row],
+    others: Sequence[Row],
     own: Row,
     chosen: Row,
     axis: str,
     key: str,
     console: Reporter,
 ) -> None:
-    """A table of the path, then one of the pruned teacher."""
+    """A table of the path, then one of what was trained on with labels or pruned."""
     every = max(1, -(-len(sim) // _SHOWN))
     listed = [row for i, row in enumerate(sim) if row is chosen or (len(sim) - 1 - i) % every == 0]
     what = "lambda" if axis == "lambda_z" else "non-zeros"
@@ -300,7 +251,7 @@ def _show(
             for row in listed
         ],
     )
-    shares = {row["nonzeros"] for row in pruned if row["method"] != LABELS["magnitude"]}
+    shares = {row["nonzeros"] for row in others if row["method"] != LABELS["magnitude"]}
     table = [("teacher", own["nonzeros"], "0.0%", own[key], "yes")]
     table += [
         (
@@ -310,12 +261,12 @@ def _show(
             row[key],
             "yes" if row["labels"] else "no",
         )
-        for row in pruned
+        for row in others
         if not shares or row["nonzeros"] in shares
     ]
-    if pruned:
+    if others:
         console.table(
-            "the teacher pruned",
+            "beside it",
             ["", "non-zeros", "zeros*", key.replace("_", " "), "labels used"],
             table,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from types import MappingProxyType
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 from idl_cli.assembly.compute import Compute
 from idl_cli.assembly.fine_tuning import FineTuning, fine_tune
 from idl_cli.assembly.teacher import Teacher
+from idl_cli.commands.sim.settings import SimSettings
 from idl_cli.data.dataset import Dataset
+from idl_cli.errors import IgnoredOptionWarning, UnsupportedModelError
 from idl_cli.models.parameter_count import parameter_count
 from idl_cli.models.pruning import count_nonzeros, prune_by_magnitude, smallest_pruned_count
 from idl_cli.models.pruning.alps import alps
@@ -89,6 +92,60 @@ def pruned_gradually(
         prune=lambda steps: GradualPruning(model, nonzeros, steps=steps).after_step,
     )
     return model
+
+
+def pruning_rows(
+    teacher: Teacher,
+    path: Sequence[Mapping[str, Any]],
+    settings: SimSettings,
+    score: Score,
+    compute: Compute,
+    inputs: Iterable[Tensor],
+    on_done: Callable[[], None],
+) -> list[dict[str, Any]]:
+    """The teacher pruned by each baseline, and fine-tuned, at the shares asked for.
+
+    By magnitude, which costs nothing, at the path's sizes too.
+
+    Args:
+        teacher: left as it is.
+        path: rows of the path.
+        settings: of the run.
+        score: figures of a network.
+        compute: device and dtype.
+        inputs: batches that layers are reconstructed on.
+        on_done: called after each baseline and each fine-tuning.
+    """
+    trainer = settings.trainer
+    total = parameter_count(teacher.model)
+    levels = [round((1 - zeros) * total) for zeros in trainer["prune_zeros"]]
+    sizes = [int(row["nonzeros"]) for row in path]
+    tuning = FineTuning.of(trainer["prune_epochs"], settings.teacher, settings.seed)
+    rows: list[dict[str, Any]] = []
+    for baseline in trainer["baselines"]:
+        counts = [*levels, *sizes] if baseline == "magnitude" else levels
+        try:
+            if baseline != GRADUAL:
+                rows += one_shot_rows(teacher, counts, score, baseline=baseline, inputs=inputs)
+            on_done()
+            if tuning.epochs:
+                rows += fine_tuned_rows(
+                    teacher,
+                    levels,
+                    score,
+                    tuning,
+                    compute,
+                    on_done,
+                    baseline=baseline,
+                    inputs=inputs,
+                )
+        except UnsupportedModelError as error:
+            warnings.warn(
+                f"trainer.baselines: {baseline} is left out: {error}",
+                IgnoredOptionWarning,
+                stacklevel=2,
+            )
+    return rows
 
 
 def one_shot_rows(

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
+
+import torch
+from torch import nn
 
 from idl_cli.analysis.sim_plots import gap_curves, sparsity_pattern
 from idl_cli.assembly.teacher import Teacher
 from idl_cli.commands.sim.scores import SimScores, named_metrics
 from idl_cli.commands.sim.settings import SimSettings
 from idl_cli.commands.sim.tables import result_rows, show_rows
+from idl_cli.data.loader import BatchLoader
 from idl_cli.loggers import RunLogger
 from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory, read_metrics
+from idl_cli.run.model_file import MODEL
 from idl_cli.sim.fit.diagnosis import RowDiagnosis, diagnose
 from idl_cli.sim.fit.fits import Fit
 from idl_cli.sim.fit.selection import Candidate
@@ -22,7 +29,13 @@ from idl_cli.sim.states.recording import Recording
 
 
 def measure(
-    sim: SIM, found: Fit, teacher: Teacher, scores: SimScores, logger: RunLogger
+    sim: SIM,
+    found: Fit,
+    teacher: Teacher,
+    scores: SimScores,
+    logger: RunLogger,
+    *,
+    epoch: int | None = None,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Score the model on every part of the dataset, and log the figures.
 
@@ -32,6 +45,7 @@ def measure(
         teacher: whose dataset it is.
         scores: how.
         logger: told of each part.
+        epoch: of the fine-tuning, after which the model is measured; None before.
 
     Returns:
         The figures of the test part with the teacher's beside them, and ``metrics``.
@@ -43,7 +57,7 @@ def measure(
         parts["validation"] = scores.figures(found.model, dataset.validation)
     parts["test"] = {name: v for name, v in test.items() if not name.startswith("teacher_")}
     for part, figures in parts.items():
-        logger.log({"step": 0, "epoch": None, "split": part, **figures})
+        logger.log({"step": 0 if epoch is None else 1, "epoch": epoch, "split": part, **figures})
     metrics = {
         f"{part}_{name}": value
         for part, figures in parts.items()
@@ -58,6 +72,63 @@ def save(sim: SIM, found: Fit, teacher: Teacher, directory: RunDirectory) -> Non
     directory.save_model(found.model, preprocessing=dataset.preprocessing, task=dataset.task)
     directory.save_figure("gap.png", gap_curves(read_metrics(directory.path), sim.options.tol))
     directory.save_figure("sparsity.png", sparsity_pattern(found.model))
+
+
+def labels_section(
+    trainer: Mapping[str, Any], tuned: Mapping[str, Any] | None, found: Fit
+) -> dict[str, Any]:
+    """What used labels, and what the fine-tuning changed of the model.
+
+    Args:
+        trainer: section of the settings.
+        tuned: epochs, seconds and the figures before it; None without fine-tuning.
+        found: with the model as it is kept. Its certificates are of the fit.
+    """
+    choosing = trainer["select_lambda"] is not None
+    section: dict[str, Any] = {
+        "labels_used_by": ["select_lambda"] * choosing + ["finetune_epochs"] * bool(tuned),
+        "finetuning": tuned,
+    }
+    if tuned is not None:
+        section |= {
+            "nonzero_fraction": found.nonzero_fraction,
+            "inf_norm_A": found.model.inf_norm_A(),
+        }
+        if found.options.nonzeros is not None:
+            section["nonzeros"] = found.nonzeros
+    return section
+
+
+def cost(
+    model: nn.Module, teacher: Teacher, directory: RunDirectory, scores: SimScores
+) -> dict[str, float]:
+    """Bytes of the model's file and of the teacher's weights, and seconds of a thousand samples.
+
+    Args:
+        model: saved in ``directory`` already.
+        teacher: to compare with.
+        directory: of the run.
+        scores: whose test batches are predicted.
+    """
+    tensors = [*teacher.model.parameters(), *teacher.model.buffers()]
+    batches = scores.batches(teacher.dataset.test)
+    return {
+        "model_bytes": (directory.path / f"{MODEL}.safetensors").stat().st_size,
+        "teacher_bytes": sum(each.nbytes for each in tensors),
+        "seconds_per_1000": _seconds_per_1000(model, batches),
+        "teacher_seconds_per_1000": _seconds_per_1000(teacher.model, batches),
+    }
+
+
+@torch.no_grad()
+def _seconds_per_1000(model: nn.Module, batches: BatchLoader) -> float:
+    """Median over the batches, so that the first one's allocations do not count."""
+    seconds = []
+    for inputs, _ in batches:
+        started = time.perf_counter()
+        float(model(inputs).flatten()[0])  # waits for a GPU
+        seconds.append(1000 * (time.perf_counter() - started) / len(inputs))
+    return statistics.median(seconds)
 
 
 def complete_report(

@@ -26,6 +26,18 @@ def result_rows(
         for name in _SCORES
         if name in test
     ]
+    tuned = report.get("finetuning")
+    if isinstance(tuned, Mapping):
+        rows = [
+            (f"{label}, {tuned['epochs']} epochs with labels", teacher, value)
+            for label, teacher, value in rows
+        ]
+        before = tuned["before"]
+        rows += [
+            (f"test {name}, without labels", None, before[f"test_{name}"])
+            for name in _SCORES
+            if f"test_{name}" in before
+        ]
     if report["agreement"] is not None:
         rows.append(("agreement with the teacher", None, report["agreement"]))
     rows += [
@@ -53,6 +65,14 @@ def result_rows(
             len(rows) - 4, ("weights kept", report["teacher_parameters"], report["nonzeros"])
         )
         seconds["refinement"] = "seconds_refinement"
+    rows += [
+        ("bytes of the weights, stored", report["teacher_bytes"], report["model_bytes"]),
+        (
+            "seconds per 1,000 samples",
+            report["teacher_seconds_per_1000"],
+            report["seconds_per_1000"],
+        ),
+    ]
     rows += [(f"seconds: {label}", None, report[key]) for label, key in seconds.items()]
     return rows
 

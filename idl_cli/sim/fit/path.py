@@ -94,7 +94,7 @@ def fit_path(
 def path_row(found: Fit) -> dict[str, object]:
     """One fit of a path as plain values: λ, size, certificates, seconds."""
     row: dict[str, object] = {
-        **_asked(found.options),
+        **asked(found.options),
         "nonzeros": found.nonzeros,
         "nonzero_fraction": found.nonzero_fraction,
         "state_fit": found.state_fit,
@@ -115,7 +115,7 @@ def path_row(found: Fit) -> dict[str, object]:
     return row
 
 
-def _asked(options: SimOptions) -> dict[str, object]:
+def asked(options: SimOptions) -> dict[str, object]:
     """What tells a fit from the others of its path."""
     if options.nonzeros is not None:
         return {"nonzeros_asked": options.nonzeros}

@@ -117,7 +117,7 @@ def _eliminated(problem: RowRegression, ridge: float, group: Group) -> tuple[Eli
     form = LimitedForm.of(problem)
     units = Units.of(form.problem)
     elimination = Elimination.of(units.scaled(form.problem), ridge, group)
-    costs = elimination.path.increments * units.target**2
+    costs = elimination.path.increments * units.target.square()[:, None]
     return elimination, form.removal_costs(costs)
 
 

@@ -119,11 +119,22 @@ def test_a_convolution_is_read_off_too() -> None:
     torch.testing.assert_close(model(u), teacher(u), rtol=1e-12, atol=1e-12)
 
 
-def test_sensitivities_are_mean_squared_derivatives() -> None:
-    """Against the Jacobian of what follows each layer, by reverse differentiation."""
+@pytest.mark.parametrize("loss", ["mse", "kl"])
+def test_sensitivities_are_the_curvature_of_the_loss(loss: str) -> None:
+    """Against Jacobians of what follows each layer and the Hessian of the divergence."""
     teacher, loader = network(), batches(50)
     u = torch.cat([inputs for inputs, _ in loader])
-    found = output_sensitivity(implicit_form(state_recorder(teacher, u)), loader)
+    states, outputs = output_sensitivity(implicit_form(state_recorder(teacher, u)), loader, loss)
+    y = teacher(u).detach()
+
+    def divergence(changed: Tensor, own: Tensor) -> Tensor:
+        p = own.softmax(dim=0)
+        return (p * (p.log() - changed.log_softmax(dim=0))).sum()
+
+    F = torch.eye(y.shape[1], dtype=y.dtype).expand(len(y), -1, -1)
+    if loss == "kl":
+        hessian = torch.autograd.functional.hessian
+        F = torch.stack([hessian(lambda c, own=own: divergence(c, own), own) for own in y])
     expected = []
     for cut in (3, 1):  # last hidden layer first, as the states stand
         with torch.no_grad():
@@ -131,8 +142,9 @@ def test_sensitivities_are_mean_squared_derivatives() -> None:
         jacobian = torch.stack(
             [torch.autograd.functional.jacobian(teacher[cut:], each[None])[0, :, 0] for each in z]
         )
-        expected.append(jacobian.square().sum(dim=1).mean(dim=0))
-    torch.testing.assert_close(found, torch.cat(expected), rtol=1e-9, atol=1e-12)
+        expected.append(torch.einsum("mji,mjk,mki->mi", jacobian, F, jacobian).mean(dim=0))
+    torch.testing.assert_close(states, torch.cat(expected), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(outputs, F.diagonal(dim1=1, dim2=2).mean(dim=0), rtol=1e-9, atol=0)
 
 
 def test_layers_use_what_the_teachers_layers_use() -> None:
@@ -209,7 +221,7 @@ def test_refinement_nears_the_teacher_and_never_looks_at_labels() -> None:
     teacher, loader = network(), batches()
     sim = sparse(0.3, refine_epochs=5, refine_loss="mse")
     refined = sim.train(model=teacher, dataloader=loader)
-    plain = sparse(0.3).train(model=teacher, dataloader=loader)
+    plain = sparse(0.3, refine_loss="mse").train(model=teacher, dataloader=loader)
     other = [(u, torch.zeros_like(labels)) for u, labels in loader]
     again = sparse(0.3, refine_epochs=5, refine_loss="mse").train(model=teacher, dataloader=other)
     refinement = sim.report["refinement"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from idl_cli.distributed.group import Group
@@ -14,6 +13,7 @@ from idl_cli.sim.fit.fitting import FitSettings
 from idl_cli.sim.fit.options import SimOptions
 from idl_cli.sim.fit.sparse.allocation import allocate
 from idl_cli.sim.fit.sparse.layers import Layer, feedforward_layers
+from idl_cli.sim.fit.sparse.refinement import chosen_loss
 from idl_cli.sim.fit.sparse.sensitivity import output_sensitivity
 from idl_cli.sim.fit.sparse.sequential import TARGET, dense_statistics
 from idl_cli.sim.regression.limited import LimitedForm
@@ -77,7 +77,8 @@ def make_plan(recording: Recording, loader: Loader, settings: FitSettings) -> Pl
     """
     recorder, options = recording.recorder, settings.options
     teacher = implicit_form(recorder)
-    sensitivity = output_sensitivity(teacher, loader)
+    loss = chosen_loss(options.refine_loss, loader, recorder.layout.output_dim)
+    of_states, of_outputs = output_sensitivity(teacher, loader, loss)
     parameters = sum(p.numel() for p in recorder.teacher.parameters())
     layers: tuple[Layer, ...] = ()
     if options.structure == "feedforward":
@@ -90,15 +91,14 @@ def make_plan(recording: Recording, loader: Loader, settings: FitSettings) -> Pl
             )
             for layer in layers
         ]
-        weights = [_weights(sensitivity, layer) for layer in layers]
+        weights = [of_outputs if each.is_output else of_states[each.rows] for each in layers]
     else:
         problems = [
             RowRegression.from_statistics(recording.statistics, name, penalty=0.0, l2=options.l2)
             for name in (PRE_ACTIVATIONS, OUTPUTS)
         ]
-        outputs = torch.ones(recorder.layout.output_dim, dtype=torch.float64)
         # Of pre-activations divided by the scale the outputs feel as much more.
-        weights = [sensitivity * recording.scale.to(sensitivity).square(), outputs]
+        weights = [of_states * recording.scale.to(of_states).square(), of_outputs]
     ridge = getattr(settings.solver, "ridge", BackwardEliminationOptions.ridge)
     found = [_eliminated(problem, ridge, settings.group) for problem in problems]
     return Plan(
@@ -119,12 +119,6 @@ def _eliminated(problem: RowRegression, ridge: float, group: Group) -> tuple[Eli
     elimination = Elimination.of(units.scaled(form.problem), ridge, group)
     costs = elimination.path.increments * units.target.square()[:, None]
     return elimination, form.removal_costs(costs)
-
-
-def _weights(sensitivity: Tensor, layer: Layer) -> Tensor:
-    if layer.is_output:
-        return sensitivity.new_ones(layer.rows.stop)
-    return sensitivity[layer.rows]
 
 
 def support_solver(solver: BaseSolver) -> BaseSolver:

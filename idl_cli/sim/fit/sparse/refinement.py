@@ -82,8 +82,8 @@ def refine(
     """
     if epochs is None:
         epochs = min(MOST_EPOCHS, max(1, round(STEPS * BATCH / count)))
-    chosen_loss = _chosen_loss(loss, loader, recorder.layout.output_dim)
-    measure = _divergence if chosen_loss == "kl" else functional.mse_loss
+    kind = chosen_loss(loss, loader, recorder.layout.output_dim)
+    measure = _divergence if kind == "kl" else functional.mse_loss
     kept = _Kept.of(model)
     generator = torch.Generator().manual_seed(seed)
 
@@ -125,7 +125,7 @@ def refine(
             stacklevel=2,
         )
         kept.set(begun)
-    return Refinement(epochs, chosen_loss, before, after)
+    return Refinement(epochs, kind, before, after)
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +206,8 @@ def _divergence(outputs: Tensor, teacher: Tensor) -> Tensor:
     )
 
 
-def _chosen_loss(loss: RefineLoss, loader: Loader, outputs: int) -> str:
+def chosen_loss(loss: RefineLoss, loader: Loader, outputs: int) -> str:
+    """Return ``kl`` or ``mse``: what ``auto`` stands for with this loader and number of outputs."""
     if loss != "auto":
         return loss
     first = next(iter(loader))

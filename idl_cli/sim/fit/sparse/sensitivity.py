@@ -15,14 +15,25 @@ _SAMPLES = 1000
 """A mean over a thousand samples is known to some per cent, far less than rows differ by."""
 
 
-def output_sensitivity(model: ImplicitModel, loader: Loader) -> Tensor:
-    """Σ_j E[(∂y_j/∂z_i)²] (n,) float64, over the first samples of a loader.
+def output_sensitivity(model: ImplicitModel, loader: Loader, loss: str) -> tuple[Tensor, Tensor]:
+    """How much the loss between the model's outputs and changed ones bends with each row.
 
     An error of z_i reaches the outputs through every state that it feeds: x = φ(Ax + e) with
-    e = Bu + b, so that the derivative with respect to e_i is the one with respect to z_i.
+    e = Bu + b, so that the outputs' derivative g_i with respect to e_i is the one with respect to
+    z_i. Where the loss is the Kullback-Leibler divergence of class probabilities p, an error counts
+    by their Fisher information F = diag(p) − ppᵀ (Amari, Natural gradient, 1998).
+
+    Args:
+        model: whose outputs are compared.
+        loader: of its inputs; the first samples are used.
+        loss: ``kl`` or ``mse``.
+
+    Returns:
+        E[gᵢᵀFgᵢ] of the states (n,) and E[F_jj] of the outputs (q,), float64; F = 1 for ``mse``.
     """
     weights = model.effective_weights()
-    total, count = torch.zeros(model.hidden_dim, dtype=torch.float64, device=weights.A.device), 0
+    states_total = torch.zeros(model.hidden_dim, dtype=torch.float64, device=weights.A.device)
+    outputs_total, count = states_total.new_zeros(model.output_dim), 0
     with torch.enable_grad():
         for inputs in batches_of_inputs(loader, _SAMPLES):
             flat = inputs.flatten(1).to(weights.B)
@@ -36,8 +47,20 @@ def output_sensitivity(model: ImplicitModel, loader: Loader) -> Tensor:
                 backward=model.backward_settings,
             )
             outputs = functional.linear(states, weights.C.detach())
-            for index in range(outputs.shape[1]):
-                (slope,) = torch.autograd.grad(outputs[:, index].sum(), entering, retain_graph=True)
-                total += slope.double().square().sum(dim=0)
+            if loss == "kl":
+                direct = functional.linear(flat, weights.D, weights.output_bias)
+                root = _fisher_root((outputs + direct).detach().softmax(dim=1))
+            else:
+                root = torch.diag_embed(torch.ones_like(outputs))
+            for column in root.unbind(dim=2):
+                (slope,) = torch.autograd.grad(outputs, entering, column, retain_graph=True)
+                states_total += slope.double().square().sum(dim=0)
+                outputs_total += column.double().square().sum(dim=0)
             count += len(inputs)
-    return total / count
+    return states_total / count, outputs_total / count
+
+
+def _fisher_root(probabilities: Tensor) -> Tensor:
+    """L (m, q, q) with L Lᵀ = diag(p) − ppᵀ, of the probabilities of each sample (m, q)."""
+    root = probabilities.sqrt()
+    return torch.diag_embed(root) - probabilities[:, :, None] * root[:, None, :]

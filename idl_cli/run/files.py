@@ -33,6 +33,7 @@ def write_atomic(path: Path, content: bytes) -> None:
     The content goes to a temporary file in the same directory, is flushed to the disk and renamed
     over the old file; then the directory's entry is flushed too.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)  # its error names the folder
     with naming(path):
         _replace(path, content)
 
@@ -62,7 +63,6 @@ def append(path: Path, content: bytes) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     mark = f"{os.getpid()}-{secrets.token_hex(4)}"
     temporary = path.with_name(f".{path.name}.{mark}.idl-tmp")
     try:

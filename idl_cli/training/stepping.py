@@ -115,7 +115,8 @@ class Stepper:
             if len(targets):
                 outputs.append((predicted.detach(), targets))
         if not math.isfinite(total):
-            self._leave_out(f"loss is {total}{_cause(group)}", where)
+            causes = self._consensus.group.gather_objects(_cause(group))  # one rank has the sample
+            self._leave_out(f"loss is {total}{next(filter(None, causes), '')}", where)
             return None
         self._check_gradients()
         norm = self._finish_gradients(weight)

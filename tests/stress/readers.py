@@ -127,8 +127,12 @@ def silence():  # type: ignore[no-untyped-def]
         contextlib.redirect_stderr(io.StringIO()),
     ):
         warnings.simplefilter("ignore")
+        before = logging.root.manager.disable
         logging.disable(logging.CRITICAL)
-        yield
+        try:
+            yield
+        finally:
+            logging.disable(before)
 
 
 # -- reading ---------------------------------------------------------------------------------------

@@ -546,7 +546,7 @@ def test_failing_trials_do_not_end_a_study(idl_here: IdlHere, tmp_path: Path) ->
         "hydra/sweeper=optuna",
         "hydra/sweeper/sampler=grid",
         "hydra.sweeper.n_trials=3",
-        "model.hidden_dim=8,1000000000000",
+        "model.hidden_dim=8,2147483647",
         "hydra.sweep.dir=sweep",
         *LITTLE[1:],
         "trainer.epochs=1",

@@ -99,14 +99,14 @@ def descend(problem: RowRegression, supports: Tensor, monitor: Monitor) -> tuple
     lowers its error; it is stationary then.
 
     Args:
-        problem: with a limit on non-zeros.
+        problem: its limits are ``limits_of``.
         supports: (rows, D) bool, where to begin.
         monitor: asked for the time.
 
     Returns:
         Weights (rows, D), whether all rows are stationary, and the number of steps.
     """
-    assert problem.nonzeros is not None
+    sizes = limits_of(problem)
     present = refit(problem, supports)
     scaled = ScaledProblem.of(problem)
     step = 1 / float(torch.linalg.matrix_norm(scaled.gram, float("inf")).clamp(min=1e-300))
@@ -115,7 +115,7 @@ def descend(problem: RowRegression, supports: Tensor, monitor: Monitor) -> tuple
         values = scaled.from_weights(present.weights[rows])
         part = scaled.select(rows)
         moved = (values + step * (part.cross - part.multiply(values))).abs()
-        proposed = top(moved, problem.nonzeros[rows])
+        proposed = top(moved, sizes[rows])
         changed = (proposed != supports[rows]).any(dim=1)
         rows, proposed = rows[changed], proposed[changed]
         if len(rows) == 0:

@@ -12,7 +12,7 @@ from idl_cli.equilibrium import back_substitution
 from idl_cli.equilibrium.activations import Activation
 from idl_cli.equilibrium.fixed_point import SampleMap, solve_fixed_point
 from idl_cli.equilibrium.iterations.coarse import Linearised
-from idl_cli.equilibrium.modes import Modes, dominant_modes
+from idl_cli.equilibrium.iterations.modes import Modes, dominant_modes
 from idl_cli.equilibrium.operators import Operator
 from idl_cli.equilibrium.residual import Change, SummedAdjoints, SummedStates, adjoint_scale
 from idl_cli.equilibrium.result import FixedPointResult, SolveStatus

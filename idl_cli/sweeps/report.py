@@ -31,7 +31,7 @@ from idl_cli.sweeps.jobs import (
     varying_keys,
 )
 from idl_cli.sweeps.page import write_sweep_page
-from idl_cli.sweeps.plan import planned_jobs
+from idl_cli.sweeps.recorded_plan import planned_jobs
 
 _EXTRAPOLATION: Final = "extrapolation"
 _SHOWN: Final = ("test_accuracy", "test_r2", "test_mse", "sim.nonzero_fraction", "seconds")

@@ -91,7 +91,8 @@ def continuation(command: str, overrides: Sequence[str]) -> Continuation | None:
 
 
 def _with_request(directory: str, command: str, others: Sequence[str]) -> Continuation:
-    from idl_cli.sweeps.plan import identity_of, read_plan
+    from idl_cli.sweeps.plan import identity_of
+    from idl_cli.sweeps.recorded_plan import read_plan
 
     plan = read_plan(Path(directory), command)
     problems = list(_other_sweeper(plan, others))

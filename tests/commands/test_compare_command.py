@@ -18,7 +18,7 @@ from idl_cli.cli import main
 from idl_cli.commands import module_of
 from idl_cli.completion import candidates
 from idl_cli.sweeps.jobs import job_rows
-from idl_cli.sweeps.plan import planned_jobs
+from idl_cli.sweeps.recorded_plan import planned_jobs
 
 Captured = pytest.CaptureFixture[str]
 

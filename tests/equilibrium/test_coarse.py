@@ -9,7 +9,7 @@ from torch import Tensor
 from idl_cli.equilibrium.activations import get_activation
 from idl_cli.equilibrium.implicit_gradient import equilibrium
 from idl_cli.equilibrium.iterations.coarse import extrapolated
-from idl_cli.equilibrium.modes import dominant_modes
+from idl_cli.equilibrium.iterations.modes import dominant_modes
 from idl_cli.equilibrium.operators import DenseOperator, LowRankOperator, Operator
 from idl_cli.equilibrium.problem import EquilibriumProblem, solve_adjoint, solve_state
 from idl_cli.equilibrium.result import SolveStatus

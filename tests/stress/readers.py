@@ -40,7 +40,7 @@ from idl_cli.run.files import csv_bytes, json_bytes
 from idl_cli.run.state import read_state
 from idl_cli.sim.statistics.dense import SufficientStatistics
 from idl_cli.sweeps.jobs import job_rows
-from idl_cli.sweeps.plan import planned_jobs, read_plan
+from idl_cli.sweeps.recorded_plan import planned_jobs, read_plan
 from tests.stress import mutate
 from tests.stress.mutate import Mutator
 from tests.sub_commands import COMMANDS

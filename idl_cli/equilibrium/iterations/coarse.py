@@ -21,9 +21,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from idl_cli.equilibrium.iterations.modes import Modes
 from idl_cli.equilibrium.iterations.picard import Picard
 from idl_cli.equilibrium.iterations.step_method import StepMethod
-from idl_cli.equilibrium.modes import Modes
 
 # Coarse steps begin where the worst sample is so many plain ones away, at the rate of the last two:
 # to find the modes takes as long as about ten.

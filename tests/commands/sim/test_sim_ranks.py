@@ -21,6 +21,7 @@ from tests.distributed.helpers import (
     LIMIT,
     all_ended,
     descendants,
+    ending,
     nothing_left_behind,
     wait_until,
 )
@@ -41,6 +42,7 @@ PLUG_IN = '''\
 """A solver that goes wrong on one rank."""
 import datetime
 import os
+import sys
 import time
 
 import torch
@@ -57,7 +59,8 @@ class Faulty(BaseSolver):
     def solve(self, problem, monitor):
         if monitor.group.rank == 1 and self.fault == "memory":
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80 GiB")
-        print(f"solving in {os.getpid()}", flush=True)
+        sys.stdout.write(f"solving in {os.getpid()}\\n")  # one write: print makes two
+        sys.stdout.flush()
         if self.fault == "deaf":
             if monitor.group.rank == 1:
                 raise ZeroDivisionError("the seventh block is empty")
@@ -184,13 +187,15 @@ def _solving(home: Path, plug_in: Path) -> Iterator[subprocess.Popen[str]]:
     """A run whose two ranks are in the middle of a solve that does not end."""
     path = os.pathsep.join((str(plug_in), *filter(None, [os.environ.get("PYTHONPATH")])))
     arguments = ("solver=faulty", "solver.fault=waits", "solver.processes=2", *PROBLEM)
-    with subprocess.Popen(
-        [sys.executable, "-m", "idl_cli", "sim", *arguments, "hydra.run.dir=run"],
-        cwd=home,
-        env={**os.environ, "PYTHONPATH": path},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    with ending(
+        subprocess.Popen(
+            [sys.executable, "-m", "idl_cli", "sim", *arguments, "hydra.run.dir=run"],
+            cwd=home,
+            env={**os.environ, "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     ) as process:
         assert process.stdout is not None
         solving = 0
@@ -242,11 +247,13 @@ def test_a_solve_that_was_killed_is_continued_by_another_number_of_ranks(
 ) -> None:
     run, kept = tmp_path / "run", tmp_path / "run" / "iterate_ab.safetensors"
     arguments = ("sim", "solver=admm_multigpu", *PROBLEM, "hydra.run.dir=run")
-    with subprocess.Popen(
-        [sys.executable, "-m", "idl_cli", *arguments, "solver.processes=2", *NEVER_ENDING],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+    with ending(
+        subprocess.Popen(
+            [sys.executable, "-m", "idl_cli", *arguments, "solver.processes=2", *NEVER_ENDING],
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
     ) as process:
         wait_until(lambda: kept.is_file() or process.poll() is not None, limit=100.0)
         assert process.poll() is None

@@ -12,6 +12,7 @@ import pytest
 from idl_cli.run import read_metrics, read_summary, run_status
 from idl_cli.run.state import read_state
 from tests.conftest import Idl, IdlHere
+from tests.distributed.helpers import ending
 from tests.run.test_state import assert_same
 from tests.training.helpers import without_seconds
 
@@ -44,13 +45,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _start_and_signal(home: Path, number: signal.Signals) -> int:
     """Start a run and send it a signal once it reports its third epoch; return its exit status."""
-    with subprocess.Popen(
-        [sys.executable, "-u", "-m", "idl_cli", *_ARGUMENTS, "hydra.run.dir=run"],
-        cwd=home,
-        env={**os.environ, "COLUMNS": "200"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
+    with ending(
+        subprocess.Popen(
+            [sys.executable, "-u", "-m", "idl_cli", *_ARGUMENTS, "hydra.run.dir=run"],
+            cwd=home,
+            env={**os.environ, "COLUMNS": "200"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -128,7 +131,9 @@ def test_a_run_whose_reader_leaves_goes_on_to_its_end(tmp_path: Path) -> None:
     # As `idl train | head -1` does.
     command = [sys.executable, "-m", "idl_cli", "train", "threads=1", "hydra.run.dir=run"]
     quick = ["trainer.epochs=3", "dataset.train_samples=200", "model.hidden_dim=8"]
-    with subprocess.Popen([*command, *quick], cwd=tmp_path, stdout=subprocess.PIPE) as process:
+    with ending(
+        subprocess.Popen([*command, *quick], cwd=tmp_path, stdout=subprocess.PIPE)
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline()
         process.stdout.close()

@@ -24,7 +24,7 @@ from idl_cli.reporting import SilentReporter
 from idl_cli.run import RunDirectory, load_model, read_metrics, read_summary, run_status
 from tests.commands.helpers import train, train_settings
 from tests.conftest import IdlHere
-from tests.distributed.helpers import nothing_left_behind
+from tests.distributed.helpers import ending, nothing_left_behind
 from tests.sub_commands import COMMANDS
 from tests.training.helpers import without_seconds
 from tests.training.ranks import Ranks
@@ -168,13 +168,15 @@ def test_agents_of_torchrun_give_the_same_figures(
 @contextmanager
 def _at_third_epoch(home: Path) -> Iterator[subprocess.Popen[str]]:
     """A training on two ranks that has just reported its third epoch."""
-    with subprocess.Popen(
-        [sys.executable, "-u", "-m", "idl_cli", *_ARGUMENTS, "trainer.devices=2"],
-        cwd=home,
-        env={**os.environ, "COLUMNS": "200"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    with ending(
+        subprocess.Popen(
+            [sys.executable, "-u", "-m", "idl_cli", *_ARGUMENTS, "trainer.devices=2"],
+            cwd=home,
+            env={**os.environ, "COLUMNS": "200"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:

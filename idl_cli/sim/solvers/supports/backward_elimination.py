@@ -6,23 +6,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from idl_cli.sim.regression.problem import RowRegression
-from idl_cli.sim.regression.solver import (
-    BUDGET,
-    L2,
-    NONZEROS,
-    BaseSolver,
-    Monitor,
-    SolverResult,
-    Start,
-)
+from idl_cli.sim.regression.solver import Monitor, SolverResult
 from idl_cli.sim.solvers.options import BackwardEliminationOptions
+from idl_cli.sim.solvers.supports.eliminating import Eliminating
 from idl_cli.sim.solvers.supports.elimination import Elimination
 from idl_cli.sim.solvers.supports.refit import descend, limits_of
 from idl_cli.sim.solvers.supports.shares import in_shares
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackwardEliminationSolver(BackwardEliminationOptions, BaseSolver):
+class BackwardEliminationSolver(BackwardEliminationOptions, Eliminating):
     """Optimal brain surgeon on every row, then least squares on what is left.
 
     The weights go one after another, the one whose removal costs least first (Hassibi and Stork,
@@ -35,18 +28,11 @@ class BackwardEliminationSolver(BackwardEliminationOptions, BaseSolver):
     """
 
     name: ClassVar[str] = "backward_elimination"
-    handles: ClassVar[frozenset[str]] = frozenset({L2, BUDGET, NONZEROS})
 
-    def solve(self, problem: RowRegression, monitor: Monitor) -> SolverResult:
-        """Solve; see :class:`BaseSolver`."""
-        return self._solve(problem, monitor, None)
-
-    def solve_from(self, problem: RowRegression, monitor: Monitor, start: Start) -> SolverResult:
-        """Solve with the elimination of an earlier solve, which serves any number of non-zeros."""
-        return self._solve(problem, monitor, start.memory)
-
-    def _solve(self, problem: RowRegression, monitor: Monitor, known: object) -> SolverResult:
-        elimination = Elimination.of(problem, self.ridge, monitor.group, known)
+    def solve_eliminated(
+        self, problem: RowRegression, monitor: Monitor, elimination: Elimination
+    ) -> SolverResult:
+        """Refit the supports that the elimination leaves."""
         supports = elimination.path.supports(limits_of(problem))
         weights, done, steps = in_shares(
             problem, monitor.group, lambda part, rows: descend(part, supports[rows], monitor)

@@ -18,17 +18,10 @@ import torch
 from torch import Tensor
 
 from idl_cli.sim.regression.problem import RowRegression
-from idl_cli.sim.regression.solver import (
-    BUDGET,
-    L2,
-    NONZEROS,
-    BaseSolver,
-    Monitor,
-    SolverResult,
-    Start,
-)
+from idl_cli.sim.regression.solver import Monitor, SolverResult
 from idl_cli.sim.solvers.options import SwapsOptions
 from idl_cli.sim.solvers.scaling import ScaledProblem
+from idl_cli.sim.solvers.supports.eliminating import Eliminating
 from idl_cli.sim.solvers.supports.elimination import Elimination
 from idl_cli.sim.solvers.supports.refit import limits_of, refit
 from idl_cli.sim.solvers.supports.shares import in_shares
@@ -43,7 +36,7 @@ _FULL = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
-class SwapSolver(SwapsOptions, BaseSolver):
+class SwapSolver(SwapsOptions, Eliminating):
     """Backward elimination, then the best exchange of two weights of a row until none helps.
 
     A row whose budget is in use keeps the support of the elimination, since the gains above are
@@ -56,18 +49,11 @@ class SwapSolver(SwapsOptions, BaseSolver):
     """
 
     name: ClassVar[str] = "swaps"
-    handles: ClassVar[frozenset[str]] = frozenset({L2, BUDGET, NONZEROS})
 
-    def solve(self, problem: RowRegression, monitor: Monitor) -> SolverResult:
-        """Solve; see :class:`BaseSolver`."""
-        return self._solve(problem, monitor, None)
-
-    def solve_from(self, problem: RowRegression, monitor: Monitor, start: Start) -> SolverResult:
-        """Solve with the elimination of an earlier solve, which serves any number of non-zeros."""
-        return self._solve(problem, monitor, start.memory)
-
-    def _solve(self, problem: RowRegression, monitor: Monitor, known: object) -> SolverResult:
-        elimination = Elimination.of(problem, self.ridge, monitor.group, known)
+    def solve_eliminated(
+        self, problem: RowRegression, monitor: Monitor, elimination: Elimination
+    ) -> SolverResult:
+        """Exchange weights of the supports that the elimination leaves."""
         eliminated = elimination.path.supports(limits_of(problem))
 
         def work(part: RowRegression, rows: Tensor) -> tuple[Tensor, bool, int]:

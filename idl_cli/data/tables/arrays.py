@@ -21,6 +21,7 @@ from idl_cli.data.randomness import Purpose
 from idl_cli.data.split import Split
 from idl_cli.data.splits import split_off, take_samples
 from idl_cli.data.tables.channels import channels_first
+from idl_cli.data.tables.exact_floats import exact_floats
 from idl_cli.data.tables.targets import encode_for_task, encode_targets
 from idl_cli.data.task import Task
 from idl_cli.errors import ConfigError, DataError
@@ -183,5 +184,4 @@ def _input_tensor(part: RawPart) -> Tensor:
         values = values[:, None]
     if values.dtype == np.bool_ or values.dtype == np.uint8:
         return torch.from_numpy(np.ascontiguousarray(values, dtype=np.uint8))
-    small = values.dtype.kind == "f" and values.dtype.itemsize <= 4
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32 if small else np.float64))
+    return exact_floats(values, part.inputs_name)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from idl_cli.data.files.array_files import RawPart
+from idl_cli.data.tables.exact_floats import exact_floats
 from idl_cli.data.task import Task, TaskKind
 from idl_cli.errors import ConfigError, DataError
 
@@ -251,5 +252,4 @@ def _real(part: RawPart) -> Tensor:
         raise DataError(
             f"{part.targets_name}: target {values[row, column]} of sample {row} is not finite"
         )
-    small = values.dtype.kind == "f" and values.dtype.itemsize <= 4
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32 if small else np.float64))
+    return exact_floats(values, part.targets_name)

@@ -232,6 +232,20 @@ def test_every_numeric_type_keeps_its_values(
     np.testing.assert_array_equal(dataset.train.inputs.numpy(), values.reshape(50, -1))
 
 
+@pytest.mark.parametrize("which", ["inputs", "targets"])
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_integers_that_floats_would_make_equal_are_refused(
+    tmp_path: Path, which: str, dtype: type
+) -> None:
+    columns = {"inputs": np.arange(100).reshape(50, 2), "targets": np.arange(50)}
+    held = {key: (value + 2**52).astype(dtype) for key, value in columns.items()}
+    dataset = arrays(file=npz(tmp_path, **held), task="regression", test_fraction=0.2)
+    assert len(dataset.train.inputs.unique()) == 2 * len(dataset.train)
+    lost = {**held, which: (columns[which] + 2**60).astype(dtype)}
+    with pytest.raises(DataError, match=rf"\[{which}\]: entry .* float64 keeps 16"):
+        arrays(file=npz(tmp_path, **lost), task="regression", test_fraction=0.2)
+
+
 def test_the_test_part_does_not_follow_the_seed(tmp_path: Path) -> None:
     file = npz(tmp_path, inputs=INPUTS, targets=LABELS)
     assert torch.equal(arrays(file=file, seed=0).test.inputs, arrays(file=file, seed=1).test.inputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -24,7 +25,7 @@ class Ranks:
     def __init__(self, most: int) -> None:
         self._most = most
         self._pool = ProcessPoolExecutor(
-            most, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread
+            most, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare
         )
 
     def run(self, count: int, work: Work, *arguments: Any, **options: Any) -> list[Any]:
@@ -48,8 +49,9 @@ class Ranks:
             process.join()
 
 
-def _one_thread() -> None:
+def _prepare() -> None:
     torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # as ``launch`` has it: the host's name may lead astray
 
 
 def _in_group(

@@ -222,7 +222,7 @@ class ImplicitModel(FeedbackModel):
         """
         operator, order = self.ordered_operator()
         if offset.dtype != self.B.dtype:
-            operator = type(operator)(*(factor.to(offset.dtype) for factor in operator.factors))
+            operator = operator.to(offset.dtype)
             start = None if start is None else start.to(offset.dtype)
         if order is not None:
             offset = offset[:, order]

@@ -28,6 +28,9 @@ _ONLY_WHERE: Final = (
     ("backward.regularization", "backward.method", ("anderson", "auto")),
     ("backward.max_iter", "backward.method", ("picard", "anderson", "auto")),
     ("backward.tol", "backward.method", ("picard", "anderson", "auto")),
+    ("backward.steps", "backward.method", ("neumann", "phantom")),
+    ("backward.damping", "backward.method", ("phantom",)),
+    ("backward.report_error", "backward.method", ("jacobian_free", "neumann", "phantom")),
     ("kappa", "well_posedness", ("linf",)),
 )
 """Keys of a model that act only with certain values of another one."""

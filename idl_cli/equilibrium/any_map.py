@@ -13,10 +13,12 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from idl_cli.equilibrium.approximate_adjoint import approximate_adjoint, report_error
 from idl_cli.equilibrium.first_derivative_only import refuse_second_derivative
 from idl_cli.equilibrium.fixed_point import solve_fixed_point
 from idl_cli.equilibrium.residual import adjoint_scale
-from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
+from idl_cli.equilibrium.result import FixedPointResult
+from idl_cli.equilibrium.settings import APPROXIMATE, AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ShapeError
 
@@ -46,7 +48,8 @@ def fixed_point(
         f: from (samples, ...) to the same shape and dtype.
         x0: first iterates (samples, ...); no gradient flows to them.
         forward: how x is solved; by default Anderson's mixing to ‖f(x) − x‖∞ ≤ 1e-5 ‖x‖∞.
-        backward: how w is solved, with ‖w − g − Jᵀw‖∞ ≤ tol ‖g‖∞; ``jacobian_free`` takes w = g.
+        backward: how w is solved, with ‖w − g − Jᵀw‖∞ ≤ tol ‖g‖∞; the
+            inexact methods take some steps from w = 0, ``jacobian_free`` one: w = g.
         statistics: where the solves are counted; by default each that fails warns.
 
     Returns:
@@ -75,8 +78,6 @@ def fixed_point(
         return x
 
     def adjoint(gradient: Tensor) -> Tensor:
-        if backward.method == "jacobian_free":
-            return gradient
         g = gradient.flatten(1)
 
         def transposed(w: Tensor) -> Tensor:
@@ -86,7 +87,14 @@ def fixed_point(
                 )
             return g + pulled.flatten(1)
 
-        solved = solve_fixed_point(transposed, g, backward.fixed_point, scale=adjoint_scale(g))
+        def solve() -> FixedPointResult:
+            return solve_fixed_point(transposed, g, backward.fixed_point, scale=adjoint_scale(g))
+
+        if backward.method in APPROXIMATE:
+            w = approximate_adjoint(g, transposed, backward)
+            report_error(counts, backward, w, lambda: solve().value)
+            return w.view_as(gradient)
+        solved = solve()
         counts.record_backward(solved)
         return solved.value.view_as(gradient)
 

@@ -14,6 +14,11 @@ import torch
 from torch import Tensor
 
 from idl_cli.equilibrium.activations import Activation
+from idl_cli.equilibrium.approximate_adjoint import (
+    approximate_adjoint,
+    report_error,
+    second_derivative_reason,
+)
 from idl_cli.equilibrium.first_derivative_only import (
     refuse_second_derivative,
     second_derivative_error,
@@ -22,7 +27,6 @@ from idl_cli.equilibrium.linear_solve import adjoint_solve, tangent_solve
 from idl_cli.equilibrium.operators import Operator
 from idl_cli.equilibrium.precision import without_autocast
 from idl_cli.equilibrium.problem import (
-    JACOBIAN_FREE_REASON,
     EquilibriumProblem,
     solve_adjoint,
     solve_state,
@@ -102,6 +106,24 @@ def _solved_adjoint(
     return result.value
 
 
+def _approximated(
+    problem: EquilibriumProblem, operator: Operator, slopes: Tensor, gradient: Tensor
+) -> Tensor:
+    v = approximate_adjoint(
+        slopes * gradient,
+        lambda v: operator.apply_transpose(v, gradient) * slopes,
+        problem.backward,
+    )
+    if not transforming():
+        report_error(
+            problem.statistics,
+            problem.backward,
+            v,
+            lambda: solve_adjoint(problem, operator, slopes, gradient).value,
+        )
+    return v
+
+
 class _Equilibrium(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -131,7 +153,7 @@ class _Equilibrium(torch.autograd.Function):
             else:
                 slopes = problem.activation.derivative(operator.apply(x, offset))
             if approximate:
-                v = slopes * gradients[0]
+                v = _approximated(problem, operator, slopes, gradients[0])
             elif again or transforming():
                 solve = partial(_solved_adjoint, problem)
                 v = adjoint_solve(solve, operator, slopes, gradients[0])
@@ -141,7 +163,9 @@ class _Equilibrium(torch.autograd.Function):
         results = (v if ctx.needs_input_grad[0] else None, None, None, *pulled)
         if again and approximate:
             sources = (gradients[0], offset, x, *factors)
-            return refuse_second_derivative(results, sources, JACOBIAN_FREE_REASON)
+            return refuse_second_derivative(
+                results, sources, second_derivative_reason(problem.backward)
+            )
         return results
 
     @staticmethod
@@ -152,7 +176,7 @@ class _Equilibrium(torch.autograd.Function):
         into_offset, _, _, *into_factors = tangents
         operator = problem.form(*factors)
         if problem.approximates(operator):
-            raise second_derivative_error(JACOBIAN_FREE_REASON)
+            raise second_derivative_error(second_derivative_reason(problem.backward))
         slopes = problem.activation.derivative(operator.apply(x, offset))
         known = torch.zeros_like(x) if into_offset is None else into_offset
         for change in operator.changes(into_factors):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
 
 import torch
 from torch import Tensor
@@ -16,13 +15,8 @@ from idl_cli.equilibrium.iterations.modes import Modes, dominant_modes
 from idl_cli.equilibrium.operators.base import NilpotentOperator, Operator, written
 from idl_cli.equilibrium.residual import Change, SummedAdjoints, SummedStates, adjoint_scale
 from idl_cli.equilibrium.result import FixedPointResult, SolveStatus
-from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
+from idl_cli.equilibrium.settings import APPROXIMATE, AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
-
-JACOBIAN_FREE_REASON: Final = (
-    "backward.method=jacobian_free gives an approximate gradient, whose derivative would be none "
-    "of the equilibrium's. Set backward.method to picard or anderson for exact derivatives."
-)
 
 
 class Spectrum:
@@ -64,7 +58,7 @@ class EquilibriumProblem:
 
     def approximates(self, operator: Operator) -> bool:
         """Whether the backward is not the derivative; for a nilpotent A it always is."""
-        return self.backward.method == "jacobian_free" and not operator.nilpotent
+        return self.backward.method in APPROXIMATE and not operator.nilpotent
 
 
 class _StateMap(SampleMap, SummedStates, Linearised):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Literal, TypeAlias, get_args
+from typing import Annotated, Final, Literal, TypeAlias, get_args
 
 from idl_cli.config.arguments import check_ranges
-from idl_cli.config.fields import AT_LEAST_ONE, FINITE_POSITIVE, NON_NEGATIVE
+from idl_cli.config.fields import AT_LEAST_ONE, FINITE_POSITIVE, NON_NEGATIVE, Range
 from idl_cli.errors import ArgumentError
 
 MethodName: TypeAlias = Literal["picard", "anderson", "auto"]
-AdjointMethodName: TypeAlias = Literal["picard", "anderson", "auto", "jacobian_free"]
+AdjointMethodName: TypeAlias = Literal[
+    "picard", "anderson", "auto", "jacobian_free", "neumann", "phantom"
+]
+APPROXIMATE: Final = ("jacobian_free", "neumann", "phantom")
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,16 @@ class AdjointSettings:
     Args:
         method: ``picard`` or ``anderson`` solve the adjoint equation to ``tol``: the exact
             gradient. ``jacobian_free`` takes v = d ⊙ g, as if the last iteration were the only
-            one: cheaper and inexact (Fung et al., AAAI 2022, arXiv 2103.12803).
+            one, ``neumann`` cuts the Neumann series off after ``steps`` terms, ``phantom`` is the
+            gradient of so many damped iterations: cheaper and inexact (``approximate_adjoint``).
         max_iter: most evaluations, >= 1.
         tol: largest ‖d ⊙ (g + Aᵀv) − v‖∞ / ‖g‖∞ of a converged sample, > 0.
         window: past steps that Anderson mixes, >= 1.
         regularization: Tikhonov weight of Anderson's least squares, relative to its trace, >= 0.
+        steps: of ``neumann`` and ``phantom``, >= 1; 5, as their authors take.
+        damping: how far a step of ``phantom`` goes, in (0, 1].
+        report_error: whether an inexact adjoint is compared with the solved one, at its price;
+            ``gradient_error_max`` of the statistics is the largest ‖v − v*‖∞ / ‖v*‖∞.
 
     Raises:
         ArgumentError: a value is out of range.
@@ -64,6 +72,9 @@ class AdjointSettings:
     tol: Annotated[float, FINITE_POSITIVE] = FixedPointSettings.tol
     window: Annotated[int, AT_LEAST_ONE] = FixedPointSettings.window
     regularization: Annotated[float, NON_NEGATIVE] = FixedPointSettings.regularization
+    steps: Annotated[int, AT_LEAST_ONE] = 5
+    damping: Annotated[float, Range(0, 1, low_open=True)] = 0.5
+    report_error: bool = False
 
     def __post_init__(self) -> None:
         _check_method(self.method, get_args(AdjointMethodName))
@@ -72,8 +83,11 @@ class AdjointSettings:
     @cached_property
     def fixed_point(self) -> FixedPointSettings:
         """Settings of the adjoint solve."""
+        method: MethodName = "auto"
+        if self.method == "picard" or self.method == "anderson":
+            method = self.method
         return FixedPointSettings(
-            method="auto" if self.method == "jacobian_free" else self.method,
+            method=method,
             max_iter=self.max_iter,
             tol=self.tol,
             window=self.window,

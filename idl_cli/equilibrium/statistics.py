@@ -32,6 +32,7 @@ class SolveStatistics:
         self.warn = warn
         self._forward = _Direction()
         self._backward = _Direction()
+        self._gradient_error: Tensor | None = None
 
     def record_forward(self, result: FixedPointResult) -> None:
         """Add the solve of a batch of equilibria."""
@@ -41,10 +42,19 @@ class SolveStatistics:
         """Add the solve of a batch of adjoints."""
         self._record(self._backward, result, "adjoint states (gradients)")
 
+    def record_gradient_error(self, errors: Tensor) -> None:
+        """Add the relative errors (m,) of approximate adjoints; NaN counts as infinite."""
+        worst = errors.nan_to_num(nan=torch.inf).max().double()
+        known = self._gradient_error
+        self._gradient_error = (
+            worst if known is None else torch.maximum(known.to(worst.device), worst)
+        )
+
     def reset(self) -> None:
         """Forget everything, and that warnings were given."""
         self._forward = _Direction()
         self._backward = _Direction()
+        self._gradient_error = None
 
     def summary(self) -> dict[str, float]:
         """Return the figures since the last reset, under the names of ``metrics.jsonl``.
@@ -52,22 +62,42 @@ class SolveStatistics:
         ``iterations_mean``, ``iterations_max``, ``unconverged_share`` (of the samples) and
         ``residual_max`` of the forward solves, and the same prefixed with ``backward_``; a
         direction without a solve is left out. A NaN residual counts as infinite.
+        ``gradient_error_max`` is there where approximate adjoints were compared with exact ones.
         """
-        return self._forward.summary("") | self._backward.summary("backward_")
+        return (
+            self._forward.summary("")
+            | self._backward.summary("backward_")
+            | self._error_of_gradient()
+        )
 
     def state_dict(self) -> dict[str, dict[str, float]]:
         """Return the counts as plain numbers, from which counting can go on exactly."""
-        return {"forward": self._forward.state_dict(), "backward": self._backward.state_dict()}
+        return {
+            "forward": self._forward.state_dict(),
+            "backward": self._backward.state_dict(),
+            "gradient": self._error_of_gradient(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, float]]) -> None:
         """Go on from the counts that ``state_dict`` returned."""
         self._forward = _Direction.from_state(state["forward"])
         self._backward = _Direction.from_state(state["backward"])
+        self._gradient_error = None
+        self._merge_error(state)
 
     def merge(self, state: Mapping[str, Mapping[str, float]]) -> None:
         """Add the counts of other solves, as their ``state_dict`` returned them."""
         self._forward.merge(state["forward"])
         self._backward.merge(state["backward"])
+        self._merge_error(state)
+
+    def _merge_error(self, state: Mapping[str, Mapping[str, float]]) -> None:
+        for error in state.get("gradient", {}).values():
+            self.record_gradient_error(torch.tensor([error], dtype=torch.float64))
+
+    def _error_of_gradient(self) -> dict[str, float]:
+        error = self._gradient_error
+        return {} if error is None else {"gradient_error_max": float(error)}
 
     def _record(self, direction: _Direction, result: FixedPointResult, what: str) -> None:
         direction.add(result)

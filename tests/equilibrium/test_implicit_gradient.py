@@ -250,7 +250,7 @@ def test_wrong_shapes_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"method": "neumann"}, "'neumann' is not known.*jacobian_free"), ({"tol": -1.0}, "tol=-1")],
+    [({"method": "newton"}, "'newton' is not known.*jacobian_free"), ({"tol": -1.0}, "tol=-1")],
 )
 def test_adjoint_settings_out_of_range_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):

@@ -14,8 +14,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from idl_cli.equilibrium.approximate_adjoint import second_derivative_reason
 from idl_cli.equilibrium.operators import Operator
-from idl_cli.equilibrium.problem import JACOBIAN_FREE_REASON, EquilibriumProblem
+from idl_cli.equilibrium.problem import EquilibriumProblem
 from idl_cli.errors import ArgumentError
 
 
@@ -75,7 +76,7 @@ class Recurrence:
     def approximation(self, operator: Operator) -> str | None:
         """Return why the backward is not the derivative, and what to do; None where it is."""
         if self.problem.approximates(operator):
-            return JACOBIAN_FREE_REASON
+            return second_derivative_reason(self.problem.backward)
         if all(self.passes_gradient(step) for step in range(len(self.batch_sizes))):
             return None
         return (

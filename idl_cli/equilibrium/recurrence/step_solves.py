@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from idl_cli.equilibrium.activations import Activation
+from idl_cli.equilibrium.approximate_adjoint import approximate_adjoint, report_error
 from idl_cli.equilibrium.operators import DenseOperator, Operator
 from idl_cli.equilibrium.problem import EquilibriumProblem, solve_adjoint, solve_state
 from idl_cli.equilibrium.recurrence.driver import NarrowDriver, NarrowResult, state_major
@@ -219,9 +220,24 @@ class AdjointSolves(_Solves):
             slopes: d (m, n), state-major.
             gradient: g (m, n), state-major.
         """
-        if self._problem.backward.method == "jacobian_free" and not self._operator.nilpotent:
-            return slopes * gradient
+        if self._problem.approximates(self._operator):
+            return self._approximated(slopes, gradient)
         return self._keep(self._solve(slopes, gradient))
+
+    def _approximated(self, slopes: Tensor, gradient: Tensor) -> Tensor:
+        problem, operator = self._problem, self._operator
+        v = approximate_adjoint(
+            slopes * gradient,
+            lambda v: operator.apply_transpose(v, gradient) * slopes,
+            problem.backward,
+        )
+        report_error(
+            problem.statistics,
+            problem.backward,
+            v,
+            lambda: solve_adjoint(problem, operator, slopes, gradient).value,
+        )
+        return v
 
     def record(self, value: Tensor) -> None:
         """Count the solves; ``value`` (rows, n) holds their solutions in any order."""

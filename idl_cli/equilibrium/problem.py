@@ -83,6 +83,9 @@ class _StateMap(SampleMap, SummedStates, Linearised):
             return self.activation.derivative(image)  # x > 0 where z > 0
         return self.activation.derivative(self.operator.apply(x, self.inflow))
 
+    def matrix(self) -> Tensor:
+        return self.operator.to_dense()
+
     def modes(self) -> Modes | None:
         return self.problem.spectrum.modes(self.operator)
 
@@ -113,6 +116,9 @@ class _AdjointMap(SampleMap, SummedAdjoints, Linearised):
 
     def slopes(self, x: Tensor, image: Tensor) -> Tensor:
         return self.derivative
+
+    def matrix(self) -> Tensor:
+        return self.operator.to_dense().t()
 
     def modes(self) -> Modes | None:
         modes = self.problem.spectrum.modes(self.operator)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from idl_cli.equilibrium.iterations.modes import Modes
+from idl_cli.equilibrium.iterations.newton import newton_pays, newton_step
 from idl_cli.equilibrium.iterations.picard import Picard
 from idl_cli.equilibrium.iterations.step_method import StepMethod
 
@@ -34,6 +35,10 @@ _SECOND_LOOK = 20
 _UNTIL_LOOK, _UNTIL_LOOK_LINEAR = 7, 5
 # Steps from one extrapolation to the next.
 WINDOW = 8
+# Coarse steps are slow where, after so many looks at them, so many more are to come.
+_COARSE_LOOKS, _SLOW_LOOKS = 3, 15
+_UNTIL_NEWTON = 3  # looks at what is extrapolated
+_PATIENCE = 6  # of Newton's steps that bring a sample no nearer: patterns are found one by one
 _REGULARIZATION = 10
 
 
@@ -55,6 +60,10 @@ class Linearised(ABC):
         """Return d (m, n) where f maps x (m, n) to ``image``."""
 
     @abstractmethod
+    def matrix(self) -> Tensor:
+        """Return A (n, n)."""
+
+    @abstractmethod
     def modes(self) -> Modes | None:
         """Return A's slow modes; None where nothing sets them apart."""
 
@@ -63,7 +72,8 @@ class CoarseSteps(StepMethod):
     """Plain steps, coarse ones once a sample is seen to be slow, extrapolated where that fails.
 
     From then on every third iterate is looked at. Where A has no modes set apart, or a sample comes
-    no nearer twice, all that are left are extrapolated after every eight steps. A sample that comes
+    no nearer twice, all that are left are extrapolated after every eight steps; those that are
+    still left after two times take Newton's steps where these are affordable. A sample that comes
     no nearer goes back to its best iterate, and takes plain steps from there, for twice as long
     each time.
 
@@ -82,6 +92,9 @@ class CoarseSteps(StepMethod):
         self._modes: Modes | None = None
         self._inverse: Tensor | None = None
         self._history: list[Tensor] | None = None  # iterates since the last jump
+        self._matrix: Tensor | None = None  # A, while Newton's steps are taken
+        self._coarse_looks = 0
+        self._until_newton: float = _UNTIL_NEWTON  # looks; infinite once it has failed
         nothing = torch.empty(0)
         self._image, self._best = nothing, nothing
         self._strikes, self._wait, self._pause = nothing, nothing, nothing  # counts of looks
@@ -97,22 +110,49 @@ class CoarseSteps(StepMethod):
         """Return f(x), corrected in the slow modes."""
         assert isinstance(function, Linearised), "chosen for such maps alone"
         if residual is not None and self._begun:
-            self.check += 3 if self._history is None else WINDOW
             x, image = self._judged(x, image, residual)
+            self._reconsider(function, image, residual)
+            self.check += self._until_next
         elif residual is not None:
             self._measure(x, image, residual)
             self._plain.step(function, x, image, residual)
             self._look, self.check = self.check, self._plain.check
         elif self._change:
             rate, self._change = float((image - x).abs_().amax()) / self._change, 0.0
-            if math.log(self._worst / self._tol) > -_REMAINING * math.log(max(rate, 1e-9)):
+            if self._far(rate, _REMAINING):
                 self._begin(function, image)
+        if self._matrix is not None:
+            step = newton_step(self._matrix, function.slopes(x, image), x, image)
+            return torch.where((self._wait == 0)[:, None], step, image)
         following = image if self._modes is None else self._corrected(function, x, image)
         if self._history is not None:
             self._history.append(following.clone())
             if residual is not None:
                 following = self._jumped(following)
         return following
+
+    @property
+    def _until_next(self) -> int:
+        """Iterations from one look to the next."""
+        if self._matrix is not None:
+            return 1
+        return 3 if self._history is None else WINDOW
+
+    def _reconsider(self, function: Linearised, image: Tensor, residual: Tensor) -> None:
+        """Go over to extrapolation where coarse steps are slow, to Newton's where that is."""
+        if self._history is None:
+            before, self._worst = self._worst, float(residual.amax())
+            self._coarse_looks += 1
+            if self._coarse_looks > _COARSE_LOOKS and self._far(self._worst / before, _SLOW_LOOKS):
+                self._history = []
+        elif self._matrix is None:
+            self._until_newton -= 1
+            if self._until_newton <= 0 and newton_pays(image, function.linear):
+                self._matrix = function.matrix()
+
+    def _far(self, rate: float, steps: int) -> bool:
+        """Whether the worst sample is more than so many steps of this rate away."""
+        return math.log(self._worst / self._tol) > -steps * math.log(max(rate, 1e-9))
 
     def _jumped(self, following: Tensor) -> Tensor:
         assert self._history is not None, "the caller has looked"
@@ -155,7 +195,8 @@ class CoarseSteps(StepMethod):
             self._image = torch.where(better[:, None], image, self._image)
         # While the slow error leaves, the residual may rise for once.
         self._strikes.add_(1).masked_fill_(better, 0)
-        back = ((self._wait == 0) & (self._strikes > 1)) | (residual == torch.inf)
+        patience = 1 if self._matrix is None else _PATIENCE
+        back = ((self._wait == 0) & (self._strikes > patience)) | (residual == torch.inf)
         self._wait.sub_(1).clamp_(min=0)
         if bool(back.any()):
             image = torch.where(back[:, None], self._image, image)
@@ -163,6 +204,8 @@ class CoarseSteps(StepMethod):
             self._strikes.masked_fill_(back, 0)
             self._pause = torch.where(back, 2 * self._pause, self._pause)
             self._wait = torch.where(back, self._pause, self._wait)
+            if self._matrix is not None:
+                self._matrix, self._until_newton = None, math.inf
             if self._history is None:
                 self._history = []
         return x, image

@@ -13,7 +13,7 @@ from idl_cli.distributed.devices import resolve_device
 from idl_cli.distributed.group import Group, current
 from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory
-from idl_cli.training.randomness import seed_everything
+from idl_cli.training.rng_state import seed_everything
 
 SettingsT = TypeVar("SettingsT", covariant=True)
 _Training = TypeVar("_Training", bound=TrainingSettings)

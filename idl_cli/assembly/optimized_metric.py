@@ -8,7 +8,7 @@ from typing import Any
 
 from idl_cli.analysis.comparison import numbers
 from idl_cli.analysis.ranking import VALIDATION_METRICS
-from idl_cli.config.metrics import CLASSIFICATION, REGRESSION
+from idl_cli.config.metric_names import CLASSIFICATION, REGRESSION
 from idl_cli.data.dataset import Dataset
 from idl_cli.errors import ConfigError
 

@@ -49,7 +49,7 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str | None]]] = MappingProxyType(
                 "relaxed": "idl_cli.sim.solvers.supports.relaxed:RelaxedSolver",
                 "swaps": "idl_cli.sim.solvers.supports.swaps:SwapSolver",
                 "top_k": "idl_cli.sim.solvers.supports.top_k:TopKSolver",
-                "admm": "idl_cli.sim.solvers.admm.solver:ADMMSolver",
+                "admm": "idl_cli.sim.solvers.admm.admm_solver:ADMMSolver",
                 "admm_multigpu": "idl_cli.sim.solvers.admm.multigpu:ADMMMultiGPUSolver",
                 "cvx": "idl_cli.sim.solvers.cvx:CVXSolver",
                 "least_squares": "idl_cli.sim.solvers.least_squares:LeastSquareSolver",

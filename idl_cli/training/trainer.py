@@ -32,8 +32,8 @@ from idl_cli.training.early_stopping import EarlyStopping
 from idl_cli.training.epoch_totals import EpochTotals
 from idl_cli.training.losses import SummedLoss
 from idl_cli.training.progress import Clock, Progress, StopReason, TrainingResult
-from idl_cli.training.randomness import get_rng_state, set_rng_state
 from idl_cli.training.recovery import NonFiniteRecovery
+from idl_cli.training.rng_state import get_rng_state, set_rng_state
 from idl_cli.training.schedulers import Scheduler
 from idl_cli.training.settings import TrainerSettings
 from idl_cli.training.stepping import Batch, Stepper

@@ -22,7 +22,7 @@ from idl_cli.models.base import TrainableModel
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.rnn import ImplicitRNN
 from idl_cli.models.sequence_baselines import LSTM, MatchedMLP, Transformer
-from idl_cli.training.randomness import seed_everything, seed_rank
+from idl_cli.training.rng_state import seed_everything, seed_rank
 from tests.run.test_state import assert_same
 from tests.training.helpers import (
     CLASSES,

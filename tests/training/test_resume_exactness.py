@@ -10,7 +10,7 @@ import torch
 from idl_cli.data.task import Task
 from idl_cli.distributed.process import Interrupted
 from idl_cli.run.state import read_state, write_state
-from idl_cli.training.randomness import seed_everything
+from idl_cli.training.rng_state import seed_everything
 from idl_cli.training.trainer import Trainer
 from tests.run.test_state import assert_same
 from tests.training.helpers import (

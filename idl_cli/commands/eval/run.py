@@ -14,7 +14,7 @@ from idl_cli.assembly.measure import (
     timed_evaluation,
 )
 from idl_cli.assembly.optimized_metric import check_metric
-from idl_cli.assembly.sequences import report_sequences
+from idl_cli.assembly.sequence_report import report_sequences
 from idl_cli.commands import configured
 from idl_cli.commands.eval.data import evaluation_dataset
 from idl_cli.commands.eval.settings import EvalSettings

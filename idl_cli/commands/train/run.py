@@ -20,10 +20,10 @@ from idl_cli.assembly.objects import (
 )
 from idl_cli.assembly.optimized_metric import check_metric
 from idl_cli.assembly.run_data import record_data
-from idl_cli.assembly.sequences import SequenceReport, report_sequences
-from idl_cli.commands.train.plan import dry_run, plan
+from idl_cli.assembly.sequence_report import SequenceReport, report_sequences
+from idl_cli.commands.train.dry_run import dry_run, plan
 from idl_cli.commands.train.recorder import Recorder
-from idl_cli.commands.train.resume import Resumption, find_resumption
+from idl_cli.commands.train.resumption import Resumption, find_resumption
 from idl_cli.commands.train.settings import TrainSettings
 from idl_cli.data.dataset import Dataset
 from idl_cli.distributed.process import watch_signals
@@ -33,7 +33,7 @@ from idl_cli.models.parameter_count import parameter_count
 from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory, collect_environment, read_metrics
 from idl_cli.training.progress import TrainingResult
-from idl_cli.training.randomness import seed_rank
+from idl_cli.training.rng_state import seed_rank
 from idl_cli.training.trainer import Trainer
 
 if TYPE_CHECKING:

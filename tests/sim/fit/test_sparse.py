@@ -25,8 +25,8 @@ from idl_cli.sim.fit.sparse.plan import Plan
 from idl_cli.sim.fit.sparse.sensitivity import output_sensitivity
 from idl_cli.sim.sim import SIM
 from idl_cli.sim.solvers import ADMMSolver, BackwardEliminationSolver, SwapSolver
+from idl_cli.sim.states.implicit_form import implicit_form
 from idl_cli.sim.states.recorders import state_recorder
-from idl_cli.sim.states.teacher_weights import implicit_form
 from tests.sim.ranks import run_ranks
 
 Loader = list[tuple[Tensor, Tensor]]

@@ -20,9 +20,9 @@ from idl_cli.requests.request import Accepted
 from idl_cli.requests.specification import Commands
 from idl_cli.run.lock import RunLock
 from idl_cli.sweeps.launcher import SweepLauncher, is_grid
-from idl_cli.sweeps.plan import SweepPlan
 from idl_cli.sweeps.report import report_sweep
 from idl_cli.sweeps.resume import Continuation
+from idl_cli.sweeps.sweep_plan import SweepPlan
 
 Launch = Callable[[Sequence[str]], int]
 """Runs Hydra with overrides; returns its exit status."""

@@ -16,7 +16,7 @@ from idl_cli.models.rescaling import contraction_scale, rescale
 from idl_cli.sim.states.affine_check import state_columns
 from idl_cli.sim.states.hooks import left_as_found
 from idl_cli.sim.states.recorders import NetworkRecorder, state_recorder
-from idl_cli.sim.states.rescaling import state_scale, why_not_rescalable
+from idl_cli.sim.states.state_scale import state_scale, why_not_rescalable
 from idl_cli.sim.statistics.dense import SufficientStatistics
 
 

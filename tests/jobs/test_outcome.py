@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from idl_cli.errors import DataError
-from idl_cli.jobs.failure import one_line, recorded, release
+from idl_cli.jobs.outcome import one_line, recorded, release
 from idl_cli.reporting import SilentReporter
 from idl_cli.run import RunDirectory, read_summary
 

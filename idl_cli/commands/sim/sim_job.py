@@ -15,10 +15,7 @@ from idl_cli.assembly.compute import RunContext
 from idl_cli.assembly.fine_tuning import FineTuning, fine_tune
 from idl_cli.assembly.teacher import Teacher
 from idl_cli.commands.sim.checkpoints import StageCheckpoints
-from idl_cli.commands.sim.path import MeasuredPath, follow, penalties_of, write_path
-from idl_cli.commands.sim.progress import SimProgress
-from idl_cli.commands.sim.pruning_baseline import pruning_rows
-from idl_cli.commands.sim.result import (
+from idl_cli.commands.sim.finishing import (
     complete_report,
     cost,
     labels_section,
@@ -27,16 +24,19 @@ from idl_cli.commands.sim.result import (
     show_result,
     write_diagnosis,
 )
+from idl_cli.commands.sim.measured_path import MeasuredPath, follow, penalties_of, write_path
+from idl_cli.commands.sim.pruning_baseline import pruning_rows
+from idl_cli.commands.sim.result_tables import candidate_row
 from idl_cli.commands.sim.scores import SimScores, recording_loader
 from idl_cli.commands.sim.settings import SimSettings
-from idl_cli.commands.sim.tables import candidate_row
+from idl_cli.commands.sim.sim_progress import SimProgress
 from idl_cli.errors import IgnoredOptionWarning
 from idl_cli.loggers import RunLogger
 from idl_cli.run import RunDirectory
+from idl_cli.sim.fit.fit_report import solver_name
 from idl_cli.sim.fit.fits import Fit
 from idl_cli.sim.fit.fitting import with_penalties
 from idl_cli.sim.fit.path import fit_path
-from idl_cli.sim.fit.report import solver_name
 from idl_cli.sim.fit.selection import Candidate, select_penalty
 from idl_cli.sim.regression.solver import BaseSolver
 from idl_cli.sim.sim import SIM

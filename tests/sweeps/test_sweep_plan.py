@@ -10,9 +10,9 @@ import pytest
 from idl_cli.errors import ConfigError, RunError
 from idl_cli.sweeps.jobs import collect_jobs
 from idl_cli.sweeps.launcher import consecutive
-from idl_cli.sweeps.plan import SweepPlan, identity_of
 from idl_cli.sweeps.recorded_plan import planned_jobs, read_plan
 from idl_cli.sweeps.resume import Continuation, continuation
+from idl_cli.sweeps.sweep_plan import SweepPlan, identity_of
 
 
 def _plan(directory: Path) -> SweepPlan:

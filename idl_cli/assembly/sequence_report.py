@@ -9,14 +9,14 @@ from typing import Final
 import torch
 from torch import nn
 
-from idl_cli.analysis.extrapolation import curve_of_rows, error_curves
-from idl_cli.analysis.forecast import forecast_curves
+from idl_cli.analysis.error_curves import curve_of_rows, error_curves
+from idl_cli.analysis.forecast_curves import forecast_curves
 from idl_cli.assembly.compute import Compute, RunContext
 from idl_cli.assembly.measure import METRIC_NAMES, Figures, evaluation_loader
 from idl_cli.data.dataset import Dataset
 from idl_cli.evaluation import predict
 from idl_cli.evaluation.baseline import persistence_metrics
-from idl_cli.evaluation.shifts import ERROR_MEANING, ShiftRow, evaluate_shifts
+from idl_cli.evaluation.shift_evaluation import ERROR_MEANING, ShiftRow, evaluate_shifts
 from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory
 

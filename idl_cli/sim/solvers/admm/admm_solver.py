@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.solver import BUDGET, L1, L2, BaseSolver, Monitor, SolverResult, Start
-from idl_cli.sim.solvers.admm.run import ADMMRun, solve_in_phases
+from idl_cli.sim.solvers.admm.phases import ADMMRun, solve_in_phases
 from idl_cli.sim.solvers.options import AdmmOptions
 
 

@@ -13,9 +13,9 @@ from torch import nn
 
 from idl_cli.analysis.sim_plots import gap_curves, sparsity_pattern
 from idl_cli.assembly.teacher import Teacher
+from idl_cli.commands.sim.result_tables import result_rows, show_rows
 from idl_cli.commands.sim.scores import SimScores, named_metrics
 from idl_cli.commands.sim.settings import SimSettings
-from idl_cli.commands.sim.tables import result_rows, show_rows
 from idl_cli.data.loader import BatchLoader
 from idl_cli.loggers import RunLogger
 from idl_cli.reporting import Reporter

@@ -8,6 +8,8 @@ found are its layers (MATH: a layer's weights sit on the first block super-diago
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -27,8 +29,13 @@ def independent_blocks(matrix: Tensor) -> list[tuple[int, int]]:
     columns = torch.arange(size, device=matrix.device)
     # The first state that each state depends on; n where it depends on none.
     first: list[int] = torch.where(matrix != 0, columns, size).amin(dim=1).tolist()
+    return blocks_of_firsts(first)
+
+
+def blocks_of_firsts(first: Sequence[int]) -> list[tuple[int, int]]:
+    """Do the same by the first state that each state depends on, n where it depends on none."""
+    size = stop = len(first)
     blocks = []
-    stop = size
     for state in range(size - 1, -1, -1):
         if first[state] < stop:
             blocks.append((state + 1, stop))

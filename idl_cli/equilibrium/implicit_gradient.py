@@ -18,7 +18,7 @@ from idl_cli.equilibrium.first_derivative_only import (
     refuse_second_derivative,
     second_derivative_error,
 )
-from idl_cli.equilibrium.linear_solve import adjoint_solve, tangent_solve, tangents_of
+from idl_cli.equilibrium.linear_solve import adjoint_solve, tangent_solve
 from idl_cli.equilibrium.operators import Operator
 from idl_cli.equilibrium.precision import without_autocast
 from idl_cli.equilibrium.problem import (
@@ -73,7 +73,7 @@ def equilibrium(
             f"start has shape {tuple(start.shape)}; expected that of offset, {tuple(offset.shape)}."
         )
     problem = EquilibriumProblem(
-        type(operator),
+        operator.form,
         activation,
         forward or FixedPointSettings(),
         backward or AdjointSettings(),
@@ -107,7 +107,7 @@ class _Equilibrium(torch.autograd.Function):
     def forward(
         offset: Tensor, start: Tensor | None, problem: EquilibriumProblem, *factors: Tensor
     ) -> Tensor:
-        result = solve_state(problem, problem.operator_type(*factors), offset, start)
+        result = solve_state(problem, problem.form(*factors), offset, start)
         if problem.statistics is not None:
             problem.statistics.record_forward(result)
         return result.value
@@ -123,7 +123,7 @@ class _Equilibrium(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         problem: EquilibriumProblem = ctx.problem
         offset, x, *factors = ctx.saved_tensors
-        operator = problem.operator_type(*factors)
+        operator = problem.form(*factors)
         approximate, again = problem.approximates(operator), torch.is_grad_enabled()
         with torch.set_grad_enabled(again and not approximate), without_autocast(x.device.type):
             if problem.activation.name == "relu" and not again:
@@ -150,12 +150,12 @@ class _Equilibrium(torch.autograd.Function):
         problem: EquilibriumProblem = ctx.problem
         offset, x, *factors = saved
         into_offset, _, _, *into_factors = tangents
-        operator = problem.operator_type(*factors)
+        operator = problem.form(*factors)
         if problem.approximates(operator):
             raise second_derivative_error(JACOBIAN_FREE_REASON)
         slopes = problem.activation.derivative(operator.apply(x, offset))
         known = torch.zeros_like(x) if into_offset is None else into_offset
-        for change in tangents_of(operator, into_factors):
+        for change in operator.changes(into_factors):
             known = change.apply(x, known)
         return tangent_solve(partial(_solved_adjoint, problem), operator, slopes, known)
 

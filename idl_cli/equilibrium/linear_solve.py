@@ -10,13 +10,14 @@ dv = dd ⊙ (g + Aᵀv) + d ⊙ (dg + dAᵀ v + Aᵀ dv).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from idl_cli.equilibrium.operators import Operator
+from idl_cli.equilibrium.operators.base import NilpotentOperator, Operator
+from idl_cli.equilibrium.operators.transposed import TransposedOperator
 from idl_cli.equilibrium.precision import without_autocast
 from idl_cli.equilibrium.transforms import backward_rule, forward_rule, over_batch
 
@@ -33,46 +34,33 @@ def adjoint_solve(solve: Solve, operator: Operator, slopes: Tensor, gradient: Te
         slopes: d (m, n).
         gradient: g (m, n).
     """
-    v: Tensor = _AdjointSolve.apply(solve, type(operator), slopes, gradient, *operator.factors)  # type: ignore[no-untyped-call]
+    v: Tensor = _AdjointSolve.apply(solve, operator.form, slopes, gradient, *operator.factors)  # type: ignore[no-untyped-call]
     return v
 
 
 def tangent_solve(solve: Solve, operator: Operator, slopes: Tensor, tangent: Tensor) -> Tensor:
     """Return q = d ⊙ (w + A q) (m, n) in the graph; arguments as of ``adjoint_solve``, w for g."""
+    if not isinstance(operator, NilpotentOperator):
+        return adjoint_solve(solve, TransposedOperator(operator), slopes, tangent)
     # With the states in reverse order A is the transpose of an operator of its own type.
-    make: Callable[..., Operator] = type(operator)
-    reverse = make(*operator.antitransposed(operator.factors))
+    reverse = operator.antitransposed()
     return adjoint_solve(solve, reverse, slopes.flip(1), tangent.flip(1)).flip(1)
-
-
-def tangents_of(operator: Operator, tangents: Sequence[Tensor | None]) -> Iterator[Operator]:
-    """Return operators whose sum is dA, A being linear in each of its factors.
-
-    Args:
-        operator: A.
-        tangents: of its factors; None for one that is constant.
-    """
-    make: Callable[..., Operator] = type(operator)
-    factors = operator.factors
-    for index, tangent in enumerate(tangents):
-        if tangent is not None:
-            yield make(*factors[:index], tangent, *factors[index + 1 :])
 
 
 class _AdjointSolve(torch.autograd.Function):
     @staticmethod
     def forward(
         solve: Solve,
-        operator_type: type[Operator],
+        form: Callable[..., Operator],
         slopes: Tensor,
         gradient: Tensor,
         *factors: Tensor,
     ) -> Tensor:
-        return solve(operator_type(*factors), slopes, gradient)
+        return solve(form(*factors), slopes, gradient)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.solve, ctx.operator_type, slopes, gradient, *factors = inputs
+        ctx.solve, ctx.form, slopes, gradient, *factors = inputs
         ctx.save_for_backward(slopes, gradient, output, *factors)
         ctx.save_for_forward(slopes, gradient, output, *factors)
 
@@ -83,7 +71,7 @@ class _AdjointSolve(torch.autograd.Function):
         slopes, gradient, v, *factors = ctx.saved_tensors
         needed = ctx.needs_input_grad
         with without_autocast(v.device.type):
-            operator: Operator = ctx.operator_type(*factors)
+            operator: Operator = ctx.form(*factors)
             q = tangent_solve(ctx.solve, operator, slopes, w)
             into_slopes = None
             if needed[2]:
@@ -96,9 +84,9 @@ class _AdjointSolve(torch.autograd.Function):
     def jvp(ctx: Any, saved: tuple[Tensor, ...], *tangents: Tensor | None) -> Tensor:
         slopes, gradient, v, *factors = saved
         _, _, into_slopes, into_gradient, *into_factors = tangents
-        operator: Operator = ctx.operator_type(*factors)
+        operator: Operator = ctx.form(*factors)
         known = torch.zeros_like(v) if into_gradient is None else into_gradient
-        for change in tangents_of(operator, into_factors):
+        for change in operator.changes(into_factors):
             known = change.apply_transpose(v, known)
         # dv = c + r with c = dd ⊙ (g + Aᵀv) and r = d ⊙ ((known + Aᵀc) + Aᵀr).
         if into_slopes is None:
@@ -112,13 +100,13 @@ class _AdjointSolve(torch.autograd.Function):
         info: Any,
         in_dims: tuple[int | None, ...],
         solve: Solve,
-        operator_type: type[Operator],
+        form: Callable[..., Operator],
         slopes: Tensor,
         gradient: Tensor,
         *factors: Tensor,
     ) -> tuple[Tensor, int]:
         def function(slopes: Tensor, gradient: Tensor, *factors: Tensor) -> Tensor:
-            return adjoint_solve(solve, operator_type(*factors), slopes, gradient)
+            return adjoint_solve(solve, form(*factors), slopes, gradient)
 
         return over_batch(
             function, info.batch_size, (slopes, gradient), in_dims[2:4], factors, in_dims[4:]

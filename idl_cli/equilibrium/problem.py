@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from idl_cli.equilibrium import back_substitution
 from idl_cli.equilibrium.activations import Activation
 from idl_cli.equilibrium.fixed_point import SampleMap, solve_fixed_point
 from idl_cli.equilibrium.iterations.coarse import Linearised
 from idl_cli.equilibrium.iterations.modes import Modes, dominant_modes
-from idl_cli.equilibrium.operators import Operator
+from idl_cli.equilibrium.operators.base import NilpotentOperator, Operator
 from idl_cli.equilibrium.residual import Change, SummedAdjoints, SummedStates, adjoint_scale
 from idl_cli.equilibrium.result import FixedPointResult, SolveStatus
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
@@ -44,9 +44,18 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class EquilibriumProblem:
-    """Everything of an equilibrium but its tensors."""
+    """Everything of an equilibrium but its tensors.
 
-    operator_type: type[Operator]
+    Attributes:
+        form: what makes the operator of its factors.
+        activation: φ.
+        forward: how the equilibrium is solved.
+        backward: how the adjoint is solved.
+        statistics: where the solves are counted.
+        spectrum: the slow modes of A, once they are known.
+    """
+
+    form: Callable[..., Operator]
     activation: Activation
     forward: FixedPointSettings
     backward: AdjointSettings
@@ -128,8 +137,8 @@ def solve_state(
         start: first iterates (m, n); φ(b) where it is None.
     """
     function = _StateMap(problem, operator, offset)
-    if operator.nilpotent:
-        x = back_substitution.solve_state(operator.factors[0], offset, problem.activation)
+    if isinstance(operator, NilpotentOperator):
+        x = operator.swept_state(offset, problem.activation)
         return _exact_result(x, function(x))
     if start is None:
         start = problem.activation.function(offset)
@@ -149,8 +158,8 @@ def solve_adjoint(
     """
     function = _AdjointMap(problem, operator, slopes, gradient)
     scale = adjoint_scale(gradient)
-    if operator.nilpotent:
-        v = back_substitution.solve_adjoint(operator.factors[0], slopes, gradient)
+    if isinstance(operator, NilpotentOperator):
+        v = operator.swept_adjoint(slopes, gradient)
         return _exact_result(v, function(v), scale)
     settings = problem.backward.fixed_point
     return solve_fixed_point(function, slopes * gradient, settings, scale=scale)

@@ -20,10 +20,11 @@ from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ShapeError
 from idl_cli.json_value import JSONValue
-from idl_cli.models.feedback import FeedbackModel, check_architecture
 from idl_cli.models.given_weights import ImplicitWeights as ImplicitWeights
 from idl_cli.models.given_weights import check_feedback, checked_dimensions
 from idl_cli.models.options import ImplicitOptions
+from idl_cli.models.parametrizations.choose import check_architecture
+from idl_cli.models.parametrizations.model import FeedbackModel
 from idl_cli.models.solve_settings import settings_of
 
 
@@ -222,7 +223,7 @@ class ImplicitModel(FeedbackModel):
         """
         operator, order = self.ordered_operator()
         if offset.dtype != self.B.dtype:
-            operator = type(operator)(*(factor.to(offset.dtype) for factor in operator.factors))
+            operator = operator.to(offset.dtype)
             start = None if start is None else start.to(offset.dtype)
         if order is not None:
             offset = offset[:, order]
@@ -241,8 +242,11 @@ class ImplicitModel(FeedbackModel):
     @torch.no_grad()
     def effective_weights(self) -> ImplicitWeights:
         """Return the matrices in use: A with its constraint applied (and its product formed)."""
-        factors = self.operator().factors
-        matrix = factors[0] if self.rank is None else self._product(*factors)
+        operator = self.operator()
+        dtype = solving_dtype(self.B.dtype)
+        matrix = operator.to(dtype).to_dense().to(self.B.dtype)
+        if dtype != matrix.dtype and len(operator.factors) > 1 and self.well_posedness == "linf":
+            project_rows_l1_(matrix, self.kappa)  # half precision rounds rows beyond the ball
         new_zeros = self.B.new_zeros
         return ImplicitWeights(
             A=matrix.detach().clone(),
@@ -256,13 +260,6 @@ class ImplicitModel(FeedbackModel):
                 new_zeros(self.output_dim) if self.output_bias is None else self.output_bias.clone()
             ),
         )
-
-    def _product(self, left: Tensor, right: Tensor) -> Tensor:
-        dtype = solving_dtype(left.dtype)
-        matrix = (left.to(dtype) @ right.t().to(dtype)).to(left.dtype)
-        if dtype != left.dtype and self.well_posedness == "linf":
-            project_rows_l1_(matrix, self.kappa)  # half precision rounds rows beyond the ball
-        return matrix
 
     @property
     def solve_statistics(self) -> SolveStatistics:

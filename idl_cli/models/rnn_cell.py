@@ -121,15 +121,12 @@ class ImplicitRNNCell(nn.Module):
             None if each is None else each.to(dtype)
             for each in (model.D, model.state_bias, model.output_bias)
         )
-        weights = RecurrenceWeights(operator, B, C, D, state_bias, output_bias)
-        if dtype != model.B.dtype:
-            factors = (factor.to(dtype) for factor in operator.factors)
-            weights = replace(weights, operator=type(operator)(*factors))
+        weights = RecurrenceWeights(operator.to(dtype), B, C, D, state_bias, output_bias)
         if order is not None:
             bias = None if state_bias is None else state_bias[order]
             weights = replace(weights, B=B[order], C=C[:, order], state_bias=bias)
         problem = EquilibriumProblem(
-            type(operator),
+            operator.form,
             model.activation,
             model.forward_settings,
             model.backward_settings,

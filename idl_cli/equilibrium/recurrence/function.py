@@ -42,7 +42,7 @@ class RecurrenceFunction(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         """Run through time."""
         problem = recurrence.problem
-        operator = problem.operator_type(*factors)
+        operator = problem.form(*factors)
         rows, features = inputs.shape
         size, samples = operator.size, len(initial)
         offsets = _input_part(B[:, :features], state_bias, inputs)
@@ -88,7 +88,7 @@ class RecurrenceFunction(torch.autograd.Function):
         """Return the gradients of all that ``forward`` was given."""
         recurrence: Recurrence = ctx.recurrence
         _, _, *arguments = ctx.saved_tensors
-        operator = recurrence.problem.operator_type(*arguments[7:])
+        operator = recurrence.problem.form(*arguments[7:])
         reason = recurrence.approximation(operator)
         again = torch.is_grad_enabled()
         if transforming() or (again and reason is None):
@@ -133,7 +133,7 @@ def _gradients(ctx: Any, gradients: tuple[Tensor | None, ...]) -> tuple[Tensor |
     _, for_inputs, for_initial, for_B, for_C, for_D, *for_rest = ctx.needs_input_grad
     size, features = offsets.shape[1], inputs.shape[1]
     with torch.no_grad(), without_autocast(inputs.device.type):
-        operator = problem.operator_type(*factors)
+        operator = problem.form(*factors)
         # [v_t, γ_t] side by side, like [x_t, h_{t-1}]: the gradients of the weights are blocks
         # of one product over the whole sequence.
         adjoints = state_major(len(pairs), pairs.shape[1], pairs)

@@ -44,7 +44,7 @@ def replay(
         states: x of every step (rows, n) where they are known; solved for where it is None.
     """
     problem = recurrence.problem
-    operator = problem.operator_type(*factors)
+    operator = problem.form(*factors)
     sizes = recurrence.batch_sizes
     known = [None] * len(sizes) if states is None else states.split_with_sizes(sizes)
     h, outputs = initial, []

@@ -57,20 +57,24 @@ class Feedback:
             activation: φ.
             samples: most samples of a step.
         """
-        if len(operator.factors) == 1:
-            matrix = operator.factors[0]
+        if isinstance(operator, DenseOperator):
             norm, largest = torch.stack(
-                (torch.linalg.vector_norm(matrix), matrix.abs().sum(dim=1).amax())
+                (
+                    torch.linalg.vector_norm(operator.matrix),
+                    operator.matrix.abs().sum(dim=1).amax(),
+                )
             ).tolist()
         else:
-            left, right = operator.factors
-            squares = ((left.t() @ left) * (right.t() @ right)).sum()
-            norm, largest = math.sqrt(max(0.0, float(squares))), math.inf
+            norm, largest = operator.frobenius_norm(), math.inf
         rate = norm / math.sqrt(2 * operator.size)
         modulus = None
-        halves = activation.name == "relu" and isinstance(operator, DenseOperator)
-        if halves and largest < 1 and rate >= _MODULUS_RATE:
-            modulus = Modulus(operator.factors[0], samples)
+        if (
+            isinstance(operator, DenseOperator)
+            and activation.name == "relu"
+            and largest < 1
+            and rate >= _MODULUS_RATE
+        ):
+            modulus = Modulus(operator.matrix, samples)
         return cls(rate, modulus, samples)
 
     def least_iterations(self, tol: float) -> int:

@@ -1,4 +1,4 @@
-"""An activation, a solver, a data set or a teacher of the project's own is one file and one line.
+"""An activation, cell, solver, data set or teacher of the project's own is one file and one line.
 
 Each is added to a copy of the package, without a YAML, and used from the shell.
 """
@@ -109,7 +109,31 @@ class OneLayer(TrainableModel):
     def constructor_arguments(self) -> dict:
         return dict(self.arguments)
 '''
+CELL = '''\
+"""A gate between the state and a layer of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class GatedCell(nn.Module):
+    """(1 - g)x / 2 + g tanh(Ux + Vu), g = sigmoid(Wu)."""
+
+    def __init__(self, input_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(input_dim, hidden_dim)
+        self.layer = nn.Linear(input_dim, hidden_dim)
+        self.again = nn.Linear(hidden_dim, hidden_dim, bias=False)
+        nn.init.orthogonal_(self.again.weight, gain=0.4)
+
+    def forward(self, x: Tensor, u: Tensor) -> Tensor:
+        gate = torch.sigmoid(self.gate(u))
+        return (1 - gate) * x / 2 + gate * torch.tanh(self.again(x) + self.layer(u))
+'''
 FILES = {
+    "models/cells/gated.py": CELL,
     "equilibrium/half_arctan.py": ACTIVATION,
     "sim/solvers/proximal.py": SOLVER,
     "data/synthetic/halves.py": DATASET,
@@ -118,6 +142,9 @@ FILES = {
 HOME = "idl_cli.equilibrium.half_arctan"
 FACTS = f'ActivationFacts(1.0, "{HOME}:Module", maps="{HOME}:MAPS")'
 LINES = {
+    "models/cells/__init__.py": {
+        '"tanh": ': '"gated": "idl_cli.models.cells.gated:GatedCell",',
+    },
     "equilibrium/conditions.py": {'"hardswish": ': f'"half_arctan": {FACTS},'},
     "registry/built_in.py": {
         '"active_set": ': '"proximal": "idl_cli.sim.solvers.proximal:Proximal",',
@@ -181,6 +208,16 @@ def test_a_new_activation_and_data_set_train(idl: Idl, tmp_path: Path) -> None:
     refused = idl(*request[:2], "model.activation=half_arctn")
     assert refused.returncode == 2
     assert "did you mean half_arctan?" in refused.stderr
+
+
+def test_a_new_cell_trains(idl: Idl, tmp_path: Path) -> None:
+    request = ("train", "dataset=halves", "model=deq", "model.hidden_dim=6")
+    options = ("model.cell=gated", "trainer.epochs=20", "optimizer.lr=5e-2")
+    summary = _run(idl, tmp_path / "run", *request, *options)
+    assert summary["metrics"]["test_accuracy"] > 0.9  # linearly separable; chance is one half
+    refused = idl(*request, "model.cell=gatd")
+    assert refused.returncode == 2
+    assert "must be one of residual, gated, tanh (did you mean gated?)" in refused.stderr
 
 
 def test_a_new_activation_is_a_teachers_too(idl: Idl, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from idl_cli.equilibrium.activations import Activation
 from idl_cli.equilibrium.fixed_point import SampleMap, solve_fixed_point
 from idl_cli.equilibrium.iterations.coarse import Linearised
 from idl_cli.equilibrium.iterations.modes import Modes, dominant_modes
-from idl_cli.equilibrium.operators.base import NilpotentOperator, Operator
+from idl_cli.equilibrium.operators.base import NilpotentOperator, Operator, written
 from idl_cli.equilibrium.residual import Change, SummedAdjoints, SummedStates, adjoint_scale
 from idl_cli.equilibrium.result import FixedPointResult, SolveStatus
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
@@ -36,7 +36,7 @@ class Spectrum:
 
     def modes(self, operator: Operator) -> Modes | None:
         """Return A's slow modes; None where nothing sets them apart."""
-        key = [(factor.data_ptr(), factor._version) for factor in operator.factors]
+        key = [written(factor) for factor in operator.factors]
         if self._known[0] != key:
             self._known = (key, dominant_modes(operator))
         return self._known[1]

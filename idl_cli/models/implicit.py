@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from idl_cli.equilibrium.activations import get_activation
 from idl_cli.equilibrium.conditions import WellPosedness
@@ -189,10 +188,10 @@ class ImplicitModel(FeedbackModel):
         """
         u = self._flatten(inputs)
         x = self._equilibrium_eager(u)
-        prediction = functional.linear(x, self.C, self.output_bias)
+        prediction = self.few_nonzeros.linear("C", x, self.C, self.output_bias)
         if self.D is None:
             return prediction
-        return prediction + functional.linear(u, self.D)
+        return prediction + self.few_nonzeros.linear("D", u, self.D, None)
 
     def equilibrium(self, inputs: Tensor, *, start: Tensor | None = None) -> Tensor:
         """Return the equilibrium states x (m, n) of the inputs.
@@ -318,6 +317,6 @@ class ImplicitModel(FeedbackModel):
         with without_autocast(u.device.type):
             dtype = solving_dtype(self.B.dtype)
             bias: Tensor | None = None if self.state_bias is None else self.state_bias.to(dtype)
-            offset = functional.linear(u.to(dtype), self.B.to(dtype), bias)
+            offset = self.few_nonzeros.linear("B", u.to(dtype), self.B.to(dtype), bias)
             states = self.solve(offset, start=start, statistics=self._solve_statistics)
             return states.to(self.B.dtype)

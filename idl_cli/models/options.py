@@ -21,6 +21,7 @@ from idl_cli.equilibrium.conditions import (
     well_posedness_problems,
 )
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
+from idl_cli.models.cells import CellName
 
 Count: TypeAlias = Annotated[int, AT_LEAST_ONE]
 Run: TypeAlias = Annotated[str, Existing("directory")]
@@ -89,6 +90,16 @@ class RnnOptions(CellOptions, _Trainable):
     def problems(self) -> list[str]:
         """See ``cell_problems``."""
         return self.cell_problems(self.implicit_hidden_dim)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeqOptions(_Trainable):
+    """Deep equilibrium model: the fixed point x = cell(x, u) and a linear readout."""
+
+    hidden_dim: Count = 100
+    cell: CellName = "residual"
+    forward: FixedPointSettings = field(default=FixedPointSettings())
+    backward: AdjointSettings = field(default=AdjointSettings())
 
 
 # -- explicit networks of sequences --------------------------------------------------------------

@@ -12,6 +12,7 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str | None]]] = MappingProxyType(
             {
                 "implicit": "idl_cli.models.implicit:ImplicitModel",
                 "rnn": "idl_cli.models.rnn:ImplicitRNN",
+                "deq": "idl_cli.models.deq:DEQ",
                 "lstm": "idl_cli.models.sequence_baselines:LSTM",
                 "gru": "idl_cli.models.sequence_baselines:GRU",
                 "transformer": "idl_cli.models.sequence_baselines:Transformer",

@@ -42,7 +42,8 @@ def warn_if_unconverged(statistics: SolveStatistics | None, where: str) -> None:
             warnings.warn(
                 f"{where}: {failed} of {samples} {what} did not converge ({failed / samples:.2%};"
                 f" largest residual {counts['residual_max']:.2g}); raise"
-                f" model.{direction}.max_iter, or lower model.kappa or optimizer.lr",
+                f" model.{direction}.max_iter, or lower optimizer.lr or an implicit model's"
+                " model.kappa",
                 ConvergenceWarning,
                 stacklevel=3,
             )

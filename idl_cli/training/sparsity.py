@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
 import torch
 from torch import Tensor, nn
+
+from idl_cli.models.few_nonzeros import lasting_patterns
+from idl_cli.models.parametrizations.model import FeedbackModel
 
 
 class SparsityMask:
@@ -18,11 +24,24 @@ class SparsityMask:
 
     def __init__(self, model: nn.Module) -> None:
         self._zeros: list[tuple[nn.Parameter, Tensor]] = []
+        self._patterns = [
+            (module.few_nonzeros, lasting_patterns(module))
+            for module in model.modules()
+            if isinstance(module, FeedbackModel)
+        ]
         for parameter in model.parameters():
             if parameter.ndim >= 2:
                 zeros = parameter.detach() == 0
                 if zeros.any():
                     self._zeros.append((parameter, zeros))
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Let implicit models compute with their non-zeros alone: no gradient flows to a zero."""
+        with ExitStack() as stack:
+            for few_nonzeros, patterns in self._patterns:
+                stack.enter_context(few_nonzeros.held(patterns))
+            yield
 
     def apply_to_gradients(self) -> None:
         """Clear the gradient of masked entries, so that neither norm nor moments contain it."""

@@ -103,7 +103,8 @@ class Stepper:
         for number, (inputs, targets) in enumerate(group, 1):
             last = number == len(group)
             with self._synchronized(last):
-                predicted, batch_loss, batch_weight = self._batch_loss(inputs, targets)
+                with nullcontext() if self._sparsity is None else self._sparsity.kept():
+                    predicted, batch_loss, batch_weight = self._batch_loss(inputs, targets)
                 figures = torch.stack((batch_loss.detach(), batch_weight)).tolist()
                 total, weight = total + figures[0], weight + figures[1]
                 if last:

@@ -114,6 +114,11 @@ class NilpotentOperator(Operator):
         """Return J Aᵀ J, J reversing the order of the states: upper triangular, unlike Aᵀ."""
 
 
+def written(tensor: Tensor) -> tuple[int, int]:
+    """Return what changes where a tensor is another or is written to, as far as torch counts it."""
+    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
+
+
 def _row_sums(operator: Operator) -> Tensor:
     rows, columns = operator.shape
     ones = operator.factors[0].new_ones((1, columns), dtype=torch.float64)

@@ -33,9 +33,14 @@ class SparsePattern:
         rows, columns = matrix.nonzero(as_tuple=True)
         return cls((matrix.shape[0], matrix.shape[1]), rows, columns)
 
+    @cached_property
+    def flat(self) -> Tensor:
+        """Indices into the rows of the matrix one after another (k,), int64."""
+        return self.rows * self.shape[1] + self.columns
+
     def values(self, matrix: Tensor) -> Tensor:
         """Return the values that a matrix (rows, columns) has there (k,), in its graph."""
-        return matrix[self.rows, self.columns]
+        return matrix.reshape(-1).index_select(0, self.flat)
 
     @cached_property
     def starts(self) -> Tensor:
@@ -69,6 +74,44 @@ class SparsePattern:
         )
 
     @cached_property
+    def above_diagonal(self) -> MovedPattern:
+        """The part of the pattern above the diagonal."""
+        kept = (self.rows < self.columns).nonzero().squeeze(1)
+        return MovedPattern(SparsePattern(self.shape, self.rows[kept], self.columns[kept]), kept)
+
+    @cached_property
+    def swept(self) -> MovedPattern | None:
+        """The pattern of A[order][:, order] in the ``sweep_order``; None where there is none."""
+        order = self.sweep_order
+        if order is None:
+            return None
+        place = order.argsort()
+        rows, columns = place[self.rows], place[self.columns]
+        moved = torch.argsort(rows * self.shape[1] + columns)
+        return MovedPattern(SparsePattern(self.shape, rows[moved], columns[moved]), moved)
+
+    @cached_property
+    def sweep_order(self) -> Tensor | None:
+        """The order (n,) in which a square A is strictly upper triangular; None for none.
+
+        Sorted level after level, as in ``sweep_order``, by the non-zeros that are left.
+        """
+        rows, columns, size = self.rows, self.columns, self.shape[0]
+        waiting = torch.bincount(rows, minlength=size)
+        levels = [(waiting == 0).nonzero().squeeze(1)]
+        done = waiting == 0
+        while len(levels[-1]):
+            fed = done[columns]
+            met = torch.bincount(rows[fed], minlength=size)
+            rows, columns = rows[~fed], columns[~fed]
+            waiting = waiting - met
+            ready = (waiting == 0) & ~done
+            done = done | ready
+            levels.append(ready.nonzero().squeeze(1))
+        order = torch.cat(levels[::-1])
+        return order if len(order) == size else None
+
+    @cached_property
     def sweep_blocks(self) -> list[tuple[int, int]]:
         """Consecutive states that do not feed each other, last first; of an upper triangle."""
         size = self.shape[0]
@@ -79,6 +122,19 @@ class SparsePattern:
     def compressed(self, values: Tensor) -> Tensor:
         """Return the matrix of these values (k,) in compressed rows, without a graph."""
         return compressed_rows(self.starts, self.indices, values, self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class MovedPattern:
+    """A pattern made of another one.
+
+    Attributes:
+        pattern: where its non-zeros are.
+        moved: where each was among those of the other one (k,).
+    """
+
+    pattern: SparsePattern
+    moved: Tensor
 
 
 def compressed_rows(

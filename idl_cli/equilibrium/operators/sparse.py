@@ -27,31 +27,31 @@ class SparseOperator(Operator):
     def __init__(self, values: Tensor, pattern: SparsePattern) -> None:
         self.factors = (values,)
         self._values = values
-        self._pattern = pattern
+        self.pattern = pattern
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of A."""
-        return self._pattern.shape
+        return self.pattern.shape
 
     @property
     def form(self) -> Callable[..., Operator]:
         """What makes a matrix of this pattern of other values."""
-        return partial(type(self), pattern=self._pattern)
+        return partial(type(self), pattern=self.pattern)
 
     @cached_property
     def _rows(self) -> Tensor:
-        return self._pattern.compressed(self._values)
+        return self.pattern.compressed(self._values)
 
     @cached_property
     def _columns(self) -> Tensor:
-        pattern = self._pattern
+        pattern = self.pattern
         return pattern.transposed.compressed(self._values.detach()[pattern.by_column])
 
     @cached_property
     def magnitudes(self) -> Operator:
         """|A|."""
-        return SparseOperator(self._values.detach().abs(), self._pattern)
+        return SparseOperator(self._values.detach().abs(), self.pattern)
 
     def apply(self, x: Tensor, offset: Tensor, out: Tensor | None = None) -> Tensor:
         """Return A x + offset."""
@@ -72,8 +72,8 @@ class SparseOperator(Operator):
         if not needed[0]:
             return (None,)
         if self._recorded(v, x):
-            return (self._pattern.values(v.t() @ x),)
-        nothing = self._pattern.compressed(torch.zeros_like(self._values))
+            return (self.pattern.values(v.t() @ x),)
+        nothing = self.pattern.compressed(torch.zeros_like(self._values))
         return (torch.sparse.sampled_addmm(nothing, v.t(), x, beta=0.0).values(),)
 
     def frobenius_norm(self) -> float:
@@ -82,7 +82,7 @@ class SparseOperator(Operator):
 
     def to_dense(self) -> Tensor:
         """Return A (rows, columns), in the graph of the values."""
-        places = (self._pattern.rows, self._pattern.columns)
+        places = (self.pattern.rows, self.pattern.columns)
         return self._values.new_zeros(self.shape).index_put(places, self._values)
 
     def _recorded(self, *tensors: Tensor) -> bool:

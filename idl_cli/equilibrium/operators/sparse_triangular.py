@@ -23,7 +23,7 @@ class SparseTriangularOperator(SparseOperator, NilpotentOperator):
     def swept_state(self, offset: Tensor, activation: Activation) -> Tensor:
         """Return the x (m, n) with x = φ(Ax + b)."""
         x = offset.t().clone(memory_format=torch.contiguous_format)
-        for part, rows in _levels(self._pattern, self._values, self._pattern.sweep_blocks):
+        for part, rows in _levels(self.pattern, self._values, self.pattern.sweep_blocks):
             z = x[part] if rows is None else torch.addmm(x[part], rows, x)
             x[part] = activation.in_place(z)
         return x.t().contiguous()
@@ -31,7 +31,7 @@ class SparseTriangularOperator(SparseOperator, NilpotentOperator):
     @torch.no_grad()
     def swept_adjoint(self, slopes: Tensor, gradient: Tensor) -> Tensor:
         """Return the v (m, n) with v = d ⊙ (g + Aᵀv)."""
-        pattern = self._pattern
+        pattern = self.pattern
         values = self._values[pattern.by_column]
         v = gradient.t().clone(memory_format=torch.contiguous_format)
         slopes = slopes.t()
@@ -42,7 +42,7 @@ class SparseTriangularOperator(SparseOperator, NilpotentOperator):
 
     def antitransposed(self) -> SparseTriangularOperator:
         """Return A reflected at its other diagonal."""
-        pattern = self._pattern
+        pattern = self.pattern
         values = self._values[pattern.by_column].flip(0)
         return SparseTriangularOperator(values, pattern.antitransposed)
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import math
 
-from idl_cli.equilibrium.operators import DenseOperator, LowRankOperator, Operator
+from idl_cli.equilibrium.operators import (
+    DenseOperator,
+    LowRankOperator,
+    Operator,
+    SparseOperator,
+)
 from idl_cli.models.parametrizations.base import Parameters, Parametrization
 
 
@@ -32,6 +37,10 @@ class Free(Parametrization):
     def operator(self, parameters: Parameters) -> Operator:
         """Return A as it is."""
         return DenseOperator(parameters["A"])
+
+    def sparse_operator(self, parameters: Parameters, given: SparseOperator) -> SparseOperator:
+        """Return the same A, where its stored entries are zero outside the given non-zeros."""
+        return given
 
 
 class FreeLowRank(Parametrization):

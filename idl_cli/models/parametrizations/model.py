@@ -9,18 +9,29 @@ import torch
 from torch import Tensor, nn
 
 from idl_cli.equilibrium.conditions import WellPosedness
-from idl_cli.equilibrium.operators import DenseOperator, Operator, StrictlyUpperTriangularOperator
+from idl_cli.equilibrium.operators import (
+    DenseOperator,
+    Operator,
+    SparseOperator,
+    SparseTriangularOperator,
+    StrictlyUpperTriangularOperator,
+)
 from idl_cli.equilibrium.sweep_order import SweepOrder
 from idl_cli.errors import WellPosednessWarning
 from idl_cli.models.base import TrainableModel
+from idl_cli.models.few_nonzeros import FewNonzeros
 from idl_cli.models.parametrizations.base import Parameters
 from idl_cli.models.parametrizations.choose import parametrization_of
+from idl_cli.models.parametrizations.free import Free
 
 
 class FeedbackModel(TrainableModel):
     """A model whose states feed back through A: parameter ``A``, or ``L`` and ``R`` (n, r).
 
     The parameters are made empty; a subclass calls ``reset_feedback`` when it draws its own.
+
+    Attributes:
+        few_nonzeros: makes sparse operators of the weights where that pays.
 
     Args:
         hidden_dim: number of states n.
@@ -38,6 +49,7 @@ class FeedbackModel(TrainableModel):
         self.kappa = kappa
         self.well_posedness: WellPosedness = well_posedness
         self._sweep_order = SweepOrder()
+        self.few_nonzeros = FewNonzeros()
         if well_posedness == "none":
             warnings.warn(
                 "well_posedness=none: nothing keeps x = φ(Ax + Bu) well-posed. The equilibrium may "
@@ -78,8 +90,12 @@ class FeedbackModel(TrainableModel):
 
         A full A without feedback, as that of a feed-forward network is whatever constraint keeps
         it, becomes strictly upper triangular in the order returned (n,): exact in one sweep. Any
-        other A is returned as it is, with None.
+        other A is returned as it is, with None; by its non-zeros where it has few.
         """
+        if isinstance(self._parametrization, Free):
+            given = self.few_nonzeros.operator("A", self.A)
+            if given is not None:
+                return self.few_nonzeros.derived(given, self._swept)
         operator = self.operator()
         if not isinstance(operator, DenseOperator) or operator.nilpotent:
             return operator, None
@@ -87,6 +103,16 @@ class FeedbackModel(TrainableModel):
         if order is None:
             return operator, None
         return StrictlyUpperTriangularOperator(operator.matrix[order][:, order]), order
+
+    def _swept(self, given: SparseOperator) -> tuple[Operator, Tensor | None]:
+        """Return A in the order in which it is strictly upper triangular, where there is one."""
+        assert isinstance(self._parametrization, Free), "the caller has looked"
+        operator = self._parametrization.sparse_operator(self._feedback_parameters(), given)
+        swept = None if operator.nilpotent else operator.pattern.swept
+        if swept is None:
+            return operator, None
+        values = operator.factors[0].index_select(0, swept.moved)
+        return SparseTriangularOperator(values, swept.pattern), operator.pattern.sweep_order
 
     def inf_norm_A(self) -> float:
         """Return ‖A‖∞ of the matrix in use, summed in float64; of L Rᵀ without forming it."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from idl_cli.equilibrium.operators import Operator, StrictlyUpperTriangularOperator
+from idl_cli.equilibrium.operators import (
+    Operator,
+    SparseOperator,
+    SparseTriangularOperator,
+    StrictlyUpperTriangularOperator,
+)
 from idl_cli.models.parametrizations.base import Parameters
 from idl_cli.models.parametrizations.free import Free
 
@@ -17,3 +22,9 @@ class Triangular(Free):
     def operator(self, parameters: Parameters) -> Operator:
         """Return what stands above the diagonal."""
         return StrictlyUpperTriangularOperator(parameters["A"].triu(1))
+
+    def sparse_operator(self, parameters: Parameters, given: SparseOperator) -> SparseOperator:
+        """Return the given non-zeros above the diagonal."""
+        above = given.pattern.above_diagonal
+        values = given.factors[0].index_select(0, above.moved)
+        return SparseTriangularOperator(values, above.pattern)

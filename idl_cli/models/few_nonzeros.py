@@ -1,0 +1,133 @@
+"""Which weights of a model are multiplied by their non-zeros alone, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from idl_cli.equilibrium.operators import (
+    SparseOperator,
+    SparsePattern,
+    product,
+    sparse_pays,
+    written,
+)
+from idl_cli.equilibrium.transforms import transforming
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A weight as it was: ``mark`` is its product with a vector, which no change leaves alone."""
+
+    version: tuple[int, int]
+    mark: Tensor
+    operator: SparseOperator
+
+
+class FewNonzeros:
+    """Makes sparse operators of a model's weights.
+
+    A weight whose gradient is asked for is sparse only while a trainer keeps its zeros: of others
+    the gradient at a zero matters. One that needs none is compressed once, and anew after any
+    change. Torch does not count what is written through ``.data`` or numpy, so each time a product
+    is compared to the bit; what that misses is below the rounding of the products.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, _Seen] = {}
+        self._held: Mapping[str, SparsePattern] = {}
+        self._derived: tuple[SparseOperator, object] | None = None
+
+    def __reduce__(self) -> tuple[type[FewNonzeros], tuple[()]]:
+        # A copy of the model looks for itself.
+        return FewNonzeros, ()
+
+    @contextmanager
+    def held(self, patterns: Mapping[str, SparsePattern]) -> Iterator[None]:
+        """Take the zeros outside these patterns, by the weights' names, for lasting ones."""
+        before, self._held = self._held, patterns
+        try:
+            yield
+        finally:
+            self._held = before
+
+    def operator(self, name: str, weight: Tensor) -> SparseOperator | None:
+        """Return a weight by its non-zeros; None where it is better dense.
+
+        The same operator as the last time, where nothing has changed.
+
+        Args:
+            name: of the weight.
+            weight: (rows, columns).
+        """
+        if transforming():
+            return None
+        if name in self._held:
+            pattern = self._held[name]
+            return SparseOperator(pattern.values(weight), pattern)
+        if torch.is_grad_enabled() and weight.requires_grad:
+            return None
+        seen = self._seen.get(name)
+        version = written(weight)
+        if seen is not None and seen.version == version and torch.equal(seen.mark, _mark(weight)):
+            return seen.operator
+        self._seen.pop(name, None)
+        if not sparse_pays(weight):
+            return None
+        weight = weight.detach()
+        pattern = SparsePattern.of(weight)
+        operator = SparseOperator(pattern.values(weight), pattern)
+        self._seen[name] = _Seen(version, _mark(weight), operator)
+        return operator
+
+    def derived(self, given: SparseOperator, make: Callable[[SparseOperator], Made]) -> Made:
+        """Return what is made of an operator of A; the same as the last time for the same one."""
+        if given.factors[0].requires_grad:
+            return make(given)
+        if self._derived is None or self._derived[0] is not given:
+            self._derived = (given, make(given))
+        return cast(Made, self._derived[1])
+
+    def linear(self, name: str, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return weight · inputs + bias for every sample (m, rows).
+
+        Args:
+            name: of the weight.
+            inputs: (m, columns).
+            weight: (rows, columns).
+            bias: (rows,), or None.
+        """
+        # Sparse products need full precision; a compiled graph does not look at values.
+        dense = (
+            torch.compiler.is_compiling()
+            or torch.is_autocast_enabled(inputs.device.type)
+            or inputs.dtype != weight.dtype
+            or torch.finfo(weight.dtype).bits < 32
+        )
+        operator = None if dense else self.operator(name, weight)
+        if operator is None:
+            return functional.linear(inputs, weight, bias)
+        return product(operator, inputs, weight.new_zeros(len(weight)) if bias is None else bias)
+
+
+def lasting_patterns(module: nn.Module) -> dict[str, SparsePattern]:
+    """Return the patterns of a module's own weights whose zeros, if they last, pay."""
+    return {
+        name: SparsePattern.of(weight)
+        for name, weight in module.named_parameters(recurse=False)
+        if weight.ndim == 2 and sparse_pays(weight)
+    }
+
+
+@torch.no_grad()
+def _mark(weight: Tensor) -> Tensor:
+    columns = torch.arange(1, weight.shape[1] + 1, dtype=torch.float64, device=weight.device)
+    return weight @ columns.square_().sin_().to(weight.dtype)

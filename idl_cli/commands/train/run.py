@@ -140,6 +140,7 @@ def _evaluate_kept_model(
             group.broadcast_(tensor)
     return {
         part: timed_evaluation(model, loader, trainer.task, group)
+        | ({} if part == "train" else trainer.robust_figures(loader))
         for part, loader in loaders.parts().items()
     }
 

@@ -70,7 +70,7 @@ def test_the_loss_is_the_mixture_at_epsilon_in_the_datas_unit() -> None:
     settings = PerturbationSettings(
         epsilon=0.1, clean_epochs=0, ramp_epochs=0, clean_weight=0.25, train_factor=1.2
     )
-    robustness = Robustness(Interval(), settings, preprocessing)
+    robustness = Robustness(Interval(), "certified_accuracy", settings, preprocessing)
     module = BatchLoss(model, cross_entropy_sum, TrainerSettings(), robustness)
     inputs = preprocessing(raw)
     outputs, total, weight, standing = module(inputs, labels, 0.0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +9,7 @@ from idl_cli.evaluation.attacks import Ball
 from idl_cli.evaluation.attacks.margins import LOSSES
 from idl_cli.evaluation.attacks.pgd import climb
 from idl_cli.evaluation.attacks.search import Search
-from idl_cli.evaluation.attacks.steps import RULES
+from idl_cli.evaluation.attacks.steps import Constant
 from idl_cli.training.robust.settings import PerturbationSettings
 
 
@@ -20,8 +18,6 @@ class Adversarial:
 
     Starting points come from torch's global generator, whose state a checkpoint holds.
     """
-
-    figure: ClassVar[str] = "attacked_accuracy"
 
     def __init__(self, settings: PerturbationSettings) -> None:
         self._settings = settings
@@ -34,13 +30,12 @@ class Adversarial:
         """Return the logits (b, K)."""
         search = Search(model, inputs, labels, ball)
         everyone = torch.arange(len(inputs), device=inputs.device)
-        rule = RULES[self._settings.attack_rule]()
         last = climb(
             search,
             ball.uniform(None),
             everyone,
             LOSSES["cross_entropy"],
-            rule,
+            Constant(),
             self._settings.attack_steps,
         )
         logits: Tensor = model(last)

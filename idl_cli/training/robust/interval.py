@@ -6,8 +6,6 @@ arXiv 2208.03889.)
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from torch import Tensor, nn
 
 from idl_cli.evaluation.attacks import Ball
@@ -16,8 +14,6 @@ from idl_cli.models.interval import interval_problem, worst_logits
 
 class Interval:
     """Upper bounds of ŷ_j − ŷ_label by intervals: the true worst case is no worse."""
-
-    figure: ClassVar[str] = "certified_accuracy"
 
     def problem(self, model: nn.Module) -> str | None:
         """Say why boxes do not go through the model."""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from types import MappingProxyType
+from typing import Annotated, Final, Literal
 
 from idl_cli.config.arguments import check_ranges
 from idl_cli.config.fields import AT_LEAST_ONE, FINITE_NON_NEGATIVE, FINITE_POSITIVE, Range
-from idl_cli.evaluation.attacks.options import RuleName
 
 RobustName = Literal["none", "interval", "adversarial"]
+ROBUST_FIGURES: Final[Mapping[str, str]] = MappingProxyType(
+    {"interval": "certified_accuracy", "adversarial": "attacked_accuracy"}
+)
+"""The accuracy that each robust training is about."""
+
 _SHARE = Range(0, 1)
 
 
@@ -31,8 +37,7 @@ class PerturbationSettings:
             starts there.
         clean_weight: weight of the loss without perturbation at the end, that of the worst case
             being one minus it; larger gives more clean accuracy and less robust accuracy.
-        attack_steps: gradients of an attack, with ``adversarial``.
-        attack_rule: how long its steps are, with ``adversarial``.
+        attack_steps: gradients of an attack, with ``adversarial``: signs, 2.5 ε/steps each.
     """
 
     epsilon: Annotated[float, FINITE_NON_NEGATIVE] = 0.1
@@ -41,7 +46,6 @@ class PerturbationSettings:
     ramp_epochs: Annotated[float, FINITE_NON_NEGATIVE] = 10.0
     clean_weight: Annotated[float, _SHARE] = 0.0
     attack_steps: Annotated[int, AT_LEAST_ONE] = 10
-    attack_rule: RuleName = "constant"
 
     def __post_init__(self) -> None:
         check_ranges(PerturbationSettings, self)

@@ -19,7 +19,12 @@ from idl_cli.evaluation.attacks.margins import margins
 from idl_cli.evaluation.loop import evaluation_mode
 from idl_cli.training.robust.adversarial import Adversarial
 from idl_cli.training.robust.interval import Interval
-from idl_cli.training.robust.settings import PerturbationSettings, RobustName, Stage
+from idl_cli.training.robust.settings import (
+    ROBUST_FIGURES,
+    PerturbationSettings,
+    RobustName,
+    Stage,
+)
 from idl_cli.training.robust.worst_case import WorstCase
 
 WORST_CASES: Final[Mapping[RobustName, Callable[[PerturbationSettings], WorstCase]]] = (
@@ -32,6 +37,7 @@ class Robustness:
 
     Args:
         worst_case: whose loss is minimised.
+        figure: name of the accuracy of its logits.
         settings: which perturbations.
         preprocessing: of the inputs; says what ε is in their unit, and their valid range.
         device: where the batches are.
@@ -40,20 +46,17 @@ class Robustness:
     def __init__(
         self,
         worst_case: WorstCase,
+        figure: str,
         settings: PerturbationSettings,
         preprocessing: Preprocessing,
         device: torch.device | str = "cpu",
     ) -> None:
         self._worst_case = worst_case
+        self.figure = figure
         self._settings = settings
         self._unit = input_radius(preprocessing, 1.0).to(device)
         valid = valid_inputs(preprocessing)
         self._valid = None if valid is None else (valid[0].to(device), valid[1].to(device))
-
-    @property
-    def figure(self) -> str:
-        """Name of the robust accuracy."""
-        return self._worst_case.figure
 
     def stage(self, epoch: float) -> Stage:
         """Return where the schedule stands after that many passes."""
@@ -122,4 +125,4 @@ def make_robustness(
         problem = "the data set has no classes to confuse; robust training is for classifications"
     if problem is not None:
         raise ConfigError([f"trainer.robust={name}: {problem}"])
-    return Robustness(worst_case, settings, preprocessing, device)
+    return Robustness(worst_case, ROBUST_FIGURES[name], settings, preprocessing, device)

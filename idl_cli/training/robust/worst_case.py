@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from torch import Tensor, nn
 
@@ -10,13 +10,7 @@ from idl_cli.evaluation.attacks import Ball
 
 
 class WorstCase(Protocol):
-    """Logits whose loss stands for all inputs of a ball.
-
-    Attributes:
-        figure: name of the accuracy that these logits have.
-    """
-
-    figure: ClassVar[str]
+    """Logits whose loss stands for all inputs of a ball."""
 
     def problem(self, model: nn.Module) -> str | None:
         """Say why the model cannot be trained in this way, None where it can."""

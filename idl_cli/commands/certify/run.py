@@ -20,6 +20,7 @@ from idl_cli.commands.eval.data import evaluation_dataset
 from idl_cli.commands.eval.run import choose_weights, settings_of
 from idl_cli.commands.eval.settings import EvalSettings
 from idl_cli.data.dataset import Dataset
+from idl_cli.data.input_unit import valid_inputs
 from idl_cli.errors import (
     ConfigError,
     IgnoredOptionWarning,
@@ -60,7 +61,8 @@ def run(settings: CertifySettings, directory: RunDirectory, console: Reporter) -
     seed = settings.seed if own is None else int(own["seed"])
     chosen = EvalSettings(run=settings.run, dataset=settings.dataset)
     dataset = evaluation_dataset(chosen, own, seed, loaded, read_overrides(directory.path))
-    unit = InputUnit.of(dataset.preprocessing, _valid_range(dataset) if settings.clip else None)
+    known = settings.clip and valid_inputs(dataset.preprocessing) is not None
+    unit = InputUnit.of(dataset.preprocessing, (0.0, 1.0) if known else None)
     if judged.equation.inputs != len(unit.mean):
         raise ConfigError(
             [
@@ -101,12 +103,6 @@ def _proven(model: nn.Module, path: Path) -> Judged:
         return Judged.of(Equation.of(model))
     except (UnsupportedModelError, NonFiniteError) as error:
         raise RunError(f"run={path}: {error}") from error
-
-
-def _valid_range(dataset: Dataset) -> tuple[float, float] | None:
-    """[0, 1] for pixels that are stored as whole numbers; the only data whose range is known."""
-    shape, divisor = dataset.task.input_shape, dataset.preprocessing.divisor
-    return (0.0, 1.0) if len(shape) == 3 and divisor > 1 else None
 
 
 def _judgement(

@@ -121,13 +121,14 @@ def test_one_bound_alone_certifies_no_more(
     assert sum(alone["decided_by"].values()) == alone["decided_by"][method]
 
 
-def test_l2_is_certified_and_said_to_be_without_attack(tmp_path: Path, run: Path) -> None:
-    asked = {"run": str(run), "dataset": DIGITS, "samples": 30, "norm": "l2"}
-    with pytest.warns(IgnoredOptionWarning, match="there is none beside norm=l2"):
-        found = certify(tmp_path, **asked, epsilon=(0.05,), radius_steps=0)
-    (row,) = found["certify"]["epsilons"]
-    assert 0 < row["certified_accuracy"] <= row["clean_accuracy"]
-    assert found["certify"]["radius"] is None
+def test_l2_is_bracketed_too(tmp_path: Path, run: Path) -> None:
+    asked = {"run": str(run), "dataset": DIGITS, "samples": 40, "norm": "l2", "attack": "fgsm"}
+    with pytest.warns(IgnoredOptionWarning, match="beside norm=l2 it is pgd"):
+        found = certify(tmp_path, **asked, epsilon=(0.05, 0.8), radius_steps=0)["certify"]
+    small, large = found["epsilons"]
+    assert 0 < small["certified_accuracy"] <= small["attacked_accuracy"] <= small["clean_accuracy"]
+    assert large["certified_accuracy"] <= large["attacked_accuracy"] < large["clean_accuracy"]
+    assert found["radius"] is None
 
 
 def test_a_bound_that_an_attack_breaks_stops_the_command(

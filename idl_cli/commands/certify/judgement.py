@@ -14,6 +14,7 @@ from idl_cli.certificates.certification import Certifier, Verdicts
 from idl_cli.commands.certify.settings import CertifySettings
 from idl_cli.evaluation.attacks import (
     Attack,
+    EuclideanPgd,
     Fgsm,
     FgsmOptions,
     MultiTargeted,
@@ -22,6 +23,7 @@ from idl_cli.evaluation.attacks import (
     PgdOptions,
     Strongest,
 )
+from idl_cli.evaluation.attacks.euclidean import inside
 from idl_cli.evaluation.attacks.margins import margins
 
 _ROUNDING: Final = 1e-9  # of outputs as computed in float64, over the largest one
@@ -101,9 +103,12 @@ def judge(
 
 
 def attack_of(settings: CertifySettings) -> Attack | None:
-    """The attack that is asked for, of which there is none in l2."""
-    if settings.attack == "none" or settings.norm == "l2":
+    """The attack that is asked for; in l2 there is one."""
+    if settings.attack == "none":
         return None
+    if settings.norm == "l2":
+        options = PgdOptions(steps=settings.attack_steps, restarts=settings.attack_restarts)
+        return EuclideanPgd(options)
     if settings.attack == "fgsm":
         return Fgsm(FgsmOptions())
     steps, restarts = settings.attack_steps, settings.attack_restarts
@@ -144,6 +149,8 @@ def _lead(
     )
     low, high = map(unit.inputs, unit.limits(values, epsilon))
     points = torch.minimum(torch.maximum(found.inputs.double(), low), high)
+    if certifier.norm == "l2":
+        points = inside(points, unit.inputs(values), epsilon / unit.deviation)
     with torch.no_grad():
         outputs = torch.stack([equation.model(at) for at in (points, unit.inputs(values))])
     leads = torch.stack([margins(each, classes) for each in outputs]) / outputs.abs().amax(2)

@@ -119,8 +119,8 @@ def _judgement(
             " is that the model is well-posed, and its Lipschitz bounds"
         )
         return None
-    if settings.norm == "l2" and settings.attack != "none":
-        _warn(f"attack={settings.attack}: attacks are of linf alone; there is none beside norm=l2")
+    if settings.norm == "l2" and settings.attack in ("fgsm", "strongest"):
+        _warn(f"attack={settings.attack}: is of linf alone; beside norm=l2 it is pgd")
     part = dataset.test
     count = len(part) if settings.samples is None else min(settings.samples, len(part))
     if settings.samples is not None and count < settings.samples:
@@ -128,7 +128,7 @@ def _judgement(
     values = part.inputs[:count].double().flatten(1) / dataset.preprocessing.divisor
     certifier = Certifier(judged, unit, norm=settings.norm, method=settings.method)
     batches = len(list(certifier.batches(count)))
-    attacked = settings.attack != "none" and settings.norm == "linf"
+    attacked = settings.attack != "none"
     rounds = len(settings.epsilon) * (1 + attacked) + bool(settings.radius_steps)
     with console.progress("certifying", total=batches * rounds) as bar:
         return judge(certifier, model, values, part.targets[:count], settings, bar.advance)

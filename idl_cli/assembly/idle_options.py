@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from idl_cli.config.check import schema_defaults
 from idl_cli.data.dataset import Dataset
 from idl_cli.errors import ConfigError, IgnoredOptionWarning
 from idl_cli.sim.options import SimTrainerOptions
+from idl_cli.training.robust.settings import PerturbationSettings
 
 _DEFAULT_DELTA = 0.0
 _ONLY_WITH: Final = MappingProxyType(
@@ -73,6 +75,7 @@ def refuse_idle_options(settings: GradientRequest, dataset: Dataset) -> None:
             f"scheduler.every_epochs={every:g}: the training ends before, with"
             f" trainer.epochs={epochs}; the learning rate never drops"
         )
+    _warn_of_idle_perturbation(settings.trainer)
     _warn_of_idle_model_options(settings.model)
     optimizer = settings.optimizer
     if optimizer.get("dampening") and not optimizer["momentum"]:
@@ -89,6 +92,29 @@ def refuse_idle_options(settings: GradientRequest, dataset: Dataset) -> None:
             "trainer.keep_sparsity=true: the weights of a new model are hardly ever zero; give"
             " model.init_run=DIR, a run whose zeros are to stay"
         )
+
+
+def _warn_of_idle_perturbation(trainer: Mapping[str, Any]) -> None:
+    robust, given = trainer["robust"], trainer["perturbation"]
+    usual = asdict(PerturbationSettings())
+    for key, value in usual.items():
+        if given[key] == value:
+            continue
+        if robust == "none":
+            _warn(f"trainer.perturbation.{key}: has no effect with trainer.robust=none")
+        elif robust != "adversarial" and key.startswith("attack_"):
+            _warn(
+                f"trainer.perturbation.{key}={given[key]}: is for trainer.robust=adversarial, and"
+                f" has no effect with {robust}"
+            )
+    if robust != "none":
+        whole = given["clean_epochs"] + given["ramp_epochs"]
+        if whole > trainer["epochs"]:
+            _warn(
+                f"trainer.perturbation.ramp_epochs={given['ramp_epochs']:g}: with clean_epochs="
+                f"{given['clean_epochs']:g} longer than the training, trainer.epochs="
+                f"{trainer['epochs']}; it ends before epsilon={given['epsilon']:g} is reached"
+            )
 
 
 def _warn_of_idle_model_options(model: Mapping[str, Any]) -> None:

@@ -25,6 +25,7 @@ from idl_cli.errors import ConfigError, DataError
 from idl_cli.models.differenced import Differenced
 from idl_cli.run import fitted_to, load_run
 from idl_cli.training.losses import make_loss
+from idl_cli.training.robust.training import make_robustness
 from idl_cli.training.schedulers import Scheduler
 from idl_cli.training.settings import TrainerSettings
 from idl_cli.training.trainer import Trainer
@@ -213,6 +214,14 @@ def build_trainer(
         train_targets=dataset.train.targets,
         device=context.compute.device,
     )
+    robustness = make_robustness(
+        trainer_settings.robust,
+        trainer_settings.perturbation,
+        model=model,
+        task=dataset.task,
+        preprocessing=dataset.preprocessing,
+        device=context.compute.device,
+    )
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer: Optimizer = registry.build("optimizer", settings.optimizer, parameters=parameters)
     steps_per_epoch = math.ceil(len(loaders.training) / trainer_settings.accumulate)
@@ -233,4 +242,5 @@ def build_trainer(
         loss=loss,
         settings=trainer_settings,
         group=context.group,
+        robustness=robustness,
     )

@@ -13,6 +13,7 @@ from idl_cli.errors import ArgumentError
 from idl_cli.evaluation.attacks import (
     Attack,
     Ball,
+    EuclideanPgd,
     Fgsm,
     FgsmOptions,
     MultiTargeted,
@@ -228,3 +229,44 @@ def test_an_implicit_model_is_attacked_through_its_equilibrium() -> None:
     assert bool((pgd.margins[~pgd.broken] <= fgsm.margins[~pgd.broken]).all())
     assert pgd.broken.any()
     assert not pgd.broken.all()
+
+
+# -- the Euclidean ball ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_euclidean_worst_input_of_a_linear_model_is_found(dtype: torch.dtype) -> None:
+    """Along (ε a)² for a row a of differences: the margin falls by ‖ε a‖₂."""
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(6, 2)).to(dtype)
+    inputs, _ = batch(dtype=dtype)
+    axes = 1e-3 * torch.linspace(0.5, 2, 6, dtype=torch.float64).view(2, 3)
+    with torch.no_grad():
+        outputs = model(inputs)
+        labels = outputs.argmax(1)
+        weights = model[1].weight[0] - model[1].weight[1]
+        fall = float((weights.double() * axes.flatten()).norm())
+        margins = (outputs[:, 0] - outputs[:, 1]).abs().double()
+    found = EuclideanPgd(PgdOptions(steps=10))(model, inputs, labels, axes)
+    moved = ((found.inputs.double() - inputs.double()) / axes).flatten(1).norm(dim=1)
+    assert bool((moved <= 1 + (1e-3 if dtype == torch.float32 else 1e-12)).all())
+    # float32 outputs of order one hold seven digits
+    near = {"rtol": 1e-6, "atol": 1e-5 if dtype == torch.float32 else 1e-12}
+    standing = margins > fall
+    assert torch.allclose(found.margins.double()[standing], (margins - fall)[standing], **near)
+    assert torch.equal(found.broken, ~standing)
+
+
+def test_the_euclidean_attack_keeps_ball_and_range() -> None:
+    model = network(dtype=torch.float64)
+    inputs, _ = batch(dtype=torch.float64)
+    labels = model(inputs).argmax(1)
+    attack = EuclideanPgd(PgdOptions(steps=6, restarts=3))
+    found = attack(model, inputs, labels, 0.4, valid=(0.0, 1.0), generator=generator())
+    assert float(((found.inputs - inputs) / 0.4).flatten(1).norm(dim=1).max()) <= 1
+    assert float(found.inputs.min()) >= 0
+    assert float(found.inputs.max()) <= 1
+    fewer = EuclideanPgd(PgdOptions(steps=6))(model, inputs, labels, 0.4, valid=(0.0, 1.0))
+    assert int(found.broken.sum()) >= int(fewer.broken.sum()) > 0
+    nowhere = attack(model, inputs, labels, 0.0, generator=generator())
+    assert torch.equal(nowhere.inputs, inputs)

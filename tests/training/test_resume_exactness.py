@@ -24,6 +24,8 @@ from tests.training.helpers import (
     without_seconds,
 )
 
+PERTURBATION = {"epsilon": 0.1, "clean_epochs": 0.5, "ramp_epochs": 2.0, "attack_steps": 2}
+
 
 def _augment(inputs: torch.Tensor, key: Any, *, first: int = 0) -> torch.Tensor:
     assert first == 0, "one process draws whole batches"
@@ -51,6 +53,7 @@ def _make(task: Task, stop_at: int | None = None, **options: Any) -> tuple[Train
         (REGRESSION, {"optimizer": "adamw", "scheduler": "step", "validation": False}),
         (REGRESSION, {"optimizer": "rmsprop", "scheduler": "constant", "dtype": torch.float64}),
         (CLASSIFICATION, {"optimizer": "adagrad", "on_nonfinite": "rollback"}),
+        (CLASSIFICATION, {"robust": "adversarial", "perturbation": PERTURBATION}),
     ],
 )
 @pytest.mark.parametrize("stop_at", [1, 4, 6, 9, 12])

@@ -72,7 +72,7 @@ def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> 
     dataset = build_dataset(settings, group)
     if group.is_main and not settings.trainer["dry_run"]:
         record_data(dataset, directory, None if resumption is None else resumption.path)
-    check_metric(settings.optimized_metric, dataset)
+    check_metric(settings.optimized_metric, dataset, own=settings.robust_figures())
     for assumption in dataset.assumptions:
         console.message(f"assumed: {assumption}")
     model, dataset = build_model(settings, dataset, compute)
@@ -140,6 +140,7 @@ def _evaluate_kept_model(
             group.broadcast_(tensor)
     return {
         part: timed_evaluation(model, loader, trainer.task, group)
+        | ({} if part == "train" else trainer.robust_figures(loader))
         for part, loader in loaders.parts().items()
     }
 

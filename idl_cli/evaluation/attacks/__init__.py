@@ -5,6 +5,7 @@ they find bounds the true robust accuracy from above, as a certificate does from
 """
 
 from idl_cli.evaluation.attacks.ball import Ball, ValidRange
+from idl_cli.evaluation.attacks.euclidean import EuclideanPgd
 from idl_cli.evaluation.attacks.fgsm import Fgsm
 from idl_cli.evaluation.attacks.multi_targeted import MultiTargeted
 from idl_cli.evaluation.attacks.options import FgsmOptions, MultiTargetedOptions, PgdOptions
@@ -16,6 +17,7 @@ __all__ = [
     "Attack",
     "AttackResult",
     "Ball",
+    "EuclideanPgd",
     "Fgsm",
     "FgsmOptions",
     "MultiTargeted",

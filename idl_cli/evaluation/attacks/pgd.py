@@ -53,7 +53,7 @@ def climb(
     loss: AttackLoss,
     rule: StepRule,
     steps: int,
-) -> None:
+) -> Tensor:
     """Increase the loss of some samples by ``steps`` gradients; the search keeps what it meets.
 
     Args:
@@ -63,11 +63,15 @@ def climb(
         loss: of logits (k, K) and labels (k,).
         rule: how long steps are.
         steps: gradients.
+
+    Returns:
+        Where it ends (k, ...), which need not be the worst input met.
     """
-    if not len(samples):
-        return
     x = start[samples]
+    if not len(samples):
+        return x
     rule.start(x, search.ball.rows(samples), steps)
     for _ in range(steps):
         x = rule.next(*search.gradient(x, samples, loss))
     search.consider(x, samples)
+    return x

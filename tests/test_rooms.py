@@ -24,6 +24,7 @@ ARROWS = {
     "distributed": set(),
     "evaluation": {"distributed", "data", "models", "equilibrium"},
     "analysis": {"evaluation", "data", "models", "equilibrium"},
+    "certificates": {"evaluation", "data", "models", "equilibrium"},
     "sim": {"distributed", "evaluation", "data", "models", "equilibrium"},
     "training": {"distributed", "evaluation", "data", "models", "equilibrium"},
     "reporting": set(),
@@ -75,6 +76,7 @@ ARROWS = {
     "commands": {
         "analysis",
         "assembly",
+        "certificates",
         "completion",
         "config",
         "console",

@@ -21,6 +21,7 @@ from idl_cli.requests.specification import Command
 from tests.sub_commands import COMMANDS
 
 CONFIGS = config_directory()
+JUDGING = ("eval", "certify")  # runs that there are
 OFFERED = [command for command in COMMANDS.values() if command.name in SUB_COMMANDS]
 COMPONENTS = [(group, name) for group in registry.groups() for name in registry.names(group)]
 
@@ -36,7 +37,7 @@ def _options(group: str) -> list[str]:
 
 
 def _choices(command: Command) -> list[tuple[Command, str, str]]:
-    groups = command.sections if command.name == "eval" else (*command.sections, *OVERLAYS)
+    groups = command.sections if command.name in JUDGING else (*command.sections, *OVERLAYS)
     return [
         (command, group, option)
         for group in groups
@@ -66,7 +67,7 @@ def _required(group: str, option: str) -> list[str]:
 )
 def test_every_option_composes_and_is_valid(command: Command, group: str, option: str) -> None:
     overrides = [f"{group}={option}", *_required(group, option)]
-    if command.name == "eval":
+    if command.name in JUDGING:
         overrides.append("run=there")
     accepted = preflight(Request(command, COMMANDS, tuple(overrides), root=command.name))
     if group in command.sections:
@@ -164,7 +165,10 @@ def test_root_keys_are_those_of_the_schema(command: Command) -> None:
     assert sections == set(command.sections)
     defaults = {key: value for key, value in schema_defaults(command.schema).items() if key in keys}
     given = {key: written[key] for key in keys if written[key] != "???"}
-    assert given == {key: defaults[key] for key in given}
+    listed = {
+        key: list(each) if isinstance(each, tuple) else each for key, each in defaults.items()
+    }
+    assert given == {key: listed[key] for key in given}
 
 
 def test_summary_of_an_option_file_is_its_first_comment(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ SUB_COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "sim": "train from a network's states by convex optimisation",
         "eval": "evaluate a run, on its own or another data set",
         "certify": "prove how robust a run's model is, with attacks beside",
+        "predict": "apply a run's model to a file of your own",
         "compare": "one table over runs and sweeps",
         "list": "what can be chosen in each group",
         "env": "versions, devices, threads; --check: self-test",

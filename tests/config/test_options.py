@@ -21,7 +21,6 @@ from idl_cli.requests.specification import Command
 from tests.sub_commands import COMMANDS
 
 CONFIGS = config_directory()
-JUDGING = ("eval", "certify")  # runs that there are
 OFFERED = [command for command in COMMANDS.values() if command.name in SUB_COMMANDS]
 COMPONENTS = [(group, name) for group in registry.groups() for name in registry.names(group)]
 
@@ -37,10 +36,9 @@ def _options(group: str) -> list[str]:
 
 
 def _choices(command: Command) -> list[tuple[Command, str, str]]:
-    groups = command.sections if command.name in JUDGING else (*command.sections, *OVERLAYS)
     return [
         (command, group, option)
-        for group in groups
+        for group in command.groups
         for option in _options(group)
         if _is_for(command, group, option)
     ]
@@ -67,8 +65,10 @@ def _required(group: str, option: str) -> list[str]:
 )
 def test_every_option_composes_and_is_valid(command: Command, group: str, option: str) -> None:
     overrides = [f"{group}={option}", *_required(group, option)]
-    if command.name in JUDGING:
-        overrides.append("run=there")
+    needed = [
+        key for key, value in _read(CONFIGS / f"{command.name}.yaml").items() if value == "???"
+    ]
+    overrides += [f"{key}=there" for key in needed]
     accepted = preflight(Request(command, COMMANDS, tuple(overrides), root=command.name))
     if group in command.sections:
         assert accepted.settings[group]["name"] == component_in(CONFIGS / group / f"{option}.yaml")

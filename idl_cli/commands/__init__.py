@@ -21,6 +21,7 @@ SUB_COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "train": "train a model by gradient",
         "sim": "train from a network's states by convex optimisation",
         "eval": "evaluate a run, on its own or another data set",
+        "convert": "a feed-forward network as an exact, sparse implicit model",
         "compare": "one table over runs and sweeps",
         "list": "what can be chosen in each group",
         "env": "versions, devices, threads; --check: self-test",

@@ -22,6 +22,7 @@ SUB_COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "sim": "train from a network's states by convex optimisation",
         "eval": "evaluate a run, on its own or another data set",
         "convert": "a feed-forward network as an exact, sparse implicit model",
+        "compress": "fewer states and weights, exactly or with a proven bound",
         "compare": "one table over runs and sweeps",
         "list": "what can be chosen in each group",
         "env": "versions, devices, threads; --check: self-test",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
+from types import MappingProxyType
+from typing import Final
 
 import torch
 
@@ -24,7 +26,7 @@ from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory, collect_environment, load_run
 
 _PROBES = 64
-_EXACT = {torch.float32: 1e-5, torch.float64: 1e-12}
+_EXACT: Final = MappingProxyType({torch.float32: 1e-5, torch.float64: 1e-12})
 """Largest difference relative to the largest output that rounding explains."""
 
 

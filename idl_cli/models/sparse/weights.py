@@ -46,18 +46,31 @@ class SparseWeights:
         matrices = (self.A, self.B, self.C, self.D)
         return int(sum(each.nnz for each in matrices) + sum(map(np.count_nonzero, vectors)))
 
+    @property
+    def is_triangular(self) -> bool:
+        """Whether every block depends on those after it alone."""
+        return self._offender() is None
+
+    def _offender(self) -> tuple[int, int, int] | None:
+        """Number and begin of a block that depends on an earlier state, and that state."""
+        begin = 0
+        for number, end in enumerate(self.ends.tolist()):
+            own = self.A.indices[self.A.indptr[begin] : self.A.indptr[end]]
+            if len(own) and own.min() < end:
+                return number, begin, int(own.min())
+            begin = end
+        return None
+
     def check_triangular(self) -> None:
         """Refuse an A in which a block depends on itself or on one before it.
 
         Raises:
             ArgumentError: the message names the block and the entry.
         """
-        begin = 0
-        for number, end in enumerate(self.ends):
-            own = self.A.indices[self.A.indptr[begin] : self.A.indptr[end]]
-            if len(own) and own.min() < end:
-                raise ArgumentError(
-                    f"block {number} of the states [{begin}, {end}) depends on state {own.min()}, "
-                    "which is evaluated after it: A must be strictly block upper triangular"
-                )
-            begin = int(end)
+        found = self._offender()
+        if found is not None:
+            number, begin, state = found
+            raise ArgumentError(
+                f"block {number} of the states, which begins at state {begin}, depends on state "
+                f"{state}, evaluated no earlier: A must be strictly block upper triangular"
+            )

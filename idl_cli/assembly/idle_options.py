@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from idl_cli import registry
-from idl_cli.assembly.requested import GradientRequest, TeacherRequest
+from idl_cli.assembly.requested import GradientRequest, SimRequest, TeacherRequest
 from idl_cli.config.check import schema_defaults
 from idl_cli.data.dataset import Dataset
 from idl_cli.errors import ConfigError, IgnoredOptionWarning
@@ -135,7 +135,7 @@ def _value(section: Any, key: str) -> Any:
     return section
 
 
-def warn_of_idle_sim_options(settings: TeacherRequest) -> None:
+def warn_of_idle_sim_options(settings: SimRequest) -> None:
     """Warn of options of a path, a choice of λ or a teacher's training where there is none."""
     defaults = schema_defaults(SimTrainerOptions)
     for needed, keys in _ONLY_WITH.items():
@@ -148,15 +148,25 @@ def warn_of_idle_sim_options(settings: TeacherRequest) -> None:
         for key in ("baselines", "prune_zeros", "prune_epochs"):
             if trainer[key] != defaults[key]:
                 _warn(f"trainer.{key}: has no effect with trainer.prune_baseline=false")
+    warn_of_idle_teacher_options(settings)
+
+
+def warn_of_idle_teacher_options(settings: TeacherRequest) -> None:
+    """Warn of options of a network, or of its training, that is there already."""
     teacher = settings.teacher
-    if teacher.get("run") is not None:
-        usual = schema_defaults(registry.schema_of("teacher", teacher["name"]))
-        for key in sorted(usual.keys() - {"name", "run", "states"}):
-            if teacher[key] != usual[key]:
-                _warn(
-                    f"teacher.{key}: has no effect beside teacher.run={teacher['run']}, whose"
-                    " network is taken as it is"
-                )
+    source = next((key for key in ("run", "file") if teacher.get(key) is not None), None)
+    if source is None:
+        return
+    usual = schema_defaults(registry.schema_of("teacher", teacher["name"]))
+    idle = usual.keys() - {"name", "run", "states"}
+    if source == "file":
+        idle = usual.keys() & {"epochs", "batch_size", "lr"}
+    for key in sorted(idle):
+        if teacher[key] != usual[key]:
+            _warn(
+                f"teacher.{key}: has no effect beside teacher.{source}={teacher[source]}, whose"
+                " network is taken as it is"
+            )
 
 
 def _warn(sentence: str) -> None:

@@ -23,6 +23,8 @@ SUB_COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "eval": "evaluate a run, on its own or another data set",
         "certify": "prove how robust a run's model is, with attacks beside",
         "predict": "apply a run's model to a file of your own",
+        "convert": "a feed-forward network as an exact, sparse implicit model",
+        "compress": "fewer states and weights, exactly or with a proven bound",
         "compare": "one table over runs and sweeps",
         "list": "what can be chosen in each group",
         "env": "versions, devices, threads; --check: self-test",

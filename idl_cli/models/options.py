@@ -77,6 +77,13 @@ class ImplicitOptions(CellOptions, _Trainable):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SparseImplicitOptions:
+    """The sparse model of a run of ``idl convert`` or ``idl compress``, trained on, zeros kept."""
+
+    init_run: Run = field(metadata=COMMAND_ONLY)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RnnOptions(CellOptions, _Trainable):
     """Implicit recurrent network: each step's h_t comes from an equilibrium over (u_t, h_{t-1})."""
 
@@ -170,13 +177,40 @@ class _Teacher:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainedTeacherOptions(_Teacher):
+class _Normalised:
+    mean: tuple[float, ...] | None = field(default=None, metadata=COMMAND_ONLY)
+    std: tuple[Annotated[float, SINGLE_POSITIVE], ...] | None = field(
+        default=None, metadata=COMMAND_ONLY
+    )
+
+    def problems(self) -> Iterator[str]:
+        """A mean has a deviation beside it."""
+        given = [None if each is None else len(each) for each in (self.mean, self.std)]
+        if given[0] != given[1] or 0 in given:
+            yield (
+                f"mean={self.mean and list(self.mean)}, std={self.std and list(self.std)}: must be"
+                " as many, one a channel, or both null"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedTeacherOptions(_Teacher, _Normalised):
     """How a teacher is trained on the spot, or where it is taken from."""
 
     epochs: Count = field(default=20, metadata=COMMAND_ONLY)
     batch_size: Count = field(default=128, metadata=COMMAND_ONLY)
     lr: Annotated[float, SINGLE_POSITIVE] = field(default=3e-3, metadata=COMMAND_ONLY)
     run: Run | None = field(default=None, metadata=COMMAND_ONLY)
+    file: Annotated[str, Existing("file")] | None = field(default=None, metadata=COMMAND_ONLY)
+
+    def problems(self) -> Iterator[str]:
+        """There is one source of weights, and a normalisation is that of a file."""
+        yield from _Teacher.problems(self)
+        yield from _Normalised.problems(self)
+        if self.run is not None and self.file is not None:
+            yield f"run={self.run}, file={self.file}: give one of them, or neither to train it"
+        if self.file is None and self.mean is not None:
+            yield f"mean={list(self.mean)}: goes with file, as those weights were trained"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +222,7 @@ class MlpTeacherOptions(_Layers, TrainedTeacherOptions):
     def problems(self) -> Iterator[str]:
         """Hidden layers, and states."""
         yield from _Layers.problems(self)
-        yield from _Teacher.problems(self)
+        yield from TrainedTeacherOptions.problems(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +243,11 @@ class CnnTeacherOptions(TrainedTeacherOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Resnet20TeacherOptions(TrainedTeacherOptions):
+    """The 20-layer residual network for images of 32 x 32, mostly with weights from a file."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunTeacherOptions(_Teacher):
     """The trained model of any run: an implicit model, or a network kept by an earlier run."""
 
@@ -222,23 +261,14 @@ class RunTeacherOptions(_Teacher):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeightsTeacherOptions(_Teacher):
+class WeightsTeacherOptions(_Teacher, _Normalised):
     """A fully connected network whose weights are a plain state_dict, in .safetensors or .npz."""
 
     file: Annotated[str, Existing("file")] = field(metadata=COMMAND_ONLY)
     layers: tuple[str, ...] | None = field(default=None, metadata=COMMAND_ONLY)
     activation: TeacherActivation = field(default="relu", metadata=COMMAND_ONLY)
-    mean: tuple[float, ...] | None = field(default=None, metadata=COMMAND_ONLY)
-    std: tuple[Annotated[float, SINGLE_POSITIVE], ...] | None = field(
-        default=None, metadata=COMMAND_ONLY
-    )
 
     def problems(self) -> Iterator[str]:
-        """A mean has a deviation beside it."""
-        given = [None if each is None else len(each) for each in (self.mean, self.std)]
-        if given[0] != given[1] or 0 in given:
-            yield (
-                f"mean={self.mean and list(self.mean)}, std={self.std and list(self.std)}: must be"
-                " as many, one a channel, or both null"
-            )
-        yield from super().problems()
+        """See the parts."""
+        yield from _Normalised.problems(self)
+        yield from _Teacher.problems(self)

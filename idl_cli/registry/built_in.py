@@ -17,6 +17,7 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str | None]]] = MappingProxyType(
                 "gru": "idl_cli.models.sequence_baselines:GRU",
                 "transformer": "idl_cli.models.sequence_baselines:Transformer",
                 "mlp": "idl_cli.models.sequence_baselines:MatchedMLP",
+                "sparse_implicit": "idl_cli.models.sparse.model:SparseImplicitModel",
             }
         ),
         "dataset": MappingProxyType(
@@ -61,6 +62,7 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str | None]]] = MappingProxyType(
             {
                 "mlp": "idl_cli.models.explicit:MLP",
                 "cnn": "idl_cli.models.explicit:CNN",
+                "resnet20": "idl_cli.models.resnet:ResNet20",
                 "run": None,  # a model there is already: the command loads it
                 "weights": None,
             }

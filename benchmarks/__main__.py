@@ -30,7 +30,10 @@ BENCHMARKS = (
     "ddp",
 )
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("torch", "numpy", "cvxpy", "clarabel", "hydra-core", "torchidl", "torchdeq")
+PACKAGES = (
+    *("torch", "numpy", "cvxpy", "clarabel", "hydra-core", "torchidl", "torchdeq"),
+    *("scikit-learn", "skglm", "celer", "adelie"),
+)
 
 
 def _processor() -> str:

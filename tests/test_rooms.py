@@ -254,6 +254,20 @@ def test_libraries_are_known_where_they_belong(library: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_what_most_runs_do_without_is_imported_on_first_use() -> None:
+    """Each of these takes as long as a short training; a rank that draws nothing pays for none."""
+    drawing = {"heat_maps", "plot_choice", "sweep_plots"}  # imported on first use themselves
+    wrong = [
+        f"{file}:{node.lineno}"
+        for file in FILES
+        if file.stem not in drawing
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        and re.match(r"(from|import) (sklearn|matplotlib)\b", ast.unparse(node))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_only_what_draws_on_a_terminal_knows_rich() -> None:
     """The words and numbers that people read can be had without it."""
     knowing = {each.file.stem for each in IMPORTS if each.module.split(".")[0] == "rich"}

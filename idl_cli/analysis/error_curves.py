@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from idl_cli.analysis.styles import style, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _FLOOR_RATIO = 0.3  # where zeros are drawn, relative to the smallest positive error
 
@@ -42,6 +45,8 @@ def error_curves(
         shift_label: what f is.
         error_label: what the error is.
     """
+    from matplotlib.figure import Figure  # heavy, and most runs draw none
+
     figure = Figure(figsize=(6.0, 4.0), layout="constrained")
     axis = figure.subplots()
     every = np.concatenate([np.ravel(np.array(curve.errors, dtype=float)) for curve in curves])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
 
 from idl_cli.analysis.styles import style, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MOST_POINTS = 400  # of one panel: more would hide how a forecast lags
 _ENLARGED_POINTS = 200
@@ -33,6 +37,8 @@ def forecast_curves(
         target: what is forecast.
         step: how many rows ahead.
     """
+    from matplotlib.figure import Figure  # heavy, and most runs draw none
+
     enlarged = len(times) > _MOST_POINTS
     figure = Figure(figsize=(7.0, 5.6 if enlarged else 3.4), layout="constrained")
     panels = [slice(None)] + ([_liveliest(truth)] if enlarged else [])

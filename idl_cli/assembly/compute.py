@@ -94,7 +94,9 @@ def prepare(
     if deterministic:
         # cuBLAS reads this when it starts; without it torch refuses its matrix products.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
+    if torch.get_deterministic_debug_mode() != (2 if deterministic else 0):
+        # Even to set what is set imports torch's compiler, which takes as long as torch itself.
+        torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = False
     seed_everything(seed)
     return Compute(resolve_device(device), getattr(torch, dtype))

@@ -13,43 +13,23 @@ from idl_cli.equilibrium.operators import DenseOperator, Operator, StrictlyUpper
 from idl_cli.equilibrium.sweep_order import SweepOrder
 from idl_cli.errors import WellPosednessWarning
 from idl_cli.models.base import TrainableModel
-from idl_cli.models.parametrizations.base import Parameters
+from idl_cli.models.parametrizations.base import Parameters, Parametrization
 from idl_cli.models.parametrizations.choose import parametrization_of
 
 
-class FeedbackModel(TrainableModel):
-    """A model whose states feed back through A: parameter ``A``, or ``L`` and ``R`` (n, r).
+class ParametrizedModel(TrainableModel):
+    """A model with an A in a set: its parameters, their projection, the operator they make.
 
     The parameters are made empty; a subclass calls ``reset_feedback`` when it draws its own.
 
     Args:
-        hidden_dim: number of states n.
-        rank: r of A = L Rᵀ; None for a full matrix.
-        kappa: κ of ‖A‖∞ ≤ κ, kept where ``well_posedness`` is ``linf``.
-        well_posedness: how A is kept; ``none`` gives a WellPosednessWarning.
+        parametrization: the set, and the parameters that A is made of.
     """
 
-    def __init__(
-        self, hidden_dim: int, *, rank: int | None, kappa: float, well_posedness: WellPosedness
-    ) -> None:
+    def __init__(self, parametrization: Parametrization) -> None:
         super().__init__()
-        self.hidden_dim = hidden_dim
-        self.rank = rank
-        self.kappa = kappa
-        self.well_posedness: WellPosedness = well_posedness
-        self._sweep_order = SweepOrder()
-        if well_posedness == "none":
-            warnings.warn(
-                "well_posedness=none: nothing keeps x = φ(Ax + Bu) well-posed. The equilibrium may "
-                "not exist or not be unique, solves may not converge, and no certificate holds. "
-                "Choose linf or triangular to keep these.",
-                WellPosednessWarning,
-                stacklevel=3,
-            )
-        self._parametrization = parametrization_of(
-            hidden_dim, rank=rank, kappa=kappa, well_posedness=well_posedness
-        )
-        for name, shape in self._parametrization.shapes.items():
+        self._parametrization = parametrization
+        for name, shape in parametrization.shapes.items():
             self.register_parameter(name, nn.Parameter(torch.empty(shape)))
 
     def _feedback_parameters(self) -> Parameters:
@@ -73,6 +53,41 @@ class FeedbackModel(TrainableModel):
         """
         return self._parametrization.operator(self._feedback_parameters())
 
+    def inf_norm_A(self) -> float:
+        """Return ‖A‖∞ of the matrix in use, summed in float64; of L Rᵀ without forming it."""
+        return float(self.operator().row_norms().max())
+
+
+class FeedbackModel(ParametrizedModel):
+    """A model whose states feed back through A: parameter ``A``, or ``L`` and ``R`` (n, r).
+
+    Args:
+        hidden_dim: number of states n.
+        rank: r of A = L Rᵀ; None for a full matrix.
+        kappa: κ of ‖A‖∞ ≤ κ, kept where ``well_posedness`` is ``linf``.
+        well_posedness: how A is kept; ``none`` gives a WellPosednessWarning.
+    """
+
+    def __init__(
+        self, hidden_dim: int, *, rank: int | None, kappa: float, well_posedness: WellPosedness
+    ) -> None:
+        super().__init__(
+            parametrization_of(hidden_dim, rank=rank, kappa=kappa, well_posedness=well_posedness)
+        )
+        self.hidden_dim = hidden_dim
+        self.rank = rank
+        self.kappa = kappa
+        self.well_posedness: WellPosedness = well_posedness
+        self._sweep_order = SweepOrder()
+        if well_posedness == "none":
+            warnings.warn(
+                "well_posedness=none: nothing keeps x = φ(Ax + Bu) well-posed. The equilibrium may "
+                "not exist or not be unique, solves may not converge, and no certificate holds. "
+                "Choose linf or triangular to keep these.",
+                WellPosednessWarning,
+                stacklevel=3,
+            )
+
     def ordered_operator(self) -> tuple[Operator, Tensor | None]:
         """Return A as it is solved fastest, and the order of the states in which it is so.
 
@@ -87,10 +102,6 @@ class FeedbackModel(TrainableModel):
         if order is None:
             return operator, None
         return StrictlyUpperTriangularOperator(operator.matrix[order][:, order]), order
-
-    def inf_norm_A(self) -> float:
-        """Return ‖A‖∞ of the matrix in use, summed in float64; of L Rᵀ without forming it."""
-        return float(self.operator().row_norms().max())
 
     def __getattr__(self, name: str) -> Any:
         # A low-rank model has no parameter A; whoever asks for the matrix gets the product.

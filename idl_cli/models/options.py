@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 from idl_cli.config.fields import (
     AT_LEAST_ONE,
     COMMAND_ONLY,
+    FRACTION,
     PROPER_FRACTION,
     SINGLE_POSITIVE,
     Existing,
@@ -50,19 +51,31 @@ class CellOptions:
 
     def cell_problems(self, states: int) -> list[str]:
         """Rank against size and shape, κ against float32 and φ's Lipschitz constant."""
-        problems = well_posedness_problems(
-            hidden_dim=states,
+        return _feedback_problems(
+            states,
             rank=self.rank,
             kappa=self.kappa,
             activation=self.activation,
             well_posedness=self.well_posedness,
         )
-        if 0 < self.kappa < _SMALLEST_KAPPA:
-            problems.append(
-                f"kappa={self.kappa:g}: rows that small have no digits in float32; give at least "
-                f"{_SMALLEST_KAPPA:g}"
-            )
-        return problems
+
+
+def _feedback_problems(
+    states: int, *, rank: int | None, kappa: float, activation: str, well_posedness: str
+) -> list[str]:
+    problems = well_posedness_problems(
+        hidden_dim=states,
+        rank=rank,
+        kappa=kappa,
+        activation=activation,
+        well_posedness=well_posedness,
+    )
+    if 0 < kappa < _SMALLEST_KAPPA:
+        problems.append(
+            f"kappa={kappa:g}: rows that small have no digits in float32; give at least "
+            f"{_SMALLEST_KAPPA:g}"
+        )
+    return problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +94,41 @@ class SparseImplicitOptions:
     """The sparse model of a run of ``idl convert`` or ``idl compress``, trained on, zeros kept."""
 
     init_run: Run = field(metadata=COMMAND_ONLY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImplicitConvOptions(_Trainable):
+    """Implicit model of feature maps: x = φ(A∗x + B∗u + b), prediction linear in pooled x."""
+
+    channels: tuple[Count, ...] = (24,)
+    kernel_size: Count = 3
+    input_kernel_size: Count = 5
+    stride: Count = 2
+    groups: Count = 1
+    pool: Count = 4
+    kappa: Annotated[float, PROPER_FRACTION] = 0.95
+    bias: bool = True
+    dropout: Annotated[float, FRACTION] = 0.0
+    activation: ActivationName = "relu"
+    forward: FixedPointSettings = field(default=FixedPointSettings())
+    backward: AdjointSettings = field(default=AdjointSettings())
+
+    def problems(self) -> Iterator[str]:
+        """Scales, kernels with a middle, groups of whole channels, κ against φ."""
+        if not self.channels:
+            yield "channels=[]: must name at least one scale, such as [24]"
+        for key in ("kernel_size", "input_kernel_size"):
+            if getattr(self, key) % 2 == 0:
+                yield f"{key}={getattr(self, key)}: must be an odd number, such as 3 or 5"
+        if any(count % self.groups for count in self.channels):
+            yield f"groups={self.groups}: must divide every number of channels"
+        yield from _feedback_problems(
+            sum(self.channels),
+            rank=None,
+            kappa=self.kappa,
+            activation=self.activation,
+            well_posedness="linf",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

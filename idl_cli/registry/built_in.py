@@ -11,6 +11,7 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str | None]]] = MappingProxyType(
         "model": MappingProxyType(
             {
                 "implicit": "idl_cli.models.implicit:ImplicitModel",
+                "implicit_conv": "idl_cli.models.implicit_conv:ImplicitConv",
                 "rnn": "idl_cli.models.rnn:ImplicitRNN",
                 "deq": "idl_cli.models.deq:DEQ",
                 "lstm": "idl_cli.models.sequence_baselines:LSTM",
@@ -115,7 +116,7 @@ makes it where there is no such class."""
 
 RUNTIME: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
-        "model": frozenset({"input_dim", "output_dim"}),
+        "model": frozenset({"input_dim", "input_shape", "output_dim"}),
         "dataset": frozenset({"seed", "cache_dir", "for_task"}),
         "trainer": frozenset({"activation_fn", "states", "device", "dtype", "group"}),
         "solver": frozenset(),

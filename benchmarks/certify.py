@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
@@ -121,16 +122,21 @@ def _judged(dataset: str, name: str, folder: Path, where: tuple[str, ...]) -> di
 
 
 def _idl(folder: Path, command: str, *options: str) -> None:
-    """Run a sub-command in a folder, unless it is complete there."""
+    """Run a sub-command in a folder, unless it is complete there; keep its processor seconds."""
     if _summary(folder).get("status") == "completed":
         return
-    resume = () if command == "certify" else ("resume=auto",)
-    started = time.perf_counter()
+    resume: tuple[str, ...] = ("resume=auto",)
+    if command == "certify":
+        shutil.rmtree(folder, ignore_errors=True)  # it starts anew
+        resume = ()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(
         [sys.executable, "-m", "idl_cli", command, *options, *resume, f"hydra.run.dir={folder}"],
         check=True,
     )
-    write_atomic(folder / "seconds.json", json_bytes(time.perf_counter() - started))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    write_atomic(folder / "seconds.json", json_bytes(seconds))
 
 
 def _summary(folder: Path) -> dict[str, Any]:

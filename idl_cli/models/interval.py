@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from idl_cli.equilibrium.box_operator import BoxOperator, centre_and_radius
 from idl_cli.equilibrium.implicit_gradient import equilibrium
 from idl_cli.equilibrium.operators import Operator, StrictlyUpperTriangularOperator
+from idl_cli.equilibrium.operators.box import BoxOperator, centre_and_radius
 from idl_cli.equilibrium.precision import without_autocast
 from idl_cli.errors import UnsupportedModelError
 from idl_cli.models.explicit import MLP

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from idl_cli.certificates.options import CertifyOptions
 from idl_cli.config.fields import AT_LEAST_ONE, Existing, Section
-from idl_cli.config.metrics import metric_problems
+from idl_cli.config.metric_names import metric_problems
 from idl_cli.config.schemas.root import Component, RunSettings
 
 RADIUS = "certified_radius_mean"

@@ -68,4 +68,5 @@ def output_bound(weights: SparseWeights, changed: SparseWeights, sizes: Sizes) -
             + abs(weights.D - changed.D) @ sizes.inputs
             + np.abs(weights.output_bias - changed.output_bias)
         )
-    return np.nan_to_num(bound, nan=np.inf, posinf=np.inf) * (1 + 1e-9)
+    finite: np.ndarray = np.nan_to_num(bound, nan=np.inf, posinf=np.inf)
+    return finite * (1 + 1e-9)

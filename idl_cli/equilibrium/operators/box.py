@@ -11,13 +11,14 @@ al. 2021, arXiv 2112.05310; Davydov et al. 2022, arXiv 2208.03889).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from idl_cli.equilibrium.operators import Operator
+from idl_cli.equilibrium.operators.base import Operator
 
 
 class BoxOperator(Operator):
@@ -35,9 +36,9 @@ class BoxOperator(Operator):
         self._matrix, self._magnitude = matrix, magnitude
 
     @property
-    def size(self) -> int:
-        """Number of ends, 2n."""
-        return 2 * self._matrix.shape[0]
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of M: 2n ends each."""
+        return 2 * self._matrix.shape[0], 2 * self._matrix.shape[1]
 
     def apply(self, x: Tensor, offset: Tensor, out: Tensor | None = None) -> Tensor:
         """Return M x + offset."""
@@ -74,10 +75,26 @@ class BoxOperator(Operator):
         magnitude = 2 * v_radius.t() @ radius if needed[1] else None
         return matrix, magnitude
 
-    @staticmethod
-    def antitransposed(factors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Return A and R reflected at their other diagonal."""
-        return tuple(factor.t().flip(0, 1) for factor in factors)
+    def changes(self, tangents: Sequence[Tensor | None]) -> Iterator[Operator]:
+        """Give dM for tangents of A and R: M is their sum, not their product."""
+        if any(tangent is not None for tangent in tangents):
+            matrix, magnitude = (
+                torch.zeros_like(factor) if tangent is None else tangent
+                for factor, tangent in zip(self.factors, tangents, strict=True)
+            )
+            yield BoxOperator(matrix, magnitude)
+
+    @torch.no_grad()
+    def row_norms(self) -> Tensor:
+        """Return the l1 norms of the rows of M, those of A's twice where R = |A|."""
+        matrix, magnitude = (factor.detach().double() for factor in self.factors)
+        norms = ((matrix + magnitude).abs() + (matrix - magnitude).abs()).sum(dim=1) / 2
+        return norms.repeat(2)
+
+    @torch.no_grad()
+    def frobenius_norm(self) -> float:
+        """Return ‖M‖_F = √(‖A‖_F² + ‖R‖_F²)."""
+        return math.hypot(*(float(factor.double().norm()) for factor in self.factors))
 
 
 def centre_and_radius(ends: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,12 +24,16 @@ BENCHMARKS = (
     "sim_scaling",
     "sim_path",
     "sparsity",
+    "certify",
     "rnn_epoch_time",
     "extrapolation",
     "ddp",
 )
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("torch", "numpy", "cvxpy", "clarabel", "hydra-core", "torchidl", "torchdeq")
+PACKAGES = (
+    *("torch", "numpy", "cvxpy", "clarabel", "hydra-core", "torchidl", "torchdeq"),
+    *("scikit-learn", "skglm", "celer", "adelie"),
+)
 
 
 def _processor() -> str:

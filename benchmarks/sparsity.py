@@ -113,13 +113,12 @@ class Bench:
         cells = {
             "teacher": self._cell("teacher", lambda: {"accuracy": self.accuracy(self.teacher)})
         }
-        for zeros in self.setting.zeros:
-            for method in (*PRUNERS, GRADUAL):
+        cells |= self._supports(len(self.dataset.train))
+        for method in (GRADUAL, *list(PRUNERS)[::-1]):
+            for zeros in self.setting.zeros:
                 name = f"{method} {zeros:g}"
                 cells[name] = self._cell(name, partial(self._pruned, method, zeros))
-        for samples in (len(self.dataset.train), FEW):
-            cells |= self._supports(samples)
-        return cells
+        return cells | self._supports(FEW)
 
     def _cell(self, name: str, measure: Callable[[], Cell]) -> Cell:
         path = self.folder / f"{name}.json"

@@ -86,7 +86,7 @@ def _answer(job: Job, arguments: Sequence[str]) -> int:
     registry.require_installed(accepted.settings)
     sweep = flags.multirun or accepted.hydra.mode == RunMode.MULTIRUN
     if sweep:
-        from idl_cli.sweeps.run import run_sweep
+        from idl_cli.sweeps.run_sweep import run_sweep
 
         return run_sweep(
             accepted,

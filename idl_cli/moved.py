@@ -28,7 +28,7 @@ _MOVED: Final = {
     "data.spiky": "data.series.spiky",
     "data.windows": "data.series.windows",
     "sim.agreement": "sim.fit.agreement",
-    "sim.assembly": "sim.fit.assembly",
+    "sim.assembly": "sim.fit.fitted_model",
     "sim.certificate": "sim.regression.certificate",
     "sim.fitting": "sim.fit.fitting",
     "sim.path": "sim.fit.path",
@@ -36,7 +36,7 @@ _MOVED: Final = {
     "sim.prox": "sim.regression.prox",
     "sim.recorders": "sim.states.recorders",
     "sim.recording": "sim.states.recording",
-    "sim.rescaling": "sim.states.rescaling",
+    "sim.rescaling": "sim.states.state_scale",
     "sim.solve": "sim.regression.solve",
     "sim.solvers.base": "sim.regression.solver",
 }

@@ -101,8 +101,7 @@ def idl_here(
 @pytest.fixture(scope="session")
 def ranks() -> Iterator[Ranks]:
     """Up to three processes that can meet in a group."""
-    from tests.training.ranks import Ranks
+    from tests.training.ranks import shared_ranks
 
-    made = Ranks(3)
-    yield made
-    made.close()
+    yield shared_ranks()
+    shared_ranks().close()

@@ -117,7 +117,7 @@ def test_every_documented_command_is_accepted() -> None:
         "train -m model=implicit,rnnn",
         "sim trainer.path=all",
         "compare SWEEP --over-seed",
-        "predict run=DIR",
+        "serve run=DIR",
     ],
 )
 def test_a_command_that_has_gone_would_be_found(line: str) -> None:

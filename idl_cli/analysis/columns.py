@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from idl_cli.analysis.comparison import Entry, Spread, metric_of, value_of, varying_keys
-from idl_cli.analysis.ranking import reported_beside
+from idl_cli.analysis.ranking import last_part, reported_beside
 
 _OF_SIM: Final = ("sim.nonzero_fraction", "sim.ab.status", "sim.ab.relative_gap")
+_PROVEN: Final = ("certified_accuracy", "attacked_accuracy", "certified_radius")
 _OF_RUN: Final = ("run", "status", "command", "runs", "failed", "error", "dir")
 _STAGES: Final = ("sim.ab.", "sim.cd.")
 _PERCENT: Final = ("nonzero_fraction",)
@@ -52,7 +53,9 @@ def columns_of(entries: Sequence[Entry], over: Sequence[str] = ()) -> Columns:
     varying = [key for key in varying_keys(entries) if key not in over]
     counts = ["runs", "failed"] if any(entry.failed for entry in entries) else ["runs"]
     metrics = _metrics(entries)
-    rest = [name for name in ("seconds", *_OF_SIM) if name in figures and name not in metrics]
+    proven = [name for name in figures if name.startswith(_PROVEN)]
+    usual = (name for name in ("seconds", *_OF_SIM) if name in figures)
+    rest = [name for name in (*proven, *usual) if name not in metrics]
     every = dict.fromkeys((*_OF_RUN, *keys, *figures))
     return Columns(
         keys=tuple(keys),
@@ -107,7 +110,7 @@ def headings(columns: Sequence[str]) -> list[str]:
     of its certificate is not that of the run.
     """
     short = [
-        column.removeprefix("sim.") if column.startswith(_STAGES) else column.rpartition(".")[2]
+        column.removeprefix("sim.") if column.startswith(_STAGES) else last_part(column)
         for column in columns
     ]
     return [

@@ -8,30 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from idl_cli.analysis.styles import CURVE_STYLES, CurveStyle, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Row = Mapping[str, object]
 
 
-@dataclass(frozen=True)
-class _Style:
-    color: str
-    linestyle: str
-    marker: str
-
-
-# Colours of Okabe and Ito, apart for colour-blind readers, from dark to light in grey.
-_STYLES: Final = (
-    _Style("#0072B2", "-", "o"),
-    _Style("#D55E00", "--", "s"),
-    _Style("#009E73", ":", "^"),
-)
-_SPLIT_STYLES: Final = dict(zip(("train", "validation", "test"), _STYLES, strict=True))
+_SPLIT_STYLES: Final = dict(zip(("train", "validation", "test"), CURVE_STYLES, strict=False))
 
 _LABELS: Final = {
     "accuracy": "accuracy (share of samples)",
@@ -79,15 +67,15 @@ def iteration_curves(
     """
     figure, (iterations, residual, norm) = _panels(3)
     for key, label, style in (
-        ("iterations_mean", "forward, mean", _STYLES[0]),
-        ("iterations_max", "forward, largest", _STYLES[1]),
-        ("backward_iterations_mean", "backward, mean", _STYLES[2]),
+        ("iterations_mean", "forward, mean", CURVE_STYLES[0]),
+        ("iterations_max", "forward, largest", CURVE_STYLES[1]),
+        ("backward_iterations_mean", "backward, mean", CURVE_STYLES[2]),
     ):
         _draw(iterations, rows, "train", key, label, style)
     iterations.set_ylabel("iterations a sample")
     for key, label, style in (
-        ("residual_max", "forward", _STYLES[0]),
-        ("backward_residual_max", "backward", _STYLES[1]),
+        ("residual_max", "forward", CURVE_STYLES[0]),
+        ("backward_residual_max", "backward", CURVE_STYLES[1]),
     ):
         _draw(residual, rows, "train", key, label, style)
     residual.set_ylabel("largest relative residual")
@@ -96,7 +84,7 @@ def iteration_curves(
         residual.axhline(tol, color="0.5", linewidth=0.8, linestyle="--", label="forward tol")
     low, high = residual.get_ylim()
     residual.set_ylim(low / 3, high * 3)  # residuals just below tol would fill the panel
-    _draw(norm, rows, "train", "inf_norm_A", "‖A‖∞", _STYLES[0])
+    _draw(norm, rows, "train", "inf_norm_A", "‖A‖∞", CURVE_STYLES[0])
     if kappa is not None:
         norm.axhline(kappa, color="0.5", linewidth=0.8, linestyle="--", label="κ")
     norm.set_ylabel("‖A‖∞")
@@ -108,17 +96,21 @@ def iteration_curves(
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure  # heavy, and only one rank draws
+    from matplotlib.ticker import MaxNLocator
+
     figure = Figure(figsize=(_WIDTH * count, _HEIGHT), layout="constrained")
     axes = list(figure.subplots(1, count, squeeze=False)[0])
     for axis in axes:
         axis.set_xlabel("epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.grid(visible=True, color="0.9", linewidth=0.6)
-        axis.spines[["top", "right"]].set_visible(False)
+        tidy(axis)
     return figure, axes
 
 
-def _draw(axis: Axes, rows: Sequence[Row], split: str, key: str, label: str, style: _Style) -> None:
+def _draw(
+    axis: Axes, rows: Sequence[Row], split: str, key: str, label: str, style: CurveStyle
+) -> None:
     points = [
         (row["epoch"], row[key])
         for row in rows

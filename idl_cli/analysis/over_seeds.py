@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Final
 
-from idl_cli.analysis.extrapolation import ErrorCurve
+from idl_cli.analysis.error_curves import ErrorCurve
 
 AVERAGED: Final = ("error", "accuracy", "r2", "mse", "mae", "mape", "loss", "iterations_mean")
 """Figures of a shift that are averaged over seeds."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from typing import TYPE_CHECKING
 
 from idl_cli.analysis.series import label_of
 from idl_cli.analysis.styles import style, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MOST_DECADES = 3.0  # shown below the largest model: smaller ones are no better than guessing
 
@@ -32,6 +33,9 @@ def path_figure(
         teacher_parameters: all of them: the unit of the horizontal axis.
         chosen: the row whose model the run keeps.
     """
+    from matplotlib.figure import Figure  # heavy, and most runs draw none
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axis = figure.subplots()
     axis.axhline(teacher, color="0.45", linewidth=1.0, zorder=1)

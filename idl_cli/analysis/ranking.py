@@ -7,13 +7,15 @@ part goes first where there is one.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 VALIDATION_METRICS: Final = ("validation_accuracy", "validation_r2", "validation_loss")
 TEST_METRICS: Final = ("test_accuracy", "test_r2", "test_mse", "test_loss")
 
-_HIGH: Final = ("accuracy", "r2", "agreement", "score")
+_DOT: Final = re.compile(r"\.(?!\d)")
+_HIGH: Final = ("accuracy", "r2", "agreement", "score", "radius")
 _LOW: Final = ("loss", "mse", "mae", "mape", "gap", "residual", "seconds", "iterations", "error")
 
 
@@ -45,9 +47,14 @@ def _has(value: object) -> bool:
     return value is not None and not (isinstance(value, float) and not math.isfinite(value))
 
 
+def last_part(name: str) -> str:
+    """What stands behind the last dot of a name, a number's own dot aside."""
+    return _DOT.split(name)[-1]
+
+
 def is_higher_better(name: str) -> bool | None:
     """Whether more of a figure is better; None where that is unknown."""
-    last = name.rpartition(".")[2]
+    last = last_part(name)
     if any(word in last for word in _HIGH):
         return True
     return False if any(word in last for word in _LOW) else None

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from idl_cli.models.implicit import ImplicitModel
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _STAGES = (("ab", "[A B]", "#0072B2", "-", "o"), ("cd", "[C D]", "#D55E00", "--", "s"))
 _BELOW = 1e-16  # a gap of zero still has a place on a logarithmic axis
@@ -20,6 +23,8 @@ def gap_curves(rows: Sequence[Mapping[str, object]], tol: float) -> Figure:
         rows: rows of ``metrics.jsonl`` whose ``split`` is ``ab`` or ``cd``.
         tol: the gap asked for, drawn as a horizontal line.
     """
+    from matplotlib.figure import Figure  # heavy, and only one rank draws
+
     figure = Figure(figsize=(5.0, 3.6), layout="constrained")
     axis = figure.subplots()
     for stage, label, color, line, marker in _STAGES:
@@ -46,6 +51,8 @@ def sparsity_pattern(model: ImplicitModel) -> Figure:
     Args:
         model: any implicit model.
     """
+    from matplotlib.figure import Figure
+
     weights = model.effective_weights()
     n, q = weights.A.shape[0], weights.C.shape[0]
     blocks = [[weights.A, weights.B], [weights.C, weights.D]]

@@ -13,7 +13,7 @@ from idl_cli.distributed.devices import resolve_device
 from idl_cli.distributed.group import Group, current
 from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory
-from idl_cli.training.randomness import seed_everything
+from idl_cli.training.rng_state import seed_everything
 
 SettingsT = TypeVar("SettingsT", covariant=True)
 _Training = TypeVar("_Training", bound=TrainingSettings)
@@ -94,7 +94,9 @@ def prepare(
     if deterministic:
         # cuBLAS reads this when it starts; without it torch refuses its matrix products.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
+    if torch.get_deterministic_debug_mode() != (2 if deterministic else 0):
+        # Even to set what is set imports torch's compiler, which takes as long as torch itself.
+        torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = False
     seed_everything(seed)
     return Compute(resolve_device(device), getattr(torch, dtype))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any, Final
 
 from idl_cli import registry
-from idl_cli.assembly.requested import GradientRequest, TeacherRequest
+from idl_cli.assembly.requested import GradientRequest, SimRequest, TeacherRequest
 from idl_cli.config.check import schema_defaults
 from idl_cli.data.dataset import Dataset
 from idl_cli.errors import ConfigError, IgnoredOptionWarning
 from idl_cli.sim.options import SimTrainerOptions
+from idl_cli.training.robust.settings import PerturbationSettings
 
 _DEFAULT_DELTA = 0.0
 _ONLY_WITH: Final = MappingProxyType(
@@ -76,6 +78,7 @@ def refuse_idle_options(settings: GradientRequest, dataset: Dataset) -> None:
             f"scheduler.every_epochs={every:g}: the training ends before, with"
             f" trainer.epochs={epochs}; the learning rate never drops"
         )
+    _warn_of_idle_perturbation(settings.trainer)
     _warn_of_idle_model_options(settings.model)
     optimizer = settings.optimizer
     if optimizer.get("dampening") and not optimizer["momentum"]:
@@ -92,6 +95,29 @@ def refuse_idle_options(settings: GradientRequest, dataset: Dataset) -> None:
             "trainer.keep_sparsity=true: the weights of a new model are hardly ever zero; give"
             " model.init_run=DIR, a run whose zeros are to stay"
         )
+
+
+def _warn_of_idle_perturbation(trainer: Mapping[str, Any]) -> None:
+    robust, given = trainer["robust"], trainer["perturbation"]
+    usual = asdict(PerturbationSettings())
+    for key, value in usual.items():
+        if given[key] == value:
+            continue
+        if robust == "none":
+            _warn(f"trainer.perturbation.{key}: has no effect with trainer.robust=none")
+        elif robust != "adversarial" and key.startswith("attack_"):
+            _warn(
+                f"trainer.perturbation.{key}={given[key]}: is for trainer.robust=adversarial, and"
+                f" has no effect with {robust}"
+            )
+    if robust != "none":
+        whole = given["clean_epochs"] + given["ramp_epochs"]
+        if whole > trainer["epochs"]:
+            _warn(
+                f"trainer.perturbation.ramp_epochs={given['ramp_epochs']:g}: with clean_epochs="
+                f"{given['clean_epochs']:g} longer than the training, trainer.epochs="
+                f"{trainer['epochs']}; it ends before epsilon={given['epsilon']:g} is reached"
+            )
 
 
 def _warn_of_idle_model_options(model: Mapping[str, Any]) -> None:
@@ -112,7 +138,7 @@ def _value(section: Any, key: str) -> Any:
     return section
 
 
-def warn_of_idle_sim_options(settings: TeacherRequest) -> None:
+def warn_of_idle_sim_options(settings: SimRequest) -> None:
     """Warn of options of a path, a choice of λ or a teacher's training where there is none."""
     defaults = schema_defaults(SimTrainerOptions)
     for needed, keys in _ONLY_WITH.items():
@@ -125,15 +151,25 @@ def warn_of_idle_sim_options(settings: TeacherRequest) -> None:
         for key in ("baselines", "prune_zeros", "prune_epochs"):
             if trainer[key] != defaults[key]:
                 _warn(f"trainer.{key}: has no effect with trainer.prune_baseline=false")
+    warn_of_idle_teacher_options(settings)
+
+
+def warn_of_idle_teacher_options(settings: TeacherRequest) -> None:
+    """Warn of options of a network, or of its training, that is there already."""
     teacher = settings.teacher
-    if teacher.get("run") is not None:
-        usual = schema_defaults(registry.schema_of("teacher", teacher["name"]))
-        for key in sorted(usual.keys() - {"name", "run", "states"}):
-            if teacher[key] != usual[key]:
-                _warn(
-                    f"teacher.{key}: has no effect beside teacher.run={teacher['run']}, whose"
-                    " network is taken as it is"
-                )
+    source = next((key for key in ("run", "file") if teacher.get(key) is not None), None)
+    if source is None:
+        return
+    usual = schema_defaults(registry.schema_of("teacher", teacher["name"]))
+    idle = usual.keys() - {"name", "run", "states"}
+    if source == "file":
+        idle = usual.keys() & {"epochs", "batch_size", "lr"}
+    for key in sorted(idle):
+        if teacher[key] != usual[key]:
+            _warn(
+                f"teacher.{key}: has no effect beside teacher.{source}={teacher[source]}, whose"
+                " network is taken as it is"
+            )
 
 
 def _warn(sentence: str) -> None:

@@ -26,6 +26,8 @@ METRIC_NAMES: Final = (
     "mae",
     "mape",
     "nonfinite_outputs",
+    "certified_accuracy",
+    "attacked_accuracy",
 )
 """Entries of an evaluation that belong into ``metrics``; the others tell of the solves."""
 

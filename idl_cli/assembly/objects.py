@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from idl_cli.errors import ConfigError, DataError
 from idl_cli.models.differenced import Differenced
 from idl_cli.run import fitted_to, load_run
 from idl_cli.training.losses import make_loss
+from idl_cli.training.robust.training import make_robustness
 from idl_cli.training.schedulers import Scheduler
 from idl_cli.training.settings import TrainerSettings
 from idl_cli.training.trainer import Trainer
@@ -82,8 +84,7 @@ def build_model(
         made: nn.Module = registry.build(
             "model",
             settings.model,
-            input_dim=input_dim(settings.model, task),
-            output_dim=task.output_dim,
+            **model_sizes(settings.model, task),
         )
         made = fitted_to(made, task)
         return made.to(device=compute.device, dtype=compute.dtype), dataset
@@ -96,13 +97,14 @@ def build_model(
             ]
         )
     arguments = loaded.arguments
-    sizes = (arguments.get("input_dim"), arguments.get("output_dim"))
-    needed = (input_dim(settings.model, task), task.output_dim)
+    needed = model_sizes(settings.model, task)
+    sizes = {key: arguments.get(key) for key in needed}
     if sizes != needed:
         raise ConfigError(
             [
-                f"model.init_run={init_run}: its model maps {sizes[0]} inputs to {sizes[1]}"
-                f" outputs; dataset={dataset.name} has {needed[0]} and {needed[1]}"
+                f"model.init_run={init_run}: its model maps {_inputs(sizes)} to"
+                f" {sizes['output_dim']} outputs; dataset={dataset.name} has {_inputs(needed)} and"
+                f" {needed['output_dim']}"
             ]
         )
     solving = {key: settings.model[key] for key in ("forward", "backward") if key in arguments}
@@ -118,16 +120,29 @@ def build_model(
     return model.to(device=compute.device, dtype=compute.dtype), dataset
 
 
-def input_dim(settings: Mapping[str, object], task: Task) -> int:
-    """Return a model's ``input_dim``: features of a step if it reads sequences, else of a sample.
+def model_sizes(settings: Mapping[str, object], task: Task) -> dict[str, object]:
+    """Return what a model is told of its task: sizes of an input, as it asks for it, and output.
 
     Args:
         settings: section ``model``.
         task: what is predicted from what.
+
+    Returns:
+        ``input_shape`` for a model that takes it; otherwise ``input_dim``, features of a step if
+        it reads sequences, else of a sample; and ``output_dim``.
     """
     target = registry.load(registry.find("model", str(settings["name"])))
+    if "input_shape" in inspect.signature(target).parameters:
+        return {"input_shape": list(task.input_shape), "output_dim": task.output_dim}
     sequences = bool(getattr(target, "takes_sequences", False))
-    return task.step_features if sequences else task.input_dim
+    entries = task.step_features if sequences else task.input_dim
+    return {"input_dim": entries, "output_dim": task.output_dim}
+
+
+def _inputs(sizes: Mapping[str, object]) -> str:
+    if "input_shape" in sizes:
+        return f"inputs of shape {sizes['input_shape']}"
+    return f"{sizes['input_dim']} inputs"
 
 
 def model_arguments(
@@ -140,9 +155,7 @@ def model_arguments(
     if own is not None:
         return dict(own())
     given = {key: value for key, value in settings.items() if key not in ("name", "init_run")}
-    task = dataset.task
-    sizes = {"input_dim": input_dim(settings, task), "output_dim": task.output_dim}
-    return {**given, **sizes}
+    return {**given, **model_sizes(settings, dataset.task)}
 
 
 class Loaders:
@@ -213,6 +226,14 @@ def build_trainer(
         train_targets=dataset.train.targets,
         device=context.compute.device,
     )
+    robustness = make_robustness(
+        trainer_settings.robust,
+        trainer_settings.perturbation,
+        model=model,
+        task=dataset.task,
+        preprocessing=dataset.preprocessing,
+        device=context.compute.device,
+    )
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer: Optimizer = registry.build("optimizer", settings.optimizer, parameters=parameters)
     steps_per_epoch = math.ceil(len(loaders.training) / trainer_settings.accumulate)
@@ -233,4 +254,5 @@ def build_trainer(
         loss=loss,
         settings=trainer_settings,
         group=context.group,
+        robustness=robustness,
     )

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from idl_cli.analysis.comparison import numbers
 from idl_cli.analysis.ranking import VALIDATION_METRICS
-from idl_cli.config.metrics import CLASSIFICATION, REGRESSION
+from idl_cli.config.metric_names import CLASSIFICATION, REGRESSION
 from idl_cli.data.dataset import Dataset
 from idl_cli.errors import ConfigError
 
 
-def check_metric(name: str | None, dataset: Dataset, parts: Sequence[str] | None = None) -> None:
+def check_metric(
+    name: str | None,
+    dataset: Dataset,
+    parts: Sequence[str] | None = None,
+    own: Collection[str] = (),
+) -> None:
     """Refuse, before the work, a figure that this data set's task does not have.
 
     Args:
         name: the key's value; None is always fine.
         dataset: of the run.
         parts: the parts measured; None for all that the data set has.
+        own: figures of this run, beside those of its task.
 
     Raises:
         ConfigError: there will be no such figure.
     """
-    if name is None or name.startswith("sim."):
+    if name is None or name in own or name.startswith("sim."):
         return
     part, _, figure = name.partition("_")
     task = dataset.task.kind

@@ -44,16 +44,20 @@ class GradientRequest(DataRequest, Protocol):
 
 
 class TeacherRequest(DataRequest, Protocol):
-    """A training from a teacher's states."""
+    """A network to begin with."""
 
     @property
     def teacher(self) -> Component:
         """Section ``teacher``."""
 
     @property
-    def trainer(self) -> Component:
-        """Section ``trainer``."""
-
-    @property
     def resume(self) -> str | None:
         """The run that is continued: ``auto``, a path or None."""
+
+
+class SimRequest(TeacherRequest, Protocol):
+    """A training from a teacher's states."""
+
+    @property
+    def trainer(self) -> Component:
+        """Section ``trainer``."""

@@ -14,7 +14,7 @@ from idl_cli import registry
 from idl_cli.assembly.compute import Compute, RunContext
 from idl_cli.assembly.requested import TeacherRequest
 from idl_cli.assembly.teacher_training import train_teacher
-from idl_cli.assembly.teacher_weights import as_it_was_trained, network_of_file
+from idl_cli.assembly.teacher_weights import as_it_was_trained, load_weights, network_of_file
 from idl_cli.data.dataset import Dataset
 from idl_cli.data.input_scale import preprocessing_for
 from idl_cli.data.loader import BatchLoader
@@ -57,11 +57,16 @@ def prepare_teacher(dataset: Dataset, context: RunContext[TeacherRequest]) -> Te
         ConfigError: the run's model does not fit the data set.
         RunError: the run holds no usable model.
     """
-    settings, compute, directory = context.settings, context.compute, context.directory
     found = present_teacher(dataset, context)
     if found is not None:
         return found
-    check_states(settings, dataset, compute)
+    check_states(context.settings, dataset, context.compute)
+    return trained_here(dataset, context)
+
+
+def trained_here(dataset: Dataset, context: RunContext[TeacherRequest]) -> Teacher:
+    """Train the teacher and keep it in this run, in the folder ``teacher``."""
+    settings, compute, directory = context.settings, context.compute, context.directory
     started = time.perf_counter()
     model = new_teacher(settings, dataset, compute)
     with RunDirectory(
@@ -124,10 +129,16 @@ def present_teacher(dataset: Dataset, context: RunContext[TeacherRequest]) -> Te
     """
     settings, compute = context.settings, context.compute
     if settings.teacher["name"] == "weights":
-        network = network_of_file(settings.teacher, dataset, compute)
+        network: nn.Module = network_of_file(settings.teacher, dataset, compute)
         network.eval()
         fitting = as_it_was_trained(settings.teacher, dataset)
         return Teacher(network, fitting, str(settings.teacher["file"]), 0.0)
+    file = settings.teacher.get("file")
+    if file is not None:
+        network = new_teacher(settings, dataset, compute)
+        load_weights(network, file)
+        fitting = as_it_was_trained(settings.teacher, dataset)
+        return Teacher(network.eval(), fitting, str(file), 0.0)
     found = find_teacher(settings, context.directory)
     return None if found is None else taken_from(load_run(found), dataset, compute)
 

@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from idl_cli.assembly.compute import Compute
 from idl_cli.data.dataset import Dataset
@@ -23,6 +23,9 @@ from idl_cli.data.files.npy_format import NpzMembers
 from idl_cli.data.preprocessing import Preprocessing
 from idl_cli.errors import ConfigError, DataError
 from idl_cli.models.explicit import MLP
+
+_BATCH_COUNT: Final = "num_batches_tracked"
+"""Entries of a state_dict that say how long a normalisation was trained; nothing uses them."""
 
 
 def network_of_file(settings: Mapping[str, Any], dataset: Dataset, compute: Compute) -> MLP:
@@ -78,6 +81,35 @@ def network_of_file(settings: Mapping[str, Any], dataset: Dataset, compute: Comp
     return network
 
 
+def load_weights(network: nn.Module, file: str) -> None:
+    """Give a network the weights of a file, in the names of its ``state_dict``.
+
+    Args:
+        network: changed in place.
+        file: .safetensors or .npz.
+
+    Raises:
+        ConfigError: the file lacks an entry, has one too many, or one of another shape.
+        DataError: the file cannot be read.
+    """
+    path = Path(file).expanduser()
+    arrays = _arrays(path)
+    own = {
+        name: tensor for name, tensor in network.state_dict().items() if tensor.is_floating_point()
+    }
+    problems = [f"{name} {list(own[name].shape)} is missing" for name in own if name not in arrays]
+    problems += [f"{name} {list(arrays[name].shape)} is too many" for name in arrays.keys() - own]
+    problems += [
+        f"{name} has shape {list(arrays[name].shape)} instead of {list(own[name].shape)}"
+        for name in own.keys() & arrays.keys()
+        if arrays[name].shape != own[name].shape
+    ]
+    if problems:
+        shown = ", ".join(sorted(problems)[:4]) + (", …" if len(problems) > 4 else "")
+        raise _wrong(path, f"no weights of this {type(network).__name__}: {shown}")
+    network.load_state_dict(arrays, strict=False)
+
+
 def as_it_was_trained(settings: Mapping[str, Any], dataset: Dataset) -> Dataset:
     """The data set with the normalisation that ``teacher.mean`` and ``teacher.std`` name, if any.
 
@@ -121,6 +153,7 @@ def _arrays(path: Path) -> dict[str, Tensor]:
             "only .safetensors and .npz are read, since a pickle can run code; write one with "
             "numpy.savez(FILE, **{k: v.numpy() for k, v in model.state_dict().items()})",
         )
+    arrays = {name: each for name, each in arrays.items() if not name.endswith(_BATCH_COUNT)}
     for name, array in arrays.items():
         if not array.is_floating_point():
             raise _wrong(path, f"{name} holds {array.dtype}, no real numbers")

@@ -28,7 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 from idl_cli.console.figures import shown
-from idl_cli.console.progress import LiveProgress, LiveTraining, PlainProgress, PlainTraining
+from idl_cli.console.live_line import LiveProgress, LiveTraining, PlainProgress, PlainTraining
 from idl_cli.console.tables import fitted_table
 from idl_cli.masking import masked, masked_text
 from idl_cli.reporting import ProgressReporter, TrainingReporter

@@ -31,18 +31,34 @@ def preprocessing_for(dataset: Dataset, preprocessing: Preprocessing) -> Preproc
     Raises:
         ConfigError: the samples are stored in another unit than those the model was trained on.
     """
-    inputs = dataset.test.inputs
-    stored, trained = dataset.preprocessing.divisor, preprocessing.divisor
+    stored = dataset.preprocessing.divisor
+    return in_unit_of(preprocessing, dataset.test.inputs, stored, f"dataset={dataset.name}")
+
+
+def in_unit_of(
+    preprocessing: Preprocessing, inputs: Tensor, stored: float, source: str
+) -> Preprocessing:
+    """Return a model's preprocessing for samples as they are stored; see ``preprocessing_for``.
+
+    Args:
+        preprocessing: of the model.
+        inputs: raw samples, one at least.
+        stored: the divisor that their type asks for, 255 for 8-bit pixels.
+        source: the samples' name in a message.
+    """
+    trained = preprocessing.divisor
     if stored == trained:
         return preprocessing
     low, high = float(inputs.min()), float(inputs.max())
+    whole = stored == 255.0 or bool((inputs == inputs.round()).all())
+    if trained not in (1.0, 255.0) and whole and low >= 0 and 1 < high <= trained:
+        return preprocessing  # counts up to another number, as those of the digits up to 16
     if trained == 255.0 and stored == 1.0:
-        whole = bool((inputs == inputs.round()).all())
         if low >= 0 and high <= 1 and not whole:
             return replace(preprocessing, divisor=1.0)
         if low >= 0 and 1 < high <= 255 and whole:
             return preprocessing
-        raise _other_unit(dataset, "8-bit numbers 0 to 255", f"numbers from {low:g} to {high:g}")
+        raise _other_unit(source, "8-bit numbers 0 to 255", f"numbers from {low:g} to {high:g}")
     means, deviations = preprocessing.mean, preprocessing.std
     if trained == 1.0 and stored == 255.0 and means:
         unit = min(means) >= 0 and max(means) <= 1 and all(d <= 0.5 or d == 1 for d in deviations)
@@ -51,15 +67,28 @@ def preprocessing_for(dataset: Dataset, preprocessing: Preprocessing) -> Preproc
         if min(means) >= 0 and 1 < max(means) <= 255:
             return preprocessing
     raise _other_unit(
-        dataset, "numbers that are no 8-bit pixels", f"8-bit numbers from {low:g} to {high:g}"
+        source, "numbers that are no 8-bit pixels", f"8-bit numbers from {low:g} to {high:g}"
     )
 
 
 def warn_of_other_unit(dataset: Dataset) -> None:
     """Warn where a model's inputs are so far from its training that another unit is likely."""
-    u = dataset.preprocessing(dataset.test.inputs[:_LOOKED_AT]).double()
-    if dataset.preprocessing.normalize == "none" or not u.numel():
-        return
+    samples = dataset.test.inputs[:_LOOKED_AT]
+    said = unit_doubt(dataset.preprocessing, samples)
+    if said is not None:
+        warnings.warn(f"dataset={dataset.name}: {said}", stacklevel=2)
+
+
+def unit_doubt(preprocessing: Preprocessing, samples: Tensor) -> str | None:
+    """Why samples may be in another unit than the model was trained in; None where nothing is odd.
+
+    Args:
+        preprocessing: of the model.
+        samples: raw ones.
+    """
+    if preprocessing.normalize == "none" or not samples.numel():
+        return None
+    u = preprocessing(samples).double()
     far = _root_mean_square(u)
     spread = _root_mean_square(u - u.mean(dim=0))
     if far > _FAR:
@@ -67,22 +96,18 @@ def warn_of_other_unit(dataset: Dataset) -> None:
     elif len(u) >= _ENOUGH and spread < _NARROW:
         said = f"spread {spread:.2g} training deviations"
     else:
-        return
-    warnings.warn(
-        f"dataset={dataset.name}: the inputs {said}, on average; are they in the unit that the"
-        " model was trained in?",
-        stacklevel=2,
-    )
+        return None
+    return f"the inputs {said}, on average; are they in the unit that the model was trained in?"
 
 
 def _root_mean_square(values: Tensor) -> float:
     return float(values.square().mean().sqrt())
 
 
-def _other_unit(dataset: Dataset, trained: str, stored: str) -> ConfigError:
+def _other_unit(source: str, trained: str, stored: str) -> ConfigError:
     return ConfigError(
         [
-            f"dataset={dataset.name}: holds {stored}, the model was trained on {trained}; store the"
+            f"{source}: holds {stored}, the model was trained on {trained}; store the"
             " samples in the unit and type of those it was trained on"
         ]
     )

@@ -51,6 +51,8 @@ class PublishedOptions(ImageOptions):
 
     root: Root = field(default=None, metadata=PLACE)
     mirror: Annotated[str, _ADDRESS] | None = field(default=None, metadata=PLACE)
+    augment: bool = False
+    cutout: Annotated[int, NON_NEGATIVE] = 0
 
 
 @dataclass(frozen=True, kw_only=True)

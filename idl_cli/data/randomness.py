@@ -32,6 +32,7 @@ class Purpose(IntEnum):
     BURSTS = 9
     NOISE = 10
     RANK = 11
+    CUTOUT = 12
 
 
 def random_words(count: int, purpose: Purpose, *key: int) -> npt.NDArray[np.uint64]:

@@ -63,7 +63,7 @@ def evaluate(
     if statistics is not None:
         statistics.reset()
     empty = True
-    with _evaluation_mode(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         for inputs, targets in loader:
             empty = False
             if len(targets):  # this rank's part of a small batch may be empty
@@ -90,7 +90,7 @@ def predict(model: nn.Module, batches: Iterable[Tensor]) -> Tensor:
     Raises:
         ArgumentError: there are no batches.
     """
-    with _evaluation_mode(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         outputs = [model(inputs).cpu() for inputs in batches]
     if not outputs:
         raise ArgumentError("there are no batches to predict from")
@@ -98,7 +98,8 @@ def predict(model: nn.Module, batches: Iterable[Tensor]) -> Tensor:
 
 
 @contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Run a model in evaluation mode, and leave it in the modes that it was in."""
     # Module by module: a part that was frozen in evaluation mode must stay so.
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

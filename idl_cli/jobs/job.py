@@ -19,8 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from idl_cli.config.check import instantiate
 from idl_cli.errors import RunError
-from idl_cli.jobs.failure import is_finished, recorded
 from idl_cli.jobs.interruption import end_with_sweep, wait_for_the_end_of_the_pool
+from idl_cli.jobs.outcome import is_finished, recorded
 from idl_cli.jobs.parallel import device_of_job, runs_side_by_side
 from idl_cli.jobs.request_record import record_request
 from idl_cli.requests.preflight import checked_settings

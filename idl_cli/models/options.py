@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 from idl_cli.config.fields import (
     AT_LEAST_ONE,
     COMMAND_ONLY,
+    FRACTION,
     PROPER_FRACTION,
     SINGLE_POSITIVE,
     Existing,
@@ -50,19 +51,31 @@ class CellOptions:
 
     def cell_problems(self, states: int) -> list[str]:
         """Rank against size and shape, κ against float32 and φ's Lipschitz constant."""
-        problems = well_posedness_problems(
-            hidden_dim=states,
+        return _feedback_problems(
+            states,
             rank=self.rank,
             kappa=self.kappa,
             activation=self.activation,
             well_posedness=self.well_posedness,
         )
-        if 0 < self.kappa < _SMALLEST_KAPPA:
-            problems.append(
-                f"kappa={self.kappa:g}: rows that small have no digits in float32; give at least "
-                f"{_SMALLEST_KAPPA:g}"
-            )
-        return problems
+
+
+def _feedback_problems(
+    states: int, *, rank: int | None, kappa: float, activation: str, well_posedness: str
+) -> list[str]:
+    problems = well_posedness_problems(
+        hidden_dim=states,
+        rank=rank,
+        kappa=kappa,
+        activation=activation,
+        well_posedness=well_posedness,
+    )
+    if 0 < kappa < _SMALLEST_KAPPA:
+        problems.append(
+            f"kappa={kappa:g}: rows that small have no digits in float32; give at least "
+            f"{_SMALLEST_KAPPA:g}"
+        )
+    return problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +87,48 @@ class ImplicitOptions(CellOptions, _Trainable):
     def problems(self) -> list[str]:
         """See ``cell_problems``."""
         return self.cell_problems(self.hidden_dim)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseImplicitOptions:
+    """The sparse model of a run of ``idl convert`` or ``idl compress``, trained on, zeros kept."""
+
+    init_run: Run = field(metadata=COMMAND_ONLY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImplicitConvOptions(_Trainable):
+    """Implicit model of feature maps: x = φ(A∗x + B∗u + b), prediction linear in pooled x."""
+
+    channels: tuple[Count, ...] = (24,)
+    kernel_size: Count = 3
+    input_kernel_size: Count = 5
+    stride: Count = 2
+    groups: Count = 1
+    pool: Count = 4
+    kappa: Annotated[float, PROPER_FRACTION] = 0.95
+    bias: bool = True
+    dropout: Annotated[float, FRACTION] = 0.0
+    activation: ActivationName = "relu"
+    forward: FixedPointSettings = field(default=FixedPointSettings())
+    backward: AdjointSettings = field(default=AdjointSettings())
+
+    def problems(self) -> Iterator[str]:
+        """Scales, kernels with a middle, groups of whole channels, κ against φ."""
+        if not self.channels:
+            yield "channels=[]: must name at least one scale, such as [24]"
+        for key in ("kernel_size", "input_kernel_size"):
+            if getattr(self, key) % 2 == 0:
+                yield f"{key}={getattr(self, key)}: must be an odd number, such as 3 or 5"
+        if any(count % self.groups for count in self.channels):
+            yield f"groups={self.groups}: must divide every number of channels"
+        yield from _feedback_problems(
+            sum(self.channels),
+            rank=None,
+            kappa=self.kappa,
+            activation=self.activation,
+            well_posedness="linf",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,13 +225,40 @@ class _Teacher:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainedTeacherOptions(_Teacher):
+class _Normalised:
+    mean: tuple[float, ...] | None = field(default=None, metadata=COMMAND_ONLY)
+    std: tuple[Annotated[float, SINGLE_POSITIVE], ...] | None = field(
+        default=None, metadata=COMMAND_ONLY
+    )
+
+    def problems(self) -> Iterator[str]:
+        """A mean has a deviation beside it."""
+        given = [None if each is None else len(each) for each in (self.mean, self.std)]
+        if given[0] != given[1] or 0 in given:
+            yield (
+                f"mean={self.mean and list(self.mean)}, std={self.std and list(self.std)}: must be"
+                " as many, one a channel, or both null"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedTeacherOptions(_Teacher, _Normalised):
     """How a teacher is trained on the spot, or where it is taken from."""
 
     epochs: Count = field(default=20, metadata=COMMAND_ONLY)
     batch_size: Count = field(default=128, metadata=COMMAND_ONLY)
     lr: Annotated[float, SINGLE_POSITIVE] = field(default=3e-3, metadata=COMMAND_ONLY)
     run: Run | None = field(default=None, metadata=COMMAND_ONLY)
+    file: Annotated[str, Existing("file")] | None = field(default=None, metadata=COMMAND_ONLY)
+
+    def problems(self) -> Iterator[str]:
+        """There is one source of weights, and a normalisation is that of a file."""
+        yield from _Teacher.problems(self)
+        yield from _Normalised.problems(self)
+        if self.run is not None and self.file is not None:
+            yield f"run={self.run}, file={self.file}: give one of them, or neither to train it"
+        if self.file is None and self.mean is not None:
+            yield f"mean={list(self.mean)}: goes with file, as those weights were trained"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +270,7 @@ class MlpTeacherOptions(_Layers, TrainedTeacherOptions):
     def problems(self) -> Iterator[str]:
         """Hidden layers, and states."""
         yield from _Layers.problems(self)
-        yield from _Teacher.problems(self)
+        yield from TrainedTeacherOptions.problems(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +291,11 @@ class CnnTeacherOptions(TrainedTeacherOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Resnet20TeacherOptions(TrainedTeacherOptions):
+    """The 20-layer residual network for images of 32 x 32, mostly with weights from a file."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunTeacherOptions(_Teacher):
     """The trained model of any run: an implicit model, or a network kept by an earlier run."""
 
@@ -222,23 +309,14 @@ class RunTeacherOptions(_Teacher):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeightsTeacherOptions(_Teacher):
+class WeightsTeacherOptions(_Teacher, _Normalised):
     """A fully connected network whose weights are a plain state_dict, in .safetensors or .npz."""
 
     file: Annotated[str, Existing("file")] = field(metadata=COMMAND_ONLY)
     layers: tuple[str, ...] | None = field(default=None, metadata=COMMAND_ONLY)
     activation: TeacherActivation = field(default="relu", metadata=COMMAND_ONLY)
-    mean: tuple[float, ...] | None = field(default=None, metadata=COMMAND_ONLY)
-    std: tuple[Annotated[float, SINGLE_POSITIVE], ...] | None = field(
-        default=None, metadata=COMMAND_ONLY
-    )
 
     def problems(self) -> Iterator[str]:
-        """A mean has a deviation beside it."""
-        given = [None if each is None else len(each) for each in (self.mean, self.std)]
-        if given[0] != given[1] or 0 in given:
-            yield (
-                f"mean={self.mean and list(self.mean)}, std={self.std and list(self.std)}: must be"
-                " as many, one a channel, or both null"
-            )
-        yield from super().problems()
+        """See the parts."""
+        yield from _Normalised.problems(self)
+        yield from _Teacher.problems(self)

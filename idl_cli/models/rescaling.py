@@ -7,11 +7,16 @@ Ghaoui et al., "Implicit Deep Learning", SIAM J. Math. Data Sci. 3(3), 2021).
 
 from __future__ import annotations
 
+from typing import overload
+
+import scipy.sparse
 import torch
 from torch import Tensor
 
 from idl_cli.errors import ArgumentError, UnsupportedModelError
 from idl_cli.models.implicit import ImplicitModel
+from idl_cli.models.sparse.model import SparseImplicitModel
+from idl_cli.models.sparse.scaling import radius_below, rescaled
 
 
 def contraction_scale(A: Tensor, kappa: float) -> Tensor:
@@ -55,8 +60,10 @@ def contraction_scale(A: Tensor, kappa: float) -> Tensor:
         or bool((absolute @ scale >= kappa * scale).any())
     ):
         radius = float(torch.linalg.eigvals(absolute).abs().max())
+        proven = radius_below(scipy.sparse.csr_matrix(absolute.cpu().numpy()))
         raise UnsupportedModelError(
-            f"the spectral radius of |A| is {radius:.6g}, not below kappa={kappa}: no diagonal "
+            f"the spectral radius of |A| is {radius:.6g} (at least {proven:.6g}, as Collatz and "
+            f"Wielandt's quotients prove), not below kappa={kappa}: no diagonal "
             "rescaling gives ||A||_inf <= kappa; choose a larger kappa below 1, or rescale=false"
         )
     return scale
@@ -89,11 +96,17 @@ def _layers(absolute: Tensor) -> int | None:
     return None
 
 
-def rescale(model: ImplicitModel, kappa: float) -> ImplicitModel:
+@overload
+def rescale(model: ImplicitModel, kappa: float) -> ImplicitModel: ...
+@overload
+def rescale(model: SparseImplicitModel, kappa: float) -> SparseImplicitModel: ...
+def rescale(
+    model: ImplicitModel | SparseImplicitModel, kappa: float
+) -> ImplicitModel | SparseImplicitModel:
     """A model that predicts the same, with ‖A‖∞ ≤ κ.
 
     Args:
-        model: with a positively homogeneous activation; left as it is.
+        model: with positively homogeneous activations; left as it is.
         kappa: in (0, 1).
 
     Raises:
@@ -101,22 +114,24 @@ def rescale(model: ImplicitModel, kappa: float) -> ImplicitModel:
         UnsupportedModelError: the activation is not positively homogeneous, or the spectral radius
             of |A| is κ or more.
     """
+    if isinstance(model, SparseImplicitModel):
+        return _rescaled_sparse(model, kappa)
     if not model.activation.positively_homogeneous:
         raise UnsupportedModelError(
             f"activation {model.activation.name} is not positively homogeneous: scaling its states "
             "changes the predictions"
         )
-    weights = model.effective_weights()
-    scale = contraction_scale(weights.A, kappa)
+    full = model.effective_weights()
+    scale = contraction_scale(full.A, kappa)
     inverse = scale.reciprocal()
     has_bias = model.state_bias is not None
     return ImplicitModel.from_weights(
-        _within(_scaled(weights.A, inverse[:, None] * scale), kappa),
-        _scaled(weights.B, inverse[:, None]),
-        _scaled(weights.C, scale),
-        None if model.D is None else weights.D,
-        state_bias=_scaled(weights.state_bias, inverse) if has_bias else None,
-        output_bias=weights.output_bias if has_bias else None,
+        _within(_scaled(full.A, inverse[:, None] * scale), kappa),
+        _scaled(full.B, inverse[:, None]),
+        _scaled(full.C, scale),
+        None if model.D is None else full.D,
+        state_bias=_scaled(full.state_bias, inverse) if has_bias else None,
+        output_bias=full.output_bias if has_bias else None,
         activation=model.activation.name,
         kappa=kappa,
         # A strictly triangular A stays so, and keeps its exact solve in one sweep.
@@ -124,6 +139,21 @@ def rescale(model: ImplicitModel, kappa: float) -> ImplicitModel:
         forward=model.forward_settings,
         backward=model.backward_settings,
     )
+
+
+def _rescaled_sparse(model: SparseImplicitModel, kappa: float) -> SparseImplicitModel:
+    dtype = model.state_bias.dtype
+    limits = torch.finfo(dtype)
+    # Room for the rounding of every entry to the dtype: row sums stay within κ.
+    weights = rescaled(model.weights(), kappa * (1 - 2 * limits.eps))
+    for matrix in (weights.A, weights.B, weights.C):
+        size = abs(matrix.data)
+        if size.size and (size.min() < limits.tiny or size.max() > limits.max):
+            raise UnsupportedModelError(
+                f"rescaled weights lie between {size.min():.1e} and {size.max():.1e}, which "
+                f"{dtype} cannot hold; convert the model to float64"
+            )
+    return SparseImplicitModel.from_weights(weights, dtype).to(model.state_bias.device)
 
 
 def _scaled(weights: Tensor, factors: Tensor) -> Tensor:

@@ -11,12 +11,14 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str | None]]] = MappingProxyType(
         "model": MappingProxyType(
             {
                 "implicit": "idl_cli.models.implicit:ImplicitModel",
+                "implicit_conv": "idl_cli.models.implicit_conv:ImplicitConv",
                 "rnn": "idl_cli.models.rnn:ImplicitRNN",
                 "deq": "idl_cli.models.deq:DEQ",
                 "lstm": "idl_cli.models.sequence_baselines:LSTM",
                 "gru": "idl_cli.models.sequence_baselines:GRU",
                 "transformer": "idl_cli.models.sequence_baselines:Transformer",
                 "mlp": "idl_cli.models.sequence_baselines:MatchedMLP",
+                "sparse_implicit": "idl_cli.models.sparse.model:SparseImplicitModel",
             }
         ),
         "dataset": MappingProxyType(
@@ -50,7 +52,7 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str | None]]] = MappingProxyType(
                 "relaxed": "idl_cli.sim.solvers.supports.relaxed:RelaxedSolver",
                 "swaps": "idl_cli.sim.solvers.supports.swaps:SwapSolver",
                 "top_k": "idl_cli.sim.solvers.supports.top_k:TopKSolver",
-                "admm": "idl_cli.sim.solvers.admm.solver:ADMMSolver",
+                "admm": "idl_cli.sim.solvers.admm.admm_solver:ADMMSolver",
                 "admm_multigpu": "idl_cli.sim.solvers.admm.multigpu:ADMMMultiGPUSolver",
                 "cvx": "idl_cli.sim.solvers.cvx:CVXSolver",
                 "least_squares": "idl_cli.sim.solvers.least_squares:LeastSquareSolver",
@@ -61,6 +63,7 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str | None]]] = MappingProxyType(
             {
                 "mlp": "idl_cli.models.explicit:MLP",
                 "cnn": "idl_cli.models.explicit:CNN",
+                "resnet20": "idl_cli.models.resnet:ResNet20",
                 "run": None,  # a model there is already: the command loads it
                 "weights": None,
             }
@@ -113,7 +116,7 @@ makes it where there is no such class."""
 
 RUNTIME: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
-        "model": frozenset({"input_dim", "output_dim"}),
+        "model": frozenset({"input_dim", "input_shape", "output_dim"}),
         "dataset": frozenset({"seed", "cache_dir", "for_task"}),
         "trainer": frozenset({"activation_fn", "states", "device", "dtype", "group"}),
         "solver": frozenset(),

@@ -26,6 +26,12 @@ _OF_STAGE: Final = {
     "iterations": "iterations",
     "nonzero_fraction": "non-zeros",
 }
+_OF_EPSILON: Final = {
+    "clean_accuracy": "clean",
+    "attacked_accuracy": "attacked",
+    "certified_accuracy": "certified",
+    "ms_per_sample": "ms a sample",
+}
 _OF_POINT: Final = {
     "method": "method",
     "lambda_z": "λ_z",
@@ -103,6 +109,7 @@ def tables(record: RunRecord) -> Iterator[Table]:
             if values
         ]
         yield Table("Figures by part", ["", *names], rows, [False, *(True for _ in names)])
+    yield from _certificates(section_of(record.summary, "certify"))
     sim = section_of(record.summary, "sim")
     stages = {stage: section_of(sim, stage) for stage in _STAGES if section_of(sim, stage)}
     if stages:
@@ -117,6 +124,27 @@ def tables(record: RunRecord) -> Iterator[Table]:
         ]
         numeric = [False, False, *(True for _ in columns[2:])]
         yield Table("The convex problems and their certificates", columns, rows, numeric)
+
+
+def _certificates(certify: Mapping[str, object]) -> Iterator[Table]:
+    """What is proven at every ε, and by which bound."""
+    rows = certify.get("epsilons")
+    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+        return
+    counts = [section_of(row, "decided_by") for row in rows]
+    bounds = list(dict.fromkeys(name for each in counts for name in each))
+    columns = ["ε", *_OF_EPSILON.values(), *(f"by {name}" for name in bounds)]
+    cells = [
+        [
+            Cell(text(row.get("epsilon"))),
+            *(Cell(text(row.get(name), name)) for name in _OF_EPSILON),
+            *(Cell(text(count.get(name))) for name in bounds),
+        ]
+        for row, count in zip(rows, counts, strict=True)
+    ]
+    norm = {"linf": "l∞", "l2": "l2"}.get(str(certify.get("norm")), "")
+    title = f"Certified robustness in {norm}, {text(certify.get('samples'))} test samples"
+    yield Table(title, columns, cells, [True for _ in columns])
 
 
 def path_tables(path: Path) -> Iterator[Table]:

@@ -33,6 +33,9 @@ _CAPTIONS: Final = {
     "gap": "Relative duality gap of both problems against the time of their solver",
     "sparsity": "Which weights are not zero",
     "forecast": "Forecast and truth on the test part",
+    "robustness": "Clean, attacked and certified accuracy: the true robust accuracy is between the"
+    " last two",
+    "sensitivity": "How much each pixel can move each class's output at most, |S|",
     "shift": "Error against the distance from the training range",
 }
 _WARNING: Final = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ (\w+) \S+: (.*)$")
@@ -74,9 +77,10 @@ def run_page(path: Path, commands: Commands) -> str:
 
 
 def _title(record: RunRecord, keys: Mapping[str, object]) -> str:
-    measured = section_of(record.summary, "eval")
-    if measured.get("run") and measured.get("dataset"):
-        return f"{Path(str(measured['run'])).name} on {measured['dataset']}"
+    for name in ("eval", "certify"):
+        measured = section_of(record.summary, name)
+        if measured.get("run") and measured.get("dataset"):
+            return f"{Path(str(measured['run'])).name} on {measured['dataset']}"
     return described(keys) or record.path.name
 
 

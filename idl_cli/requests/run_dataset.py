@@ -31,7 +31,7 @@ def with_dataset_of_run(overrides: Sequence[str]) -> list[str]:
     changed = next((text for text in overrides if _is_key(text)), None)
     if changed is None or _SECTION in keys:
         return list(overrides)
-    run = _run(overrides)
+    run = _run(overrides, "run")
     if run is None:
         raise ConfigError([f"{changed}: of which data set? Give dataset=OPTION, or one run=DIR"])
     try:
@@ -40,23 +40,55 @@ def with_dataset_of_run(overrides: Sequence[str]) -> list[str]:
         raise ConfigError([f"run={run}: {error}"]) from error
     if not isinstance(chosen, Mapping) or "name" not in chosen:
         raise ConfigError([f"{changed}: run={run} says nothing of its data set; give dataset=NAME"])
+    return [*_choice(chosen), *overrides]
+
+
+def with_data_of_run(overrides: Sequence[str], key: str) -> list[str]:
+    """Put the data set and the seed of a run first, where none are given.
+
+    Args:
+        overrides: of a command that works on the model of a run.
+        key: that names the run.
+
+    Returns:
+        The same overrides where they choose a data set, or no single run that says of one.
+
+    Raises:
+        ConfigError: the run cannot be read.
+    """
+    keys = [text.lstrip("+~").partition("=")[0] for text in overrides]
+    run = None if _SECTION in keys else _run(overrides, key)
+    if run is None or not run.is_dir():
+        return list(overrides)
+    try:
+        config = read_record(run).config
+    except IdlError as error:
+        raise ConfigError([f"{key}={run}: {error}"]) from error
+    chosen = config.get(_SECTION)
+    if not isinstance(chosen, Mapping) or "name" not in chosen:
+        return list(overrides)
+    seed = [] if "seed" in keys or "seed" not in config else [f"seed={config['seed']}"]
+    return [*_choice(chosen), *seed, *overrides]
+
+
+def _choice(chosen: Mapping[str, object]) -> list[str]:
     own = [f"++{_SECTION}.{key}={_text(chosen[key])}" for key in chosen if key != "name"]
-    return [f"{_SECTION}={chosen['name']}", *own, *overrides]
+    return [f"{_SECTION}={chosen['name']}", *own]
 
 
 def _is_key(text: str) -> bool:
     return text.lstrip("+~").startswith(f"{_SECTION}.")
 
 
-def _run(overrides: Sequence[str]) -> Path | None:
+def _run(overrides: Sequence[str], key: str) -> Path | None:
     for text in overrides:
-        if text.partition("=")[0] == "run":
+        if text.partition("=")[0] == key:
             try:
                 override = OverridesParser.create().parse_override(text)
             except (HydraException, ValueError):
                 return None
             value = None if override.is_sweep_override() else override.value()
-            return Path(str(value)) if value else None
+            return Path(str(value)).expanduser() if value else None
     return None
 
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from idl_cli.run.directory import RunDirectory as RunDirectory
-    from idl_cli.run.environment import collect_environment as collect_environment
     from idl_cli.run.loading import LoadedRun as LoadedRun
     from idl_cli.run.loading import fitted_to as fitted_to
     from idl_cli.run.loading import load_model as load_model
     from idl_cli.run.loading import load_run as load_run
-    from idl_cli.run.metrics import read_metrics as read_metrics
+    from idl_cli.run.metrics_file import read_metrics as read_metrics
+    from idl_cli.run.provenance import collect_environment as collect_environment
     from idl_cli.run.records import CHECKPOINTS as CHECKPOINTS
     from idl_cli.run.records import RunRecord as RunRecord
     from idl_cli.run.records import find_runs as find_runs
@@ -35,14 +35,14 @@ _HOMES: Final = {
     "LoadedRun": "idl_cli.run.loading",
     "RunDirectory": "idl_cli.run.directory",
     "RunRecord": "idl_cli.run.records",
-    "collect_environment": "idl_cli.run.environment",
+    "collect_environment": "idl_cli.run.provenance",
     "find_runs": "idl_cli.run.records",
     "fitted_to": "idl_cli.run.loading",
     "load_model": "idl_cli.run.loading",
     "load_run": "idl_cli.run.loading",
     "mark_failed": "idl_cli.run.shared",
     "mark_interrupted": "idl_cli.run.shared",
-    "read_metrics": "idl_cli.run.metrics",
+    "read_metrics": "idl_cli.run.metrics_file",
     "read_overrides": "idl_cli.run.records",
     "read_record": "idl_cli.run.records",
     "read_summary": "idl_cli.run.records",

@@ -35,7 +35,7 @@ from idl_cli.run.files import (
     write_figure,
 )
 from idl_cli.run.lock import RunLock
-from idl_cli.run.metrics import read_metrics, too_few_rows
+from idl_cli.run.metrics_file import read_metrics, too_few_rows
 from idl_cli.run.model_file import write_model
 from idl_cli.run.records import CHECKPOINTS, METRICS, SUMMARY, Status
 from idl_cli.run.state import read_state, write_state, write_tensors

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from idl_cli.errors import RunError, file_refusal
 from idl_cli.run.plain_values import parse_json
@@ -34,8 +34,8 @@ def write_atomic(path: Path, content: bytes) -> None:
     over the old file; then the directory's entry is flushed too.
     """
     path.parent.mkdir(parents=True, exist_ok=True)  # its error names the folder
-    with naming(path):
-        _replace(path, content)
+    with naming(path), replacing(path) as file:
+        file.write(content)
 
 
 @contextmanager
@@ -62,12 +62,18 @@ def append(path: Path, content: bytes) -> None:
             raise
 
 
-def _replace(path: Path, content: bytes) -> None:
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to that takes the place of another in one step, once all is written.
+
+    A reader, or a crash, finds the old content or all of the new; after an error, the old. The
+    stream can be read and wound back.
+    """
     mark = f"{os.getpid()}-{secrets.token_hex(4)}"
     temporary = path.with_name(f".{path.name}.{mark}.idl-tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
+        with temporary.open("w+b") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from idl_cli.masking import masked_text
 from idl_cli.run.directory import LOG, RunDirectory
-from idl_cli.run.metrics import read_metrics
+from idl_cli.run.metrics_file import read_metrics
 from idl_cli.run.records import METRICS, Status, read_record
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from idl_cli.errors import RunError
 from idl_cli.run.files import read_json, remove_temporaries
-from idl_cli.run.metrics import read_metrics, too_few_rows
+from idl_cli.run.metrics_file import read_metrics, too_few_rows
 from idl_cli.run.records import (
     CHECKPOINTS,
     DATA,

@@ -16,10 +16,10 @@ from idl_cli.evaluation import evaluate
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.fit.agreement import agreement_with, pairs, task_of
 from idl_cli.sim.fit.callbacks import SimCallbacks
+from idl_cli.sim.fit.fit_report import report_of
 from idl_cli.sim.fit.fits import Fit, Starts
 from idl_cli.sim.fit.fitting import FitSettings, fit
 from idl_cli.sim.fit.options import ActivationLike, SimOptions, known_activation
-from idl_cli.sim.fit.report import report_of
 from idl_cli.sim.fit.row_fit import warn_of_poor_fits
 from idl_cli.sim.fit.sparse.fit import fit_supports
 from idl_cli.sim.fit.sparse.plan import support_solver
@@ -38,7 +38,7 @@ from idl_cli.sim.states.recording import (
     load_recording,
     record_states,
 )
-from idl_cli.sim.states.rescaling import why_not_rescalable
+from idl_cli.sim.states.state_scale import why_not_rescalable
 from idl_cli.sim.statistics.block_matrix import WHOLE_FEATURES
 from idl_cli.sim.statistics.dense import SufficientStatistics
 

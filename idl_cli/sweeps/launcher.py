@@ -34,7 +34,7 @@ from idl_cli.jobs.request_record import mask_multirun
 from idl_cli.reporting import Reporter
 from idl_cli.run import mark_failed, mark_interrupted, read_summary
 from idl_cli.run.records import CONFIG, SUMMARY
-from idl_cli.sweeps.plan import SweepPlan
+from idl_cli.sweeps.sweep_plan import SweepPlan
 
 _LOG = logging.getLogger(__name__)
 _DIED = (

@@ -20,7 +20,7 @@ from idl_cli.analysis.ranking import is_higher_better
 from idl_cli.errors import ConfigError, RunError
 from idl_cli.jobs.parallel import jobs_at_once
 from idl_cli.reporting import Reporter
-from idl_cli.sweeps.plan import SweepPlan
+from idl_cli.sweeps.sweep_plan import SweepPlan
 
 STUDY: Final = "study.db"
 """In the sweep's directory: the study, where the user keeps it nowhere else."""

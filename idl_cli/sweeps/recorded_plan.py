@@ -19,7 +19,7 @@ from idl_cli.run.files import read_json
 from idl_cli.run.lock import is_locked
 from idl_cli.run.records import HYDRA
 from idl_cli.sweeps.jobs import Job, collect_jobs, planned_job
-from idl_cli.sweeps.plan import DIGEST, Identity, SweepPlan, digest_of, identity_of
+from idl_cli.sweeps.sweep_plan import DIGEST, Identity, SweepPlan, digest_of, identity_of
 
 _REQUEST: Final = "multirun.yaml"
 _PARTS: Final = frozenset({"command", "request", "added", "jobs"})

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from idl_cli.analysis.columns import text
 from idl_cli.analysis.comparison import ranked
-from idl_cli.analysis.extrapolation import error_curves
+from idl_cli.analysis.error_curves import error_curves
 from idl_cli.analysis.over_seeds import ShiftedRun, curves_over_seeds, table_over_seeds
 from idl_cli.analysis.ranking import ranking_metric
-from idl_cli.assembly.sequences import SHIFT
+from idl_cli.assembly.sequence_report import SHIFT
 from idl_cli.errors import RunError
 from idl_cli.masking import masked
 from idl_cli.reporting import Reporter

@@ -13,7 +13,7 @@ from idl_cli.requests.overrides import is_of_hydra, key_of, only_drops
 from idl_cli.sweeps.recorded_overrides import jobs_outside, refusals
 
 if TYPE_CHECKING:
-    from idl_cli.sweeps.plan import SweepPlan
+    from idl_cli.sweeps.sweep_plan import SweepPlan
 
 _KEY: Final = "sweep.resume"
 _SWEEPER: Final = "hydra/sweeper"
@@ -91,8 +91,8 @@ def continuation(command: str, overrides: Sequence[str]) -> Continuation | None:
 
 
 def _with_request(directory: str, command: str, others: Sequence[str]) -> Continuation:
-    from idl_cli.sweeps.plan import identity_of
     from idl_cli.sweeps.recorded_plan import read_plan
+    from idl_cli.sweeps.sweep_plan import identity_of
 
     plan = read_plan(Path(directory), command)
     problems = list(_other_sweeper(plan, others))

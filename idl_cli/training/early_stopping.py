@@ -9,7 +9,7 @@ from idl_cli.data.task import Task
 from idl_cli.errors import ArgumentError
 from idl_cli.training.settings import EarlyStoppingSettings
 
-_HIGHER_IS_BETTER = ("accuracy", "r2")
+_HIGHER_IS_BETTER = ("accuracy", "r2", "certified_accuracy", "attacked_accuracy")
 
 
 class EarlyStopping:
@@ -18,13 +18,18 @@ class EarlyStopping:
     Args:
         settings: what to watch, and for how long.
         task: decides ``auto`` and which metrics exist.
+        robust_figure: name of the robust accuracy, which ``auto`` is then; None without one.
 
     Raises:
         ArgumentError: the task does not have that metric.
     """
 
-    def __init__(self, settings: EarlyStoppingSettings, task: Task) -> None:
+    def __init__(
+        self, settings: EarlyStoppingSettings, task: Task, robust_figure: str | None = None
+    ) -> None:
         available = ("accuracy", "loss") if task.kind == "classification" else ("loss", "r2", "mse")
+        if robust_figure is not None:
+            available = (robust_figure, *available)
         metric = available[0] if settings.metric == "auto" else settings.metric
         if metric not in available:
             raise ArgumentError(

@@ -26,6 +26,7 @@ class EpochTotals:
         settings: say what is minimised.
         statistics: of the model's solves; None where it solves nothing.
         group: of the ranks.
+        robust_figure: name of the robust accuracy; None without a robust training.
     """
 
     def __init__(
@@ -34,7 +35,10 @@ class EpochTotals:
         settings: TrainerSettings,
         statistics: SolveStatistics | None,
         group: Group,
+        robust_figure: str | None = None,
     ) -> None:
+        self._robust_figure = robust_figure
+        self._standing = [0.0, 0.0]  # this rank's samples right in their worst case, and all
         self._task = task
         self._statistics = statistics
         self._group = group
@@ -44,6 +48,7 @@ class EpochTotals:
             settings.label_smoothing
             or settings.class_weights is not None
             or (settings.loss == "mse" and task.kind == "classification")
+            or robust_figure is not None
         )
         self._metrics: Metrics = make_metrics(task)
         self._objective = [0.0, 0.0]  # Σ loss and Σ weight
@@ -58,6 +63,7 @@ class EpochTotals:
         """Begin an epoch."""
         self._metrics = make_metrics(self._task)
         self._objective = [0.0, 0.0]
+        self._standing = [0.0, 0.0]
         if self._statistics is not None:
             self._statistics.reset()
 
@@ -65,7 +71,9 @@ class EpochTotals:
         """Add a step."""
         self._objective[0] += result.loss
         self._objective[1] += result.weight
+        self._standing[0] += result.standing
         for outputs, targets in result.outputs:
+            self._standing[1] += len(targets)
             self._metrics.update(outputs, targets)
 
     def figures(self) -> dict[str, float]:
@@ -83,12 +91,16 @@ class EpochTotals:
             metrics = merged_metrics(self._metrics, make_metrics(self._task), self._group).compute()
         if self._has_own_objective:
             metrics["objective"] = self.mean_objective
+        if self._robust_figure is not None:
+            right, samples = map(sum, zip(*self._group.gather_objects(self._standing), strict=True))
+            metrics[self._robust_figure] = right / samples if samples else math.nan
         return {**metrics, **solved}
 
     def state_dict(self) -> dict[str, Any]:
         """Return this rank's state."""
         return {
             "objective": list(self._objective),
+            "standing": list(self._standing),
             "metrics": on_cpu(self._metrics.state_dict()),
             "statistics": None if self._statistics is None else self._statistics.state_dict(),
         }
@@ -107,6 +119,9 @@ class EpochTotals:
         elif group.rank > 0:
             states = []
         for state in states:
+            # Checkpoints of before robust trainings have none.
+            for index, count in enumerate(state.get("standing", ())):
+                self._standing[index] += count
             self._metrics.merge(state["metrics"])
             if self._statistics is not None:
                 self._statistics.merge(state["statistics"])

@@ -146,6 +146,11 @@ class GradientTrainerOptions(TrainerSettings):
                 f"label_smoothing={self.label_smoothing:g}: trainer.loss=mse has no label"
                 " smoothing; use trainer.loss=auto or cross_entropy, or set it to 0"
             )
+        if self.loss == "mse" and self.robust != "none":
+            yield (
+                f"robust={self.robust}: the worst case of trainer.loss=mse is not known; use"
+                " trainer.loss=auto or cross_entropy"
+            )
         if self.loss == "mse" and self.class_weights is not None:
             yield (
                 "class_weights: trainer.loss=mse weighs all samples alike; use"

@@ -8,12 +8,15 @@ from typing import Annotated, Literal
 
 from idl_cli.config.arguments import check_ranges
 from idl_cli.config.fields import AT_LEAST_ONE, FRACTION, LENGTH, NON_NEGATIVE, POSITIVE, RECORD
+from idl_cli.training.robust.settings import PerturbationSettings, RobustName
 
 OnNonFinite = Literal["stop", "skip", "rollback"]
 Precision = Literal["fp32", "bf16"]
 LossName = Literal["auto", "cross_entropy", "mse"]
 ClassWeights = Literal["balanced"] | tuple[Annotated[float, NON_NEGATIVE], ...] | None
-MetricName = Literal["auto", "accuracy", "loss", "r2", "mse"]
+MetricName = Literal[
+    "auto", "accuracy", "loss", "r2", "mse", "certified_accuracy", "attacked_accuracy"
+]
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class EarlyStoppingSettings:
         patience: epochs without improvement after which training stops; None never stops.
         min_delta: by how much the metric must improve to count, in its own unit.
         metric: what is watched, and what the best checkpoint is chosen by. ``auto``: accuracy of a
-            classifier, loss of a regression.
+            classifier, under a robust training its certified or attacked one; loss of a regression.
     """
 
     patience: Annotated[int, AT_LEAST_ONE] | None = None
@@ -58,6 +61,10 @@ class TrainerSettings:
         checkpoint_every: optimiser steps between checkpoints within an epoch; None saves at the
             end of epochs only.
         keep_sparsity: entries of weight matrices that are zero at the start stay exactly zero.
+        robust: ``interval`` minimises the worst that interval bounds of a perturbed input leave
+            open (certified training), ``adversarial`` the worst that PGD finds.
+        perturbation: against what, with ``robust``: see ``PerturbationSettings``; a mapping of its
+            arguments will do.
         early_stopping: see ``EarlyStoppingSettings``; a mapping of its arguments will do.
     """
 
@@ -73,6 +80,8 @@ class TrainerSettings:
     max_time: Annotated[float, POSITIVE] | None = field(default=None, metadata=LENGTH)
     checkpoint_every: Annotated[int, AT_LEAST_ONE] | None = field(default=None, metadata=RECORD)
     keep_sparsity: bool = False
+    robust: RobustName = "none"
+    perturbation: PerturbationSettings = field(default_factory=PerturbationSettings)
     early_stopping: EarlyStoppingSettings = field(
         default_factory=EarlyStoppingSettings, metadata=LENGTH
     )
@@ -80,4 +89,6 @@ class TrainerSettings:
     def __post_init__(self) -> None:
         if isinstance(self.early_stopping, Mapping):
             object.__setattr__(self, "early_stopping", EarlyStoppingSettings(**self.early_stopping))
+        if isinstance(self.perturbation, Mapping):
+            object.__setattr__(self, "perturbation", PerturbationSettings(**self.perturbation))
         check_ranges(TrainerSettings, self)

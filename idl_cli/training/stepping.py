@@ -19,6 +19,7 @@ from idl_cli.training.batch_loss import BatchLoss
 from idl_cli.training.consensus import Consensus
 from idl_cli.training.losses import SummedLoss
 from idl_cli.training.recovery import NonFiniteRecovery
+from idl_cli.training.robust.training import Robustness
 from idl_cli.training.schedulers import Scheduler
 from idl_cli.training.settings import TrainerSettings
 from idl_cli.training.sparsity import SparsityMask
@@ -36,12 +37,14 @@ class StepResult:
         lr: learning rate it was made with.
         outputs: (outputs (b, q), targets) of each of this rank's batches, without graph; empty
             batches are left out.
+        standing: this rank's samples that are right in their worst case, under a robust training.
     """
 
     loss: float
     weight: float
     lr: float
     outputs: tuple[Batch, ...]
+    standing: float = 0.0
 
 
 class Stepper:
@@ -55,6 +58,7 @@ class Stepper:
         settings: see ``TrainerSettings``.
         recovery: told of every step, finite or not.
         consensus: of the ranks; sums a step's loss and weight over them.
+        robustness: see ``BatchLoss``.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Stepper:
         settings: TrainerSettings,
         recovery: NonFiniteRecovery,
         consensus: Consensus,
+        robustness: Robustness | None = None,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
@@ -75,11 +80,11 @@ class Stepper:
         self._ranks = consensus.group.size
         self._consensus = consensus
         self._clip_norm = math.inf if settings.clip_norm is None else settings.clip_norm
-        self._batch_loss = _on_ranks(BatchLoss(model, loss, settings), consensus.group)
+        self._batch_loss = _on_ranks(BatchLoss(model, loss, settings, robustness), consensus.group)
         self._sparsity = SparsityMask(model) if settings.keep_sparsity else None
         self._gradients_checked = False
 
-    def step(self, group: Sequence[Batch], where: str) -> StepResult | None:
+    def step(self, group: Sequence[Batch], where: str, epoch: float = 0.0) -> StepResult | None:
         """Make one step on the exact mean loss over all samples of the group's batches.
 
         The gradient of the sum is accumulated, added up over the ranks and divided once by the
@@ -89,6 +94,7 @@ class Stepper:
         Args:
             group: batches of inputs and targets; of each, this rank's part.
             where: epoch and step, for the messages.
+            epoch: passes made so far, fractions included.
 
         Returns:
             What was done; None if a loss or gradient was no number and the step was left out.
@@ -98,21 +104,22 @@ class Stepper:
             UnsupportedModelError: a parameter receives no gradient.
         """
         self._optimizer.zero_grad(set_to_none=True)
-        total, weight = 0.0, 0.0
+        total, weight, standing = 0.0, 0.0, 0.0
         outputs: list[Batch] = []
         for number, (inputs, targets) in enumerate(group, 1):
             last = number == len(group)
             with self._synchronized(last):
                 with nullcontext() if self._sparsity is None else self._sparsity.kept():
-                    predicted, batch_loss, batch_weight = self._batch_loss(inputs, targets)
-                figures = torch.stack((batch_loss.detach(), batch_weight)).tolist()
+                    predicted, loss, *counts = self._batch_loss(inputs, targets, epoch)
+                figures = torch.stack((loss.detach(), *counts)).tolist()
                 total, weight = total + figures[0], weight + figures[1]
+                standing += figures[2]
                 if last:
                     # All ranks have to know before the backward pass in which they meet.
                     total, weight = self._consensus.sum(total, weight)
                 # The passes before it are made by all ranks or by none, whatever their losses.
                 if not last or math.isfinite(total):
-                    batch_loss.backward()
+                    loss.backward()
             if len(targets):
                 outputs.append((predicted.detach(), targets))
         if not math.isfinite(total):
@@ -129,7 +136,7 @@ class Stepper:
         self._scheduler.step()
         self._constrain()
         self._recovery.succeeded()
-        return StepResult(total, weight, lr, tuple(outputs))
+        return StepResult(total, weight, lr, tuple(outputs), standing)
 
     def _synchronized(self, last: bool) -> AbstractContextManager[object]:
         """Add gradients up over the ranks in the last batch's backward pass alone."""

@@ -32,8 +32,9 @@ from idl_cli.training.early_stopping import EarlyStopping
 from idl_cli.training.epoch_totals import EpochTotals
 from idl_cli.training.losses import SummedLoss
 from idl_cli.training.progress import Clock, Progress, StopReason, TrainingResult
-from idl_cli.training.randomness import get_rng_state, set_rng_state
 from idl_cli.training.recovery import NonFiniteRecovery
+from idl_cli.training.rng_state import get_rng_state, set_rng_state
+from idl_cli.training.robust.training import Robustness
 from idl_cli.training.schedulers import Scheduler
 from idl_cli.training.settings import TrainerSettings
 from idl_cli.training.stepping import Batch, Stepper
@@ -55,6 +56,7 @@ class Trainer:
         callbacks: told what happens, on every rank.
         interrupted: asked between two steps; returns the number of the signal that asks to stop.
         group: of the ranks, whose loaders draw each its part of every batch; None for one process.
+        robustness: what ``settings.robust`` asks for; see ``make_robustness``.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Trainer:
         callbacks: Callbacks | None = None,
         interrupted: Callable[[], int | None] | None = None,
         group: Group | None = None,
+        robustness: Robustness | None = None,
         lr_key: str = "optimizer.lr",
     ) -> None:
         self.model = model
@@ -82,7 +85,9 @@ class Trainer:
         self.settings = settings
         self.callbacks = callbacks or Callbacks()
         self.progress = Progress()
-        self.early_stopping = EarlyStopping(settings.early_stopping, task)
+        self.robustness = robustness
+        figure = None if robustness is None else robustness.figure
+        self.early_stopping = EarlyStopping(settings.early_stopping, task, figure)
         self.recovery = NonFiniteRecovery(
             settings.on_nonfinite, model, optimizer, scheduler, lr_key=lr_key
         )
@@ -97,9 +102,10 @@ class Trainer:
             settings=settings,
             recovery=self.recovery,
             consensus=self._consensus,
+            robustness=robustness,
         )
         self._statistics = model.solve_statistics if isinstance(model, TrainableModel) else None
-        self._totals = EpochTotals(task, settings, self._statistics, self.group)
+        self._totals = EpochTotals(task, settings, self._statistics, self.group, figure)
         self._clock = Clock(self.progress)
 
     @property
@@ -178,11 +184,15 @@ class Trainer:
     def step(self, group: Sequence[Batch]) -> None:
         """Make one optimiser step on a group of batches and take its figures into the epoch's."""
         where = f"epoch {self.progress.epoch + 1}, step {self.progress.step + 1}"
-        result = self._stepper.step(group, where)
+        result = self._stepper.step(group, where, self._passes)
         if result is None:
             return
         self.progress.lr = result.lr
         self._totals.add(result)
+
+    @property
+    def _passes(self) -> float:
+        return self.progress.epoch + self.progress.batch / len(self.train_loader)
 
     # -- the end of an epoch -------------------------------------------------------------------
 
@@ -206,13 +216,23 @@ class Trainer:
     def _train_record(self) -> EpochRecord:
         figures = self._totals.figures()
         self._warn_if_unconverged("training")
+        if self.robustness is not None:
+            stage = self.robustness.stage(self._passes)
+            figures.update(epsilon=stage.epsilon, clean_weight=stage.clean_weight)
         return self.record("train", {**figures, "seconds": self.progress.epoch_seconds})
 
     def _validate(self) -> dict[str, float]:
         assert self.validation_loader is not None
         figures = evaluate(self.model, self.validation_loader, self.task, group=self.group)
+        figures |= self.robust_figures(self.validation_loader)
         self._warn_if_unconverged("validation")
         return {**figures, "seconds": self._clock.read(in_epoch=False)}
+
+    def robust_figures(self, loader: BatchLoader) -> dict[str, float]:
+        """Return the robust accuracy and ε of a part; nothing without a robust training."""
+        if self.robustness is None:
+            return {}
+        return self.robustness.measure(self.model, loader, self.group)
 
     def record(self, split: str, figures: Mapping[str, float]) -> EpochRecord:
         """Return a row of ``metrics.jsonl``: figures of a part, and where the training stands."""

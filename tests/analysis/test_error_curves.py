@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 
-from idl_cli.analysis.extrapolation import ErrorCurve, curve_of_rows, error_curves
-from idl_cli.analysis.forecast import forecast_curves
+from idl_cli.analysis.error_curves import ErrorCurve, curve_of_rows, error_curves
+from idl_cli.analysis.forecast_curves import forecast_curves
 
 
 def test_errors_are_drawn_against_the_shift_with_zeros_on_the_lower_edge() -> None:

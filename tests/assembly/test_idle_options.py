@@ -38,6 +38,18 @@ def test_early_stopping_needs_a_validation_part(idl_here: IdlHere, asked: str) -
         ("scheduler.warmup_epochs=2", "scheduler.warmup_epochs=2: longer than the training"),
         ("scheduler=step scheduler.every_epochs=2", "scheduler.every_epochs=2: the training ends"),
         ("trainer.early_stopping.min_delta=0.1", "early_stopping.min_delta=0.1: without"),
+        (
+            "trainer.perturbation.epsilon=0.2",
+            "trainer.perturbation.epsilon: has no effect with trainer.robust=none",
+        ),
+        (
+            "trainer.robust=interval trainer.perturbation.attack_steps=3",
+            "trainer.perturbation.attack_steps=3: is for trainer.robust=adversarial, and has no",
+        ),
+        (
+            "trainer.robust=interval trainer.perturbation.ramp_epochs=7",
+            "trainer.perturbation.ramp_epochs=7: with clean_epochs=1 longer than the training",
+        ),
         ("trainer.keep_sparsity=true", "trainer.keep_sparsity=true: the weights of a new"),
         (
             "model.forward.method=picard model.forward.window=9",

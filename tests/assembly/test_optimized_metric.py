@@ -10,7 +10,7 @@ from idl_cli import registry
 from idl_cli.analysis.comparison import Entry, ranked
 from idl_cli.analysis.ranking import is_higher_better
 from idl_cli.assembly.optimized_metric import check_metric, optimized_value
-from idl_cli.config.metrics import SIM, metric_names
+from idl_cli.config.metric_names import SIM, metric_names
 from idl_cli.errors import ConfigError
 from idl_cli.requests.preflight import Request, preflight
 from idl_cli.sweeps.jobs import short_names

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from idl_cli.data.dataset import Dataset
 from idl_cli.data.loader import BatchLoader
 from idl_cli.data.synthetic.extrapolation import argmax, arithmetic, identity
-from idl_cli.evaluation.shifts import evaluate_shifts
+from idl_cli.evaluation.shift_evaluation import evaluate_shifts
 from idl_cli.models.implicit import ImplicitModel
 
 SHIFTS = (1.0, 100.0, 1e5)

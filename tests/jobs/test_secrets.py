@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from idl_cli.commands.train.resume import plain
+from idl_cli.commands.train.resumption import plain
 from tests.conftest import IdlHere
 
 SECRET = "hunter2-Ab9"

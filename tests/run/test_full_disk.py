@@ -22,7 +22,7 @@ from idl_cli.models.explicit import MLP
 from idl_cli.run import RunDirectory
 from idl_cli.run.files import write_atomic
 from idl_cli.sim.statistics.dense import SufficientStatistics
-from idl_cli.sweeps.plan import SweepPlan
+from idl_cli.sweeps.sweep_plan import SweepPlan
 
 Write = Callable[[Path, int], None]
 

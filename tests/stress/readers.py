@@ -22,7 +22,7 @@ from PIL import Image
 
 from idl_cli.analysis.columns import columns_of
 from idl_cli.analysis.comparison import ordered
-from idl_cli.commands.compare.tables import FORMATS
+from idl_cli.commands.compare.comparison_table import FORMATS
 from idl_cli.commands.list import summaries
 from idl_cli.config.options import config_directory
 from idl_cli.data.images.cifar import CIFAR10, cifar10

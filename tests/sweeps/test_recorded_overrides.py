@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from idl_cli.errors import ConfigError, RunError
-from idl_cli.sweeps.plan import SweepPlan
 from idl_cli.sweeps.recorded_plan import read_plan
 from idl_cli.sweeps.resume import continuation
+from idl_cli.sweeps.sweep_plan import SweepPlan
 
 SECRET = "hunter2-Ab9"
 

@@ -19,6 +19,7 @@ from idl_cli.models.implicit import ImplicitModel
 from idl_cli.training import optimizers, schedulers
 from idl_cli.training.callbacks import Callbacks, EpochRecord, StepReport
 from idl_cli.training.losses import make_loss
+from idl_cli.training.robust.training import make_robustness
 from idl_cli.training.settings import TrainerSettings
 from idl_cli.training.trainer import Trainer
 
@@ -134,6 +135,14 @@ def make_trainer(
         callbacks=listener,
         interrupted=interrupted,
         group=group,
+        robustness=make_robustness(
+            options.robust,
+            options.perturbation,
+            model=model,
+            task=task,
+            preprocessing=Preprocessing("none", task.input_shape),
+            device="cpu",
+        ),
     )
     return trainer, listener
 

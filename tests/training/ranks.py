@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import pickle
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from idl_cli.distributed.group import current
+from tests.forking import from_server
 
 Work = Callable[..., Any]
 _SECONDS = 120  # far beyond what any piece of work here takes
@@ -24,9 +26,7 @@ class Ranks:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._pool = ProcessPoolExecutor(
-            most, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare
-        )
+        self._pool = ProcessPoolExecutor(most, mp_context=from_server(), initializer=_prepare)
 
     def run(self, count: int, work: Work, *arguments: Any, **options: Any) -> list[Any]:
         """Call ``work(group, *arguments, **options)`` on each rank, and return in their order."""
@@ -38,7 +38,7 @@ class Ranks:
                 self._pool.submit(_in_group, meeting, rank, count, work, arguments, options)
                 for rank in range(count)
             ]
-            return [future.result(_SECONDS) for future in futures]
+            return [pickle.loads(future.result(_SECONDS)) for future in futures]
 
     def close(self) -> None:
         """End the processes, also those that still wait."""
@@ -47,6 +47,12 @@ class Ranks:
         for process in processes:
             process.terminate()
             process.join()
+
+
+@cache
+def shared_ranks() -> Ranks:
+    """The ranks that all tests of a process share: started once, on first use."""
+    return Ranks(3)
 
 
 def _prepare() -> None:
@@ -61,9 +67,10 @@ def _in_group(
     work: Work,
     arguments: tuple[Any, ...],
     options: dict[str, Any],
-) -> Any:
+) -> bytes:
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=count)
     try:
-        return work(current(), *arguments, **options)
+        # By value: tensors in shared memory could be gone before they are looked at.
+        return pickle.dumps(work(current(), *arguments, **options))
     finally:
         dist.destroy_process_group()

@@ -26,7 +26,7 @@ class _RefusesNothing(nn.Module):
 def test_no_samples_give_zeros_for_every_parameter() -> None:
     model = _RefusesNothing()
     module = BatchLoss(model, cross_entropy_sum, TrainerSettings())
-    _, loss, weight = module(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64))
+    _, loss, weight, _ = module(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64))
     loss.backward()
     assert (loss.item(), weight.item()) == (0.0, 0.0)
     assert model.weight.grad is not None
@@ -37,7 +37,8 @@ def test_no_samples_give_zeros_for_every_parameter() -> None:
 def test_samples_give_the_loss_of_the_model() -> None:
     model = nn.Linear(3, 2)
     inputs, targets = torch.randn(5, 3), torch.tensor([0, 1, 1, 0, 1])
-    outputs, loss, weight = BatchLoss(model, cross_entropy_sum, TrainerSettings())(inputs, targets)
+    module = BatchLoss(model, cross_entropy_sum, TrainerSettings())
+    outputs, loss, weight, _ = module(inputs, targets)
     assert outputs.equal(model(inputs))
     torch.testing.assert_close(loss, nn.CrossEntropyLoss(reduction="sum")(outputs, targets))
     assert weight.item() == 5

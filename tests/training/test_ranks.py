@@ -22,7 +22,7 @@ from idl_cli.models.base import TrainableModel
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.rnn import ImplicitRNN
 from idl_cli.models.sequence_baselines import LSTM, MatchedMLP, Transformer
-from idl_cli.training.randomness import seed_everything, seed_rank
+from idl_cli.training.rng_state import seed_everything, seed_rank
 from tests.run.test_state import assert_same
 from tests.training.helpers import (
     CLASSES,
@@ -182,6 +182,17 @@ def test_ranks_make_the_steps_of_one_process(
     several = _on_ranks(ranks, count, options)
     _assert_close(several, one, 1e-9)  # float64: sums in another order, and moments of them
     assert several["outcome"] == one["outcome"] == "epochs"
+
+
+def test_certified_trainings_make_the_steps_of_one_process(ranks: Ranks) -> None:
+    """Iterations may differ: when states are looked at depends on the samples beside them."""
+    options = {"robust": "interval", "perturbation": {"clean_epochs": 0.5, "ramp_epochs": 1.0}}
+    one = _train(Group.single(), options)
+    several = _on_ranks(ranks, 3, options)
+    torch.testing.assert_close(several["weights"], one["weights"], rtol=0, atol=1e-9)
+    for record, expected in zip(several["records"], one["records"], strict=True):
+        for key in ("epsilon", "certified_accuracy", "accuracy", "loss"):
+            assert record[key] == pytest.approx(expected[key], abs=1e-9), key
 
 
 def test_losses_agree_to_1e_5_in_single_precision(ranks: Ranks) -> None:

@@ -10,7 +10,7 @@ import torch
 from idl_cli.data.task import Task
 from idl_cli.distributed.process import Interrupted
 from idl_cli.run.state import read_state, write_state
-from idl_cli.training.randomness import seed_everything
+from idl_cli.training.rng_state import seed_everything
 from idl_cli.training.trainer import Trainer
 from tests.run.test_state import assert_same
 from tests.training.helpers import (
@@ -23,6 +23,8 @@ from tests.training.helpers import (
     samples,
     without_seconds,
 )
+
+PERTURBATION = {"epsilon": 0.1, "clean_epochs": 0.5, "ramp_epochs": 2.0, "attack_steps": 2}
 
 
 def _augment(inputs: torch.Tensor, key: Any, *, first: int = 0) -> torch.Tensor:
@@ -51,6 +53,7 @@ def _make(task: Task, stop_at: int | None = None, **options: Any) -> tuple[Train
         (REGRESSION, {"optimizer": "adamw", "scheduler": "step", "validation": False}),
         (REGRESSION, {"optimizer": "rmsprop", "scheduler": "constant", "dtype": torch.float64}),
         (CLASSIFICATION, {"optimizer": "adagrad", "on_nonfinite": "rollback"}),
+        (CLASSIFICATION, {"robust": "adversarial", "perturbation": PERTURBATION}),
     ],
 )
 @pytest.mark.parametrize("stop_at", [1, 4, 6, 9, 12])

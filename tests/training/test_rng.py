@@ -3,7 +3,7 @@ import random
 import numpy as np
 import torch
 
-from idl_cli.training.randomness import get_rng_state, seed_everything, set_rng_state
+from idl_cli.training.rng_state import get_rng_state, seed_everything, set_rng_state
 
 
 def _draw() -> tuple[float, float, float]:

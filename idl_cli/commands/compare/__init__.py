@@ -36,7 +36,7 @@ _WITHOUT: Final = ("--ascending", "--descending")
 def main(arguments: Sequence[str]) -> int:
     """Print or write a comparison of runs."""
     flags = parser().parse_intermixed_args(list(arguments))
-    from idl_cli.commands.compare.tables import compare
+    from idl_cli.commands.compare.comparison_table import compare
 
     compare(flags)
     return 0

@@ -14,7 +14,7 @@ from idl_cli.assembly.measure import (
     timed_evaluation,
 )
 from idl_cli.assembly.optimized_metric import check_metric
-from idl_cli.assembly.sequences import report_sequences
+from idl_cli.assembly.sequence_report import report_sequences
 from idl_cli.commands import configured
 from idl_cli.commands.eval.data import evaluation_dataset
 from idl_cli.commands.eval.settings import EvalSettings
@@ -60,7 +60,7 @@ def run(settings: EvalSettings, directory: RunDirectory, console: Reporter) -> d
     """
     path = Path(settings.run).expanduser()
     loaded = load_run(path)
-    own = _settings_of(path)
+    own = settings_of(path)
     compute = prepare(
         device=settings.device,
         dtype=str(loaded.dtype).removeprefix("torch."),
@@ -68,7 +68,7 @@ def run(settings: EvalSettings, directory: RunDirectory, console: Reporter) -> d
         threads=settings.threads or _threads_of(path),
     )
     directory.write_json("environment.json", collect_environment(compute.device, directory.command))
-    _choose_weights(loaded, settings.checkpoint)
+    choose_weights(loaded, settings.checkpoint)
     loaded.model.to(compute.device)
     seed = settings.seed if own is None else int(own["seed"])
     dataset = evaluation_dataset(settings, own, seed, loaded, read_overrides(directory.path))
@@ -104,7 +104,7 @@ def run(settings: EvalSettings, directory: RunDirectory, console: Reporter) -> d
     }
 
 
-def _settings_of(path: Path) -> Mapping[str, Any] | None:
+def settings_of(path: Path) -> Mapping[str, Any] | None:
     """Return the settings a run was made with, None where it holds none (a Python caller's run)."""
     file = path / ".hydra" / "config.yaml"
     if not file.exists():
@@ -118,7 +118,8 @@ def _settings_of(path: Path) -> Mapping[str, Any] | None:
     return checked_settings(cast(Any, load_config(file)), commands[command], commands)
 
 
-def _choose_weights(loaded: LoadedRun, checkpoint: str) -> None:
+def choose_weights(loaded: LoadedRun, checkpoint: str) -> None:
+    """Put the weights of a run's checkpoint into its model; ``model`` leaves it as the run did."""
     if checkpoint == "model":
         return
     file = loaded.path / CHECKPOINTS / f"{checkpoint}.safetensors"

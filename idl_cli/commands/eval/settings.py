@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from idl_cli.config.fields import AT_LEAST_ONE, POSITIVE, Existing, Section
-from idl_cli.config.metrics import metric_problems
+from idl_cli.config.metric_names import metric_problems
 from idl_cli.config.schemas.root import Component, RunSettings
 
 

@@ -16,10 +16,10 @@ from idl_cli.assembly.optimized_metric import check_metric
 from idl_cli.assembly.run_data import record_data
 from idl_cli.assembly.teacher import Teacher, new_teacher, present_teacher, shared_teacher
 from idl_cli.commands.sim.checkpoints import StageCheckpoints
-from idl_cli.commands.sim.estimate import estimate
-from idl_cli.commands.sim.job import SimJob
 from idl_cli.commands.sim.scores import recording_loader
 from idl_cli.commands.sim.settings import SimSettings
+from idl_cli.commands.sim.sim_estimate import estimate
+from idl_cli.commands.sim.sim_job import SimJob
 from idl_cli.data.dataset import Dataset
 from idl_cli.errors import ConfigError, IgnoredOptionWarning
 from idl_cli.loggers import open_logger

@@ -8,7 +8,7 @@ from torch import nn
 
 from idl_cli.assembly.compute import Compute
 from idl_cli.assembly.measure import METRIC_NAMES
-from idl_cli.commands.sim.path import Measures
+from idl_cli.commands.sim.measured_path import Measures
 from idl_cli.commands.sim.settings import SimSettings
 from idl_cli.data.dataset import Dataset
 from idl_cli.data.loader import BatchLoader

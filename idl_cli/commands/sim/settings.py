@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from idl_cli.config.fields import Section
-from idl_cli.config.metrics import SIM, metric_problems
+from idl_cli.config.metric_names import SIM, metric_problems
 from idl_cli.config.schemas.root import Component, TrainingSettings
 
 

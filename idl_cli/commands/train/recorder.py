@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
-from idl_cli.commands.train.resume import plain
+from idl_cli.commands.train.resumption import plain
 from idl_cli.commands.train.settings import TrainSettings
 from idl_cli.loggers import RunLogger
 from idl_cli.reporting import TrainingReporter

@@ -20,10 +20,10 @@ from idl_cli.assembly.objects import (
 )
 from idl_cli.assembly.optimized_metric import check_metric
 from idl_cli.assembly.run_data import record_data
-from idl_cli.assembly.sequences import SequenceReport, report_sequences
-from idl_cli.commands.train.plan import dry_run, plan
+from idl_cli.assembly.sequence_report import SequenceReport, report_sequences
+from idl_cli.commands.train.dry_run import dry_run, plan
 from idl_cli.commands.train.recorder import Recorder
-from idl_cli.commands.train.resume import Resumption, find_resumption
+from idl_cli.commands.train.resumption import Resumption, find_resumption
 from idl_cli.commands.train.settings import TrainSettings
 from idl_cli.data.dataset import Dataset
 from idl_cli.distributed.process import watch_signals
@@ -33,7 +33,7 @@ from idl_cli.models.parameter_count import parameter_count
 from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory, collect_environment, read_metrics
 from idl_cli.training.progress import TrainingResult
-from idl_cli.training.randomness import seed_rank
+from idl_cli.training.rng_state import seed_rank
 from idl_cli.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> 
     dataset = build_dataset(settings, group)
     if group.is_main and not settings.trainer["dry_run"]:
         record_data(dataset, directory, None if resumption is None else resumption.path)
-    check_metric(settings.optimized_metric, dataset)
+    check_metric(settings.optimized_metric, dataset, own=settings.robust_figures())
     for assumption in dataset.assumptions:
         console.message(f"assumed: {assumption}")
     model, dataset = build_model(settings, dataset, compute)
@@ -140,6 +140,7 @@ def _evaluate_kept_model(
             group.broadcast_(tensor)
     return {
         part: timed_evaluation(model, loader, trainer.task, group)
+        | ({} if part == "train" else trainer.robust_figures(loader))
         for part, loader in loaders.parts().items()
     }
 

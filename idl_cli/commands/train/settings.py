@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from idl_cli.config.fields import Section
-from idl_cli.config.metrics import metric_problems
+from idl_cli.config.metric_names import metric_problems
 from idl_cli.config.schemas.root import Component, TrainingSettings
+from idl_cli.training.robust.settings import ROBUST_FIGURES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,4 +30,10 @@ class TrainSettings(TrainingSettings, _Components):
 
     def problems(self) -> Iterator[str]:
         """The metric is one that such a run has."""
-        yield from metric_problems("train", self.optimized_metric, self.dataset)
+        own = self.robust_figures()
+        yield from metric_problems("train", self.optimized_metric, self.dataset, own)
+
+    def robust_figures(self) -> tuple[str, ...]:
+        """The figures of a robust training, beside those of every one."""
+        figure = ROBUST_FIGURES.get(self.trainer["robust"])
+        return () if figure is None else (f"validation_{figure}", f"test_{figure}")

@@ -15,7 +15,7 @@ from idl_cli.data.files.date_forms import Reader, by_format, is_two_digit_year, 
 from idl_cli.data.files.table import Table, is_empty
 from idl_cli.errors import ConfigError, DataError
 
-_NAMES: Final = frozenset(
+DATE_NAMES: Final = frozenset(
     {"date", "dates", "datetime", "time", "timestamp", "year", "month", "day", "hour", "ds"}
 )
 
@@ -78,7 +78,7 @@ def _find(
         return _read(table, chosen, _reader(table, chosen, date_format), "dataset.dates")
     others = [column for column in table.header if column not in numbers]
     for column in others:
-        if column.lower() in _NAMES:
+        if column.lower() in DATE_NAMES:
             return _read(table, column, _reader(table, column, date_format), "its name")
     for column in others:
         cells = table.cells(column)

@@ -16,7 +16,7 @@ from typing import IO, Final
 import numpy as np
 import numpy.typing as npt
 
-from idl_cli.data.files.bounds import refuse_more_than_memory
+from idl_cli.data.files.bounds import read_at_most, refuse_more_than_memory
 from idl_cli.errors import DataError
 
 Array = npt.NDArray[np.generic]
@@ -60,6 +60,36 @@ def read_npy(file: Path) -> Array:
         raise _refusal(str(file), error) from error
 
 
+def npy_blocks(stream: IO[bytes], where: str, rows: int) -> Iterator[Array]:
+    """Read an array from a stream that need not be seekable, some rows at a time.
+
+    Args:
+        stream: of the .npy format, from its beginning.
+        where: what the array is called in a message.
+        rows: of a block; an array in Fortran's order comes as one block.
+
+    Raises:
+        DataError: it is no intact array, or holds pickled objects.
+    """
+    try:
+        shape, fortran, dtype = _header(stream, where)
+        if not shape or not dtype.itemsize or min(shape) < 0:
+            raise ValueError(f"its header says {dtype} of shape {shape}, which has no rows")
+        whole = fortran and len(shape) > 1
+        step = shape[0] if whole else min(rows, shape[0])
+        for first in range(0, shape[0], max(1, step)):
+            block = (min(step, shape[0] - first), *shape[1:])
+            needed = prod(block) * dtype.itemsize
+            content = read_at_most(stream, needed, where)
+            if len(content) < needed:
+                raise ValueError(f"ends after {first:,} of {shape[0]:,} rows")
+            yield np.frombuffer(content, dtype).reshape(block, order="F" if whole else "C")
+        if stream.read(1):  # at its end a member's checksum is verified
+            raise ValueError(f"more follows after its {shape[0]:,} rows")
+    except _DAMAGE as error:
+        raise _refusal(where, error) from error
+
+
 class NpzMembers(Mapping[str, Array]):
     """The arrays of a .npz file by name, each read when it is asked for and not before.
 
@@ -96,6 +126,11 @@ class NpzMembers(Mapping[str, Array]):
         except _DAMAGE as error:
             raise _refusal(where, error) from error
 
+    def blocks(self, name: str, rows: int) -> Iterator[Array]:
+        """The array of a name, some rows at a time: see ``npy_blocks``."""
+        with zipfile.ZipFile(self._file) as archive, archive.open(self._names[name]) as stream:
+            yield from npy_blocks(stream, f"{self._file}[{name}]", rows)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
@@ -105,15 +140,7 @@ class NpzMembers(Mapping[str, Array]):
 
 def _read(header: IO[bytes], stream: IO[bytes], size: int, where: str) -> Array:
     """Read an array of a member or file of ``size`` bytes, once its header agrees with that."""
-    version = np.lib.format.read_magic(header)
-    if version not in _HEADERS:
-        raise ValueError(f"format version {'.'.join(map(str, version))}")
-    shape, _, dtype = _HEADERS[version](header)
-    if dtype.hasobject:
-        raise DataError(
-            f"{where}: holds pickled objects, which are never loaded because they can run code;"
-            " save a numeric array (numpy.save of an array that is not of dtype object)"
-        )
+    shape, _, dtype = _header(header, where)
     needed, found = prod(shape) * dtype.itemsize, size - header.tell()
     if needed != found or not dtype.itemsize or min(shape, default=0) < 0:
         raise ValueError(
@@ -123,6 +150,20 @@ def _read(header: IO[bytes], stream: IO[bytes], size: int, where: str) -> Array:
     stream.seek(0)
     array: Array = np.lib.format.read_array(stream, allow_pickle=False)
     return array
+
+
+def _header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    """Shape, whether in Fortran's order, and dtype of the array that follows."""
+    version = np.lib.format.read_magic(stream)
+    if version not in _HEADERS:
+        raise ValueError(f"format version {'.'.join(map(str, version))}")
+    shape, fortran, dtype = _HEADERS[version](stream)
+    if dtype.hasobject:
+        raise DataError(
+            f"{where}: holds pickled objects, which are never loaded because they can run code;"
+            " save a numeric array (numpy.save of an array that is not of dtype object)"
+        )
+    return shape, fortran, dtype
 
 
 def _refusal(where: str, error: Exception) -> DataError:

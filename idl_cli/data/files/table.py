@@ -30,7 +30,7 @@ from idl_cli.errors import ConfigError, DataError, IgnoredOptionWarning
 
 Delimiter = Literal["auto", "comma", "semicolon", "tab"]
 
-_LONGEST_HEADER: Final = 1 << 20  # characters in which columns are counted
+LONGEST_HEADER: Final = 1 << 20  # characters in which columns are counted
 _DELIMITERS: Final = (("comma", ","), ("semicolon", ";"), ("tab", "\t"))
 _EMPTY: Final = frozenset({"", "na", "n/a", "nan", "null", "none"})
 
@@ -148,10 +148,10 @@ def read_table(
     refuse_irregular(file)
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            first = stream.readline(_LONGEST_HEADER)
+            first = stream.readline(LONGEST_HEADER)
             stream.seek(0)
             reader = csv.reader(
-                stream, delimiter=_delimiter(first, delimiter), strict=True, skipinitialspace=True
+                stream, delimiter=delimiter_in(first, delimiter), strict=True, skipinitialspace=True
             )
             for row in reader:
                 numbered.append((reader.line_num, row))
@@ -207,7 +207,8 @@ def _not_text(file: Path, error: UnicodeDecodeError) -> str:
     return f"{file}: line {line}: byte {byte:#04x} is no text in UTF-8; save the file as UTF-8"
 
 
-def _delimiter(first: str, chosen: Delimiter) -> str:
+def delimiter_in(first: str, chosen: Delimiter) -> str:
+    """The sign between columns, of a table whose first line this is."""
     if chosen == "auto":
         return max((sign for _, sign in _DELIMITERS), key=first.count)
     return dict(_DELIMITERS)[chosen]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from idl_cli.data.options import PublishedOptions
 from idl_cli.data.randomness import Purpose, random_words
 
 
@@ -71,3 +72,61 @@ class CropFlip:
             columns.to(device)[:, None, :],
         ]
         return crops.permute(0, 3, 1, 2).contiguous()
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """Blacken a square of each image, so that no single part is relied upon.
+
+    DeVries and Taylor, arXiv 1708.04552: the square's middle is anywhere in the image, so a part of
+    it may lie outside.
+
+    Args:
+        side: of the square, in pixels.
+    """
+
+    side: int
+
+    def __call__(self, inputs: Tensor, key: Sequence[int], *, first: int = 0) -> Tensor:
+        """Return changed images (b, channels, height, width); see ``Augmentation``."""
+        batch, _, height, width = inputs.shape
+        words = random_words(2 * (first + batch), Purpose.CUTOUT, *key)
+        words = words.reshape(first + batch, 2)[first:]
+        middles = torch.from_numpy((words % np.array([height, width], np.uint64)).astype(np.int64))
+        starts = middles - self.side // 2
+        inside = [
+            (torch.arange(size) >= start) & (torch.arange(size) < start + self.side)
+            for size, start in zip((height, width), starts.T[:, :, None], strict=True)
+        ]
+        square = inside[0][:, None, :, None] & inside[1][:, None, None, :]
+        return inputs.masked_fill(square.to(inputs.device), 0)
+
+
+@dataclass(frozen=True)
+class InTurn:
+    """Several augmentations, one after the other.
+
+    Args:
+        parts: what is applied, the first first.
+    """
+
+    parts: tuple[Augmentation, ...]
+
+    def __call__(self, inputs: Tensor, key: Sequence[int], *, first: int = 0) -> Tensor:
+        """Return changed samples; see ``Augmentation``."""
+        for part in self.parts:
+            inputs = part(inputs, key, first=first)
+        return inputs
+
+
+def augmentation_of(options: PublishedOptions, usual: CropFlip) -> Augmentation | None:
+    """Return what a data set is asked to do to its training images; None for nothing.
+
+    Args:
+        options: ``augment`` and ``cutout``.
+        usual: what ``augment`` stands for.
+    """
+    parts: list[Augmentation] = [usual] if options.augment else []
+    if options.cutout:
+        parts.append(Cutout(options.cutout))
+    return InTurn(tuple(parts)) if len(parts) > 1 else next(iter(parts), None)

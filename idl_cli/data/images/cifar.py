@@ -18,7 +18,7 @@ from idl_cli.data.dataset import Dataset
 from idl_cli.data.files.archive import read_members
 from idl_cli.data.files.bounds import refuse_irregular
 from idl_cli.data.files.fetch import RemoteFile, Source, fetch, find, refuse_mirror_beside_root
-from idl_cli.data.images.augmentation import CropFlip
+from idl_cli.data.images.augmentation import CropFlip, augmentation_of
 from idl_cli.data.images.image_dataset import image_dataset, image_split
 from idl_cli.data.options import Cifar10Options, Cifar100Options
 from idl_cli.data.split import Split
@@ -132,7 +132,7 @@ def _load(
     cache_dir: Path | str | None,
 ) -> Dataset:
     published = load_binary_version(version, options.root, options.mirror, cache_dir)
-    augmentation = CropFlip() if options.augment else None
+    augmentation = augmentation_of(options, CropFlip())
     return image_dataset(
         version.source.name, published, options, seed=seed, augmentation=augmentation
     )

@@ -6,10 +6,11 @@ Learning Repository, 1998); pixels count the dark points of a 4 × 4 cell, 0 to 
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits
+import numpy.typing as npt
 
 from idl_cli.config.arguments import keywords_of
 from idl_cli.data.dataset import Dataset
@@ -39,10 +40,27 @@ def digits(
     Raises:
         ConfigError: a key is out of range, or a number of samples cannot be had.
     """
-    scans = load_digits()
-    everything = image_split(scans.images.astype(np.uint8)[:, None], scans.target)
+    everything = image_split(*_scans())
     train, test = split_off(
         everything, TEST_FRACTION, purpose=Purpose.TEST_SPLIT, seed=TEST_SPLIT_SEED
     )
     task = Task("classification", (1, 8, 8), 10, tuple(str(digit) for digit in range(10)))
     return image_dataset("digits", (train, test, task), options, seed=seed, divisor=16.0)
+
+
+def _scans() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Images (N, 1, 8, 8) and labels (N,), as ``sklearn.datasets.load_digits`` returns them.
+
+    Read from scikit-learn's file: importing the package, with all of SciPy that it asks for, takes
+    as long as importing torch, in every process of every run.
+    """
+    package = find_spec("sklearn")
+    for folder in package.submodule_search_locations or () if package else ():
+        file = Path(folder, "datasets", "data", "digits.csv.gz")
+        if file.is_file():
+            rows = np.loadtxt(file, delimiter=",")
+            return rows[:, :-1].astype(np.uint8).reshape(-1, 1, 8, 8), rows[:, -1].astype(np.int64)
+    from sklearn.datasets import load_digits
+
+    scans = load_digits()
+    return scans.images.astype(np.uint8)[:, None], scans.target

@@ -14,6 +14,7 @@ from idl_cli.config.arguments import keywords_of
 from idl_cli.data.dataset import Dataset
 from idl_cli.data.files.fetch import RemoteFile, Source, fetch, find, refuse_mirror_beside_root
 from idl_cli.data.files.idx import read_idx
+from idl_cli.data.images.augmentation import CropFlip, augmentation_of
 from idl_cli.data.images.image_dataset import image_dataset, image_split
 from idl_cli.data.options import FashionMnistOptions, MnistOptions, PublishedOptions
 from idl_cli.data.split import Split
@@ -95,7 +96,8 @@ def mnist(options: MnistOptions, *, seed: int = 0, cache_dir: Path | str | None 
         ConfigError: a key is out of range, a number of samples cannot be had, or a mirror is given
             beside a root.
     """
-    return _load(MNIST_SOURCE, MNIST_CLASSES, options, seed, cache_dir)
+    usual = CropFlip(padding=2, flip=False)  # a mirrored digit is another sign
+    return _load(MNIST_SOURCE, MNIST_CLASSES, options, seed, cache_dir, usual)
 
 
 @keywords_of(FashionMnistOptions, section="dataset")
@@ -103,7 +105,8 @@ def fashion_mnist(
     options: FashionMnistOptions, *, seed: int = 0, cache_dir: Path | str | None = None
 ) -> Dataset:
     """Load Fashion-MNIST; keys as in ``configs/dataset/fashion_mnist.yaml``, errors: ``mnist``."""
-    return _load(FASHION_MNIST_SOURCE, FASHION_MNIST_CLASSES, options, seed, cache_dir)
+    usual = CropFlip(padding=2)
+    return _load(FASHION_MNIST_SOURCE, FASHION_MNIST_CLASSES, options, seed, cache_dir, usual)
 
 
 def _load(
@@ -112,6 +115,7 @@ def _load(
     options: PublishedOptions,
     seed: int,
     cache_dir: Path | str | None,
+    usual: CropFlip,
 ) -> Dataset:
     refuse_mirror_beside_root(options.root, options.mirror)
     train, test = load_idx_images(
@@ -119,7 +123,10 @@ def _load(
     )
     shape = tuple(train.inputs.shape[1:])
     task = Task("classification", shape, len(class_names), class_names)
-    return image_dataset(source.name, (train, test, task), options, seed=seed)
+    augmentation = augmentation_of(options, usual)
+    return image_dataset(
+        source.name, (train, test, task), options, seed=seed, augmentation=augmentation
+    )
 
 
 def load_idx_images(

@@ -20,48 +20,24 @@ from idl_cli.equilibrium.sweep_order import SweepOrder
 from idl_cli.errors import WellPosednessWarning
 from idl_cli.models.base import TrainableModel
 from idl_cli.models.few_nonzeros import FewNonzeros
-from idl_cli.models.parametrizations.base import Parameters
+from idl_cli.models.parametrizations.base import Parameters, Parametrization
 from idl_cli.models.parametrizations.choose import parametrization_of
 from idl_cli.models.parametrizations.free import Free
 
 
-class FeedbackModel(TrainableModel):
-    """A model whose states feed back through A: parameter ``A``, or ``L`` and ``R`` (n, r).
+class ParametrizedModel(TrainableModel):
+    """A model with an A in a set: its parameters, their projection, the operator they make.
 
     The parameters are made empty; a subclass calls ``reset_feedback`` when it draws its own.
 
-    Attributes:
-        few_nonzeros: makes sparse operators of the weights where that pays.
-
     Args:
-        hidden_dim: number of states n.
-        rank: r of A = L Rᵀ; None for a full matrix.
-        kappa: κ of ‖A‖∞ ≤ κ, kept where ``well_posedness`` is ``linf``.
-        well_posedness: how A is kept; ``none`` gives a WellPosednessWarning.
+        parametrization: the set, and the parameters that A is made of.
     """
 
-    def __init__(
-        self, hidden_dim: int, *, rank: int | None, kappa: float, well_posedness: WellPosedness
-    ) -> None:
+    def __init__(self, parametrization: Parametrization) -> None:
         super().__init__()
-        self.hidden_dim = hidden_dim
-        self.rank = rank
-        self.kappa = kappa
-        self.well_posedness: WellPosedness = well_posedness
-        self._sweep_order = SweepOrder()
-        self.few_nonzeros = FewNonzeros()
-        if well_posedness == "none":
-            warnings.warn(
-                "well_posedness=none: nothing keeps x = φ(Ax + Bu) well-posed. The equilibrium may "
-                "not exist or not be unique, solves may not converge, and no certificate holds. "
-                "Choose linf or triangular to keep these.",
-                WellPosednessWarning,
-                stacklevel=3,
-            )
-        self._parametrization = parametrization_of(
-            hidden_dim, rank=rank, kappa=kappa, well_posedness=well_posedness
-        )
-        for name, shape in self._parametrization.shapes.items():
+        self._parametrization = parametrization
+        for name, shape in parametrization.shapes.items():
             self.register_parameter(name, nn.Parameter(torch.empty(shape)))
 
     def _feedback_parameters(self) -> Parameters:
@@ -84,6 +60,45 @@ class FeedbackModel(TrainableModel):
         projection is the identity; rows beyond the ball are projected, and gradients go through it.
         """
         return self._parametrization.operator(self._feedback_parameters())
+
+    def inf_norm_A(self) -> float:
+        """Return ‖A‖∞ of the matrix in use, summed in float64; of L Rᵀ without forming it."""
+        return float(self.operator().row_norms().max())
+
+
+class FeedbackModel(ParametrizedModel):
+    """A model whose states feed back through A: parameter ``A``, or ``L`` and ``R`` (n, r).
+
+    Attributes:
+        few_nonzeros: makes sparse operators of the weights where that pays.
+
+    Args:
+        hidden_dim: number of states n.
+        rank: r of A = L Rᵀ; None for a full matrix.
+        kappa: κ of ‖A‖∞ ≤ κ, kept where ``well_posedness`` is ``linf``.
+        well_posedness: how A is kept; ``none`` gives a WellPosednessWarning.
+    """
+
+    def __init__(
+        self, hidden_dim: int, *, rank: int | None, kappa: float, well_posedness: WellPosedness
+    ) -> None:
+        super().__init__(
+            parametrization_of(hidden_dim, rank=rank, kappa=kappa, well_posedness=well_posedness)
+        )
+        self.hidden_dim = hidden_dim
+        self.rank = rank
+        self.kappa = kappa
+        self.well_posedness: WellPosedness = well_posedness
+        self._sweep_order = SweepOrder()
+        self.few_nonzeros = FewNonzeros()
+        if well_posedness == "none":
+            warnings.warn(
+                "well_posedness=none: nothing keeps x = φ(Ax + Bu) well-posed. The equilibrium may "
+                "not exist or not be unique, solves may not converge, and no certificate holds. "
+                "Choose linf or triangular to keep these.",
+                WellPosednessWarning,
+                stacklevel=3,
+            )
 
     def ordered_operator(self) -> tuple[Operator, Tensor | None]:
         """Return A as it is solved fastest, and the order of the states in which it is so.
@@ -113,10 +128,6 @@ class FeedbackModel(TrainableModel):
             return operator, None
         values = operator.factors[0].index_select(0, swept.moved)
         return SparseTriangularOperator(values, swept.pattern), operator.pattern.sweep_order
-
-    def inf_norm_A(self) -> float:
-        """Return ‖A‖∞ of the matrix in use, summed in float64; of L Rᵀ without forming it."""
-        return float(self.operator().row_norms().max())
 
     def __getattr__(self, name: str) -> Any:
         # A low-rank model has no parameter A; whoever asks for the matrix gets the product.

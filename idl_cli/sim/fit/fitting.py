@@ -20,10 +20,10 @@ from torch import Tensor
 from idl_cli.distributed.group import Group
 from idl_cli.errors import ConvergenceWarning, NonFiniteError
 from idl_cli.models.implicit import ImplicitModel
-from idl_cli.sim.fit.assembly import assemble
 from idl_cli.sim.fit.callbacks import SimCallbacks, Stage
 from idl_cli.sim.fit.equilibria import usable_equilibria
 from idl_cli.sim.fit.fits import Fit, StageFit, Starts
+from idl_cli.sim.fit.fitted_model import assemble
 from idl_cli.sim.fit.options import SimOptions
 from idl_cli.sim.fit.row_fit import relative_residual, residual_squares, row_r2
 from idl_cli.sim.regression.checkpointing import Checkpointing

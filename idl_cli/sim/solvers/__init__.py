@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from idl_cli.sim.regression.solver import BaseSolver as BaseSolver
     from idl_cli.sim.solvers.active_set import ActiveSetSolver as ActiveSetSolver
+    from idl_cli.sim.solvers.admm.admm_solver import ADMMSolver as ADMMSolver
     from idl_cli.sim.solvers.admm.multigpu import ADMMMultiGPUSolver as ADMMMultiGPUSolver
-    from idl_cli.sim.solvers.admm.solver import ADMMSolver as ADMMSolver
     from idl_cli.sim.solvers.cvx import CVXSolver as CVXSolver
     from idl_cli.sim.solvers.least_squares import LeastSquareSolver as LeastSquareSolver
     from idl_cli.sim.solvers.projected_gd import (
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _HOMES: Final = {
     "ADMMMultiGPUSolver": "idl_cli.sim.solvers.admm.multigpu",
-    "ADMMSolver": "idl_cli.sim.solvers.admm.solver",
+    "ADMMSolver": "idl_cli.sim.solvers.admm.admm_solver",
     "ActiveSetSolver": "idl_cli.sim.solvers.active_set",
     "BackwardEliminationSolver": "idl_cli.sim.solvers.supports.backward_elimination",
     "BaseSolver": "idl_cli.sim.regression.solver",

@@ -15,7 +15,7 @@ from idl_cli.distributed.group import Group
 from idl_cli.errors import DataError, IgnoredOptionWarning, ShapeError
 from idl_cli.sim.states.layout import StateBatch, StateRecorder, batches_of_inputs
 from idl_cli.sim.states.origin import Origin, SampleOrigin
-from idl_cli.sim.states.rescaling import state_scale
+from idl_cli.sim.states.state_scale import state_scale
 from idl_cli.sim.statistics.column_blocks import ColumnBlockStatistics
 from idl_cli.sim.statistics.dense import SufficientStatistics
 from idl_cli.sim.statistics.reduction import share_of

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from idl_cli.data.images.augmentation import CropFlip
+from idl_cli.data.images.augmentation import CropFlip, Cutout, augmentation_of
+from idl_cli.data.options import MnistOptions
 
 
 def shifted(image: torch.Tensor, rows: int, columns: int, flip: bool, padding: int) -> torch.Tensor:
@@ -69,3 +70,37 @@ def test_the_samples_are_left_as_they_were() -> None:
     kept = images.clone()
     CropFlip()(images, (0, 0, 0))
     assert torch.equal(images, kept)
+
+
+def test_cutout_blackens_one_square_with_its_middle_anywhere() -> None:
+    images = torch.full((3000, 2, 7, 6), 9, dtype=torch.uint8)
+    changed = Cutout(3)(images, (1, 2, 3))
+    assert torch.equal(changed[:, 0], changed[:, 1])
+    seen = set()
+    for image in changed[:, 0]:
+        middles = [
+            (row, column)
+            for row in range(7)
+            for column in range(6)
+            if torch.equal(image, _blackened(row, column))
+        ]
+        assert len(middles) == 1
+        seen.add(middles[0])
+    assert len(seen) == 7 * 6
+
+
+def _blackened(row: int, column: int) -> torch.Tensor:
+    image = torch.full((7, 6), 9, dtype=torch.uint8)
+    image[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2] = 0
+    return image
+
+
+def test_a_batch_is_changed_alike_in_one_piece_and_in_parts() -> None:
+    images = torch.randint(0, 256, (6, 1, 8, 8)).to(torch.uint8)
+    both = augmentation_of(MnistOptions(augment=True, cutout=3), CropFlip(padding=2))
+    assert both is not None
+    whole = both(images, (5, 1, 2))
+    parts = [both(images[:2], (5, 1, 2)), both(images[2:], (5, 1, 2), first=2)]
+    assert torch.equal(torch.cat(parts), whole)
+    assert not torch.equal(whole, CropFlip(padding=2)(images, (5, 1, 2)))
+    assert augmentation_of(MnistOptions(), CropFlip()) is None

@@ -28,6 +28,16 @@ def test_parts_are_the_scans_disjoint_and_complete() -> None:
     assert set(found) == expected  # all scans differ, so nothing is drawn twice
 
 
+def test_they_come_from_scikit_learn_itself_where_its_file_is_not_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = digits().train
+    monkeypatch.setattr("idl_cli.data.images.digits.find_spec", lambda _: None)
+    loaded = digits().train
+    assert torch.equal(read.inputs, loaded.inputs)
+    assert torch.equal(read.targets, loaded.targets)
+
+
 def test_parts_are_stratified() -> None:
     dataset = digits()
     everything = torch.from_numpy(load_digits().target).bincount(minlength=10)

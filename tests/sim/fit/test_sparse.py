@@ -19,14 +19,14 @@ from idl_cli.errors import (
 )
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.fit.sparse.allocation import allocate
-from idl_cli.sim.fit.sparse.fit import layered
+from idl_cli.sim.fit.sparse.layered import LayeredModel
 from idl_cli.sim.fit.sparse.layers import feedforward_layers
 from idl_cli.sim.fit.sparse.plan import Plan
 from idl_cli.sim.fit.sparse.sensitivity import output_sensitivity
 from idl_cli.sim.sim import SIM
 from idl_cli.sim.solvers import ADMMSolver, BackwardEliminationSolver, SwapSolver
+from idl_cli.sim.states.implicit_form import implicit_form
 from idl_cli.sim.states.recorders import state_recorder
-from idl_cli.sim.states.teacher_weights import implicit_form
 from tests.sim.ranks import run_ranks
 
 Loader = list[tuple[Tensor, Tensor]]
@@ -214,7 +214,7 @@ def test_the_layered_forward_is_the_models() -> None:
     recorder = state_recorder(teacher, loader[0][0])
     layers = feedforward_layers(recorder, implicit_form(recorder), skip_connections=False)
     u = batches(seed=5)[0][0]
-    torch.testing.assert_close(layered(model, layers)(u), model(u), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(LayeredModel(model, layers)(u), model(u), rtol=1e-12, atol=1e-12)
 
 
 def test_refinement_nears_the_teacher_and_never_looks_at_labels() -> None:

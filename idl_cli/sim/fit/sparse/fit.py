@@ -9,7 +9,6 @@ import torch
 
 from idl_cli.sim.fit.fits import Fit, StageFit, Starts
 from idl_cli.sim.fit.fitting import FitSettings, fit
-from idl_cli.sim.fit.sparse.layers import layered
 from idl_cli.sim.fit.sparse.layerwise import fit_layers
 from idl_cli.sim.fit.sparse.plan import Plan, make_plan
 from idl_cli.sim.fit.sparse.refinement import refine
@@ -65,7 +64,7 @@ def _refined(found: Fit, plan: Plan, loader: Loader, settings: FitSettings) -> F
     recorder, model, options = plan.recording.recorder, found.model, settings.options
     report = refine(
         model,
-        layered(model, plan.layers) if plan.layers else model,
+        plan.layers,
         recorder,
         loader,
         samples=options.samples,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from idl_cli.errors import UnsupportedModelError
 from idl_cli.models.implicit import ImplicitModel
@@ -84,39 +82,3 @@ def _blocks(layout: StateLayout) -> list[slice]:
 
 def _indices(blocks: list[slice], constant: Tensor) -> Tensor:
     return torch.cat([*(torch.arange(b.start, b.stop) for b in blocks), constant])
-
-
-def layered(model: ImplicitModel, layers: Sequence[Layer]) -> Callable[[Tensor], Tensor]:
-    """The outputs (m, q) of a feed-forward model, computed layer by layer for the sake of speed."""
-    hidden = [layer.rows for layer in layers if not layer.is_output]
-    weights = model.effective_weights()
-    feeds = {row.start: [b for b in hidden if bool(weights.A[row, b].any())] for row in hidden}
-    # One block at least, so that outputs without any weight have a gradient (of zero) too.
-    seen = [b for b in hidden if bool(weights.C[:, b].any())] or hidden[-1:]
-    direct = bool(weights.D.any())
-    entered = {row.start: bool(weights.B[row].any()) for row in hidden}
-
-    def forward(inputs: Tensor) -> Tensor:
-        states: dict[int, Tensor] = {}
-        for row in hidden:
-            bias = None if model.state_bias is None else model.state_bias[row]
-            if entered[row.start]:
-                values = functional.linear(inputs, model.B[row], bias)
-            else:
-                values = inputs.new_zeros(len(inputs), row.stop - row.start)
-                values = values if bias is None else values + bias
-            for block in feeds[row.start]:
-                values = values + functional.linear(states[block.start], model.A[row, block])
-            states[row.start] = model.activation.function(values)
-        assert model.D is not None
-        if direct:
-            outputs = functional.linear(inputs, model.D, model.output_bias)
-        else:
-            outputs = inputs.new_zeros(len(inputs), model.output_dim)
-            if model.output_bias is not None:
-                outputs = outputs + model.output_bias
-        for block in seen:
-            outputs = outputs + functional.linear(states[block.start], model.C[:, block])
-        return outputs
-
-    return forward

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from idl_cli.errors import NonFiniteError
-from idl_cli.sim.fit.assembly import assemble
 from idl_cli.sim.fit.callbacks import Stage
 from idl_cli.sim.fit.fits import Fit, StageFit
+from idl_cli.sim.fit.fitted_model import assemble
 from idl_cli.sim.fit.fitting import FitSettings
 from idl_cli.sim.fit.row_fit import residual_squares, row_r2
 from idl_cli.sim.fit.sparse.layers import Layer

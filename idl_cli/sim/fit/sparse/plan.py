@@ -24,8 +24,8 @@ from idl_cli.sim.solvers.active_set import ActiveSetSolver
 from idl_cli.sim.solvers.options import BackwardEliminationOptions
 from idl_cli.sim.solvers.supports.backward_elimination import BackwardEliminationSolver
 from idl_cli.sim.solvers.supports.elimination import Elimination
+from idl_cli.sim.states.implicit_form import implicit_form
 from idl_cli.sim.states.recording import OUTPUTS, PRE_ACTIVATIONS, Loader, Recording
-from idl_cli.sim.states.teacher_weights import implicit_form
 
 
 @dataclass(frozen=True, eq=False)

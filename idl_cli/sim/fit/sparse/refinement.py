@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,8 @@ from torch.nn import functional
 from idl_cli.distributed.group import Group
 from idl_cli.errors import ConvergenceWarning
 from idl_cli.models.implicit import ImplicitModel
+from idl_cli.sim.fit.sparse.layered import LayeredModel
+from idl_cli.sim.fit.sparse.layers import Layer
 from idl_cli.sim.options import RefineLoss
 from idl_cli.sim.states.layout import StateRecorder, batches_of_inputs
 from idl_cli.sim.states.recording import Loader
@@ -54,7 +56,7 @@ class Refinement:
 
 def refine(
     model: ImplicitModel,
-    forward: Callable[[Tensor], Tensor],
+    layers: Sequence[Layer],
     recorder: StateRecorder,
     loader: Loader,
     *,
@@ -69,7 +71,7 @@ def refine(
 
     Args:
         model: changed in place.
-        forward: its outputs (m, q) of inputs (m, p).
+        layers: of a feed-forward model, which is then computed by them; empty for another.
         recorder: of the teacher.
         loader: of the samples whose states were recorded.
         samples: how many of them.
@@ -84,7 +86,9 @@ def refine(
         epochs = min(MOST_EPOCHS, max(1, round(STEPS * BATCH / count)))
     kind = chosen_loss(loss, loader, recorder.layout.output_dim)
     measure = _divergence if kind == "kl" else functional.mse_loss
-    kept = _Kept.of(model)
+    layered = LayeredModel(model, layers) if layers else None
+    forward = model if layered is None else layered
+    kept = _Kept.of(tuple(model.parameters()) if layered is None else layered.parameters)
     generator = torch.Generator().manual_seed(seed)
 
     def mean_loss() -> float:
@@ -98,6 +102,7 @@ def refine(
         return total / count
 
     before, begun = mean_loss(), kept.values()
+    values = begun
     steps = epochs * sum(math.ceil(len(u) / BATCH) for u in batches_of_inputs(loader, samples))
     adam = _Adam(steps)
     for _ in range(epochs):
@@ -110,11 +115,14 @@ def refine(
                 with torch.enable_grad():
                     value = measure(forward(flat[chosen]), outputs[chosen])
                     slopes = torch.autograd.grad(value, kept.parameters, allow_unused=True)
-                kept.set(adam.step(kept.values(), kept.of_parameters(slopes)))
-                model.constrain_()
+                values = adam.step(values, kept.of_parameters(slopes))
+                kept.set(values)
+                if layered is None:  # zeros below the blocks of another are all its constraint
+                    model.constrain_()
+                    values = kept.values()
     if group is not None:
-        for parameter in kept.parameters:
-            group.broadcast_(parameter.data)
+        group.broadcast_(values)
+        kept.set(values)
     after = mean_loss()
     if not after < before:
         warnings.warn(
@@ -125,6 +133,8 @@ def refine(
             stacklevel=2,
         )
         kept.set(begun)
+    if layered is not None:
+        layered.write_back()
     return Refinement(epochs, kind, before, after)
 
 
@@ -137,13 +147,12 @@ class _Kept:
         places: of each, the flat indices of its non-zeros.
     """
 
-    parameters: tuple[Tensor, ...]
-    places: tuple[Tensor, ...]
+    parameters: Sequence[Tensor]
+    places: Sequence[Tensor]
 
     @classmethod
-    def of(cls, model: ImplicitModel) -> _Kept:
-        parameters = tuple(model.parameters())
-        return cls(parameters, tuple(p.detach().flatten().nonzero()[:, 0] for p in parameters))
+    def of(cls, parameters: Sequence[Tensor]) -> _Kept:
+        return cls(parameters, [p.detach().flatten().nonzero()[:, 0] for p in parameters])
 
     def values(self) -> Tensor:
         return self.of_parameters([parameter.detach() for parameter in self.parameters])
@@ -153,14 +162,17 @@ class _Kept:
         like = self.parameters[0].detach()
         pairs = zip(tensors, self.places, strict=True)
         return torch.cat(
-            [like.new_zeros(len(i)) if t is None else t.reshape(-1)[i] for t, i in pairs]
+            [
+                like.new_zeros(len(i)) if t is None else t.reshape(-1).index_select(0, i)
+                for t, i in pairs
+            ]
         )
 
     @torch.no_grad()
     def set(self, values: Tensor) -> None:
         parts = torch.split(values, [len(place) for place in self.places])
         for parameter, place, part in zip(self.parameters, self.places, parts, strict=True):
-            parameter.view(-1)[place] = part
+            parameter.view(-1).scatter_(0, place, part)
 
 
 class _Adam:

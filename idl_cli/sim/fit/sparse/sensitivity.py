@@ -53,7 +53,9 @@ def output_sensitivity(model: ImplicitModel, loader: Loader, loss: str) -> tuple
             else:
                 root = torch.diag_embed(torch.ones_like(outputs))
             for column in root.unbind(dim=2):
-                (slope,) = torch.autograd.grad(outputs, entering, column, retain_graph=True)
+                # A product and a sum: autograd loads a large package before it takes a vector.
+                felt = (outputs * column).sum()
+                (slope,) = torch.autograd.grad(felt, entering, retain_graph=True)
                 states_total += slope.double().square().sum(dim=0)
                 outputs_total += column.double().square().sum(dim=0)
             count += len(inputs)

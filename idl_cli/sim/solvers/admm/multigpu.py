@@ -9,9 +9,9 @@ import torch
 from idl_cli.distributed.devices import rank_devices
 from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.solver import Monitor, SolverResult, Start
+from idl_cli.sim.solvers.admm.admm_solver import ADMMSolver
+from idl_cli.sim.solvers.admm.phases import solve_in_phases
 from idl_cli.sim.solvers.admm.row_shares import SharedRun
-from idl_cli.sim.solvers.admm.run import solve_in_phases
-from idl_cli.sim.solvers.admm.solver import ADMMSolver
 from idl_cli.sim.solvers.admm.spawn import solve_in_spawned_ranks
 from idl_cli.sim.solvers.options import AdmmMultigpuOptions
 from idl_cli.sim.statistics.block_matrix import WHOLE_FEATURES

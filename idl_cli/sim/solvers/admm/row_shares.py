@@ -17,7 +17,7 @@ from idl_cli.distributed.group import Group
 from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.solver import Monitor, Progress
 from idl_cli.sim.solvers.admm.iterate import Iterate
-from idl_cli.sim.solvers.admm.run import ADMMRun
+from idl_cli.sim.solvers.admm.phases import ADMMRun
 from idl_cli.sim.solvers.options import AdmmOptions
 from idl_cli.sim.solvers.scaling import ScaledProblem
 from idl_cli.sim.solvers.stopwatch import Stopwatch

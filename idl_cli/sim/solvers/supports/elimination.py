@@ -6,9 +6,9 @@ are left, removing weight q raises ½wᵀGw − hᵀw by w_q²/(2K_qq), and leav
 
     w ← w − K_:q w_q/K_qq,      K ← K − K_:q K_q:/K_qq.
 
-All rows lose equally many weights at a time, so that they are one batch of matrices. While many are
-left several go at once, which is exact for the set that goes: with K_RR = LLᵀ in the order of their
-scores, the increments of its members one after another are ½(L⁻¹w_R)².
+While many are left several go at once, which is exact for the set that goes: with K_RR = LLᵀ in the
+order of their scores, the increments of its members one after another are ½(L⁻¹w_R)². Where few are
+left, all rows lose equally many at a time, so that they are one batch of matrices.
 """
 
 from __future__ import annotations
@@ -21,12 +21,16 @@ from torch import Tensor
 from idl_cli.distributed.group import Group
 from idl_cli.distributed.sharding import share
 from idl_cli.sim.regression.problem import RowRegression
+from idl_cli.sim.solvers.supports.shrinking import ShrinkingInverse
 
 ONE_BY_ONE = 128
 """Below this number of weights they go one by one."""
 
 BLOCK_SHARE = 16
 """Above it one in so many goes at a time: which of the first to go goes first hardly matters."""
+
+TOGETHER = 256
+"""Above this number of weights each row's inverse is updated by itself."""
 
 COMPACTED = 0.8
 """Share of the rows and columns in use at which the others leave the inverses: moving them costs
@@ -115,7 +119,7 @@ def eliminate(gram: Tensor, cross: Tensor, *, ridge: float) -> EliminationPath:
     shifted = gram + ridge * torch.eye(features, dtype=gram.dtype, device=gram.device)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(shifted))
     weights = cross @ inverse
-    batch = max(1, BATCH_BYTES // (inverse.element_size() * features**2))
+    batch = max(1, BATCH_BYTES // (inverse.element_size() * min(features, TOGETHER) ** 2))
     parts = [_eliminate(inverse, each) for each in torch.split(weights, batch)]
     return EliminationPath(
         torch.cat([part.order for part in parts]), torch.cat([part.increments for part in parts])
@@ -123,14 +127,48 @@ def eliminate(gram: Tensor, cross: Tensor, *, ridge: float) -> EliminationPath:
 
 
 def _eliminate(inverse: Tensor, weights: Tensor) -> EliminationPath:
+    """Remove all weights (rows, D) of rows that share their first inverse (D, D)."""
     rows, features = weights.shape
-    alive = torch.arange(features, device=weights.device).expand(rows, -1)
-    inverses = inverse.repeat(rows, 1, 1)
+    every = torch.arange(features, device=weights.device)
+    if features <= TOGETHER:
+        return _together(inverse.repeat(rows, 1, 1), weights, every.expand(rows, -1))
+    small = features
+    while small > TOGETHER:
+        small -= _at_a_time(small)
+    left = (
+        inverse.new_empty(rows, small, small),
+        weights.new_empty(rows, small),
+        every.new_empty(rows, small),
+    )
+    order, increments, room = [], [], torch.empty_like(inverse)
+    for row in range(rows):
+        shrinking = ShrinkingInverse(room.copy_(inverse), weights[row].clone(), every.clone())
+        removed = []
+        while len(shrinking.weights) > small:
+            removed.append(shrinking.remove(_at_a_time(len(shrinking.weights))))
+        order.append(torch.cat([which for which, _ in removed]))
+        increments.append(torch.cat([rise for _, rise in removed]))
+        parts = (shrinking.whole(), shrinking.weights, shrinking.alive)
+        for whole, part in zip(left, parts, strict=True):
+            whole[row] = part
+    rest = _together(*left)
+    return EliminationPath(
+        torch.cat([torch.stack(order), rest.order], dim=1),
+        torch.cat([torch.stack(increments), rest.increments], dim=1),
+    )
+
+
+def _at_a_time(left: int) -> int:
+    return max(1, min(left // BLOCK_SHARE, left - ONE_BY_ONE))
+
+
+def _together(inverses: Tensor, weights: Tensor, alive: Tensor) -> EliminationPath:
+    """Remove all weights (rows, n) of rows with inverses (rows, n, n), which are overwritten."""
+    rows, left = weights.shape
     gone_before = torch.zeros_like(weights, dtype=torch.bool)
     order, increments = [], []
-    left = features
     while left:
-        block = max(1, min(left // BLOCK_SHARE, left - ONE_BY_ONE))
+        block = _at_a_time(left)
         scores = weights.square() / inverses.diagonal(dim1=1, dim2=2)
         gone = scores.masked_fill_(gone_before, torch.inf).topk(block, dim=1, largest=False).indices
         lines = _rows_of(inverses, gone)

@@ -26,7 +26,8 @@ from idl_cli.sim.solvers import (
     SwapSolver,
     TopKSolver,
 )
-from idl_cli.sim.solvers.supports.elimination import eliminate
+from idl_cli.sim.solvers.supports.elimination import TOGETHER, eliminate
+from idl_cli.sim.solvers.supports.shrinking import PANEL
 from idl_cli.sim.statistics.dense import SufficientStatistics
 from tests.sim.ranks import run_ranks
 
@@ -253,6 +254,22 @@ def test_offsets_hide_no_feature(solver: BaseSolver, limit: int) -> None:
     assert solution.status == "stationary"
     assert solution.lower_bound is not None
     assert bool((solution.lower_bound <= solution.certificate.row_objectives).all())
+
+
+def test_increments_add_up_to_the_error_of_every_support() -> None:
+    """From more weights than are updated as a batch, over several panels, down to none."""
+    features = PANEL + TOGETHER + 20
+    problem = problem_of(3, 2, features, samples=2 * features)
+    path = eliminate(problem.gram, problem.cross, ridge=0.0)
+    rises = path.increments.cumsum(dim=1)
+    dense = [error_on(problem, row, tuple(range(features))) for row in range(2)]
+    for size in (0, 1, 100, TOGETHER, PANEL + 10, features - 1):
+        for row in range(2):
+            error = error_on(problem, row, tuple(path.order[row, features - size :].tolist()))
+            rise = float(rises[row, features - size - 1])
+            # Least squares by a solve of its own, on sums of squares of that size.
+            slack = 1e-9 * float(problem.target_square[row])
+            assert error - dense[row] == pytest.approx(rise, abs=slack)
 
 
 def test_what_removals_cost_counts_the_constant_last() -> None:

@@ -1,0 +1,1 @@
+"""What is proven of a trained model: a unique equilibrium, Lipschitz bounds, certified radii."""

@@ -1,0 +1,1 @@
+"""Predictions as files, a block at a time: the forms that ``idl predict`` writes."""

@@ -1,0 +1,1 @@
+"""Smaller implicit models: exact reductions, and others with a proven bound on the outputs."""

@@ -1,0 +1,279 @@
+"""The convolutional implicit model: x = φ(A∗x + B∗u + b), read out from pooled states."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from math import prod
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from idl_cli.config.arguments import check_options
+from idl_cli.equilibrium.activations import get_activation
+from idl_cli.equilibrium.implicit_gradient import equilibrium
+from idl_cli.equilibrium.precision import solving_dtype, without_autocast
+from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
+from idl_cli.equilibrium.statistics import SolveStatistics
+from idl_cli.errors import ArgumentError, ShapeError
+from idl_cli.json_value import JSONValue
+from idl_cli.models.options import ImplicitConvOptions
+from idl_cli.models.parametrizations.convolution_linf import ConvolutionLinf, Scale
+from idl_cli.models.parametrizations.model import ParametrizedModel
+from idl_cli.models.solve_settings import settings_of
+
+
+class ImplicitConv(ParametrizedModel):
+    """Implicit model whose states are feature maps, of one or more scales.
+
+    The state x solves x = φ(A∗x + B∗u + b): A convolves the maps of every scale into every scale
+    (a stride leads down, its transpose up), B the image into every scale. ‖A‖∞ ≤ κ is kept on each
+    channel's incoming kernels together, zero padding included, so the equilibrium exists and is
+    unique as that of ``ImplicitModel``. The prediction is linear in the maps averaged over ``pool``
+    × ``pool`` fields.
+
+    Parameters: ``A`` (c, c/groups, k, k), of several scales ``A_i_j`` (see ``ConvolutionLinf``);
+    ``B_i`` (c_i, c_in, k_B, k_B), ``state_bias_i`` (c_i,), ``C`` (q, features), ``output_bias``
+    (q,). A starts with rows of l1 norm about κ/2, the rest uniform within ±√(3/fan-in) (B, so that
+    normalised pixels make states of their own size) and ±1/√(fan-in) (C and biases).
+
+    Args:
+        input_shape: (height, width) or (channels, height, width) of the images.
+        output_dim: q.
+        channels: maps of each scale, the finest first; each has half the height and width of the
+            one before.
+        kernel_size: k of A, odd.
+        input_kernel_size: k_B of B, odd.
+        stride: pixels of the image a pixel of the finest maps, so that their area, and the price
+            of an iteration, is stride² times smaller than the image's.
+        groups: parts of a scale's channels that do not see each other in A.
+        pool: fields a side, over which each scale's maps are averaged for the read-out; a scale
+            with fewer pixels is read pixel by pixel.
+        kappa: κ of ‖A‖∞ ≤ κ, in (0, 1).
+        bias: whether there are ``state_bias_i`` and ``output_bias``.
+        dropout: share of the read-out's features that is left out in training.
+        activation: name of φ.
+        forward: how equilibria are solved: settings or their fields.
+        backward: how gradients are solved: settings or their fields.
+
+    Raises:
+        ArgumentError: a value is out of range, two contradict each other, or inputs are no images.
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        output_dim: int,
+        *,
+        channels: Sequence[int] = ImplicitConvOptions.channels,
+        kernel_size: int = ImplicitConvOptions.kernel_size,
+        input_kernel_size: int = ImplicitConvOptions.input_kernel_size,
+        stride: int = ImplicitConvOptions.stride,
+        groups: int = ImplicitConvOptions.groups,
+        pool: int = ImplicitConvOptions.pool,
+        kappa: float = ImplicitConvOptions.kappa,
+        bias: bool = ImplicitConvOptions.bias,
+        dropout: float = ImplicitConvOptions.dropout,
+        activation: str = ImplicitConvOptions.activation,
+        forward: FixedPointSettings | Mapping[str, Any] | None = None,
+        backward: AdjointSettings | Mapping[str, Any] | None = None,
+    ) -> None:
+        if len(input_shape) not in (2, 3):
+            raise ArgumentError(
+                f"input_shape={list(input_shape)} is no image: a convolution needs (height, width) "
+                "or (channels, height, width). Choose model=implicit for other inputs."
+            )
+        given = {
+            "channels": channels,
+            "kernel_size": kernel_size,
+            "input_kernel_size": input_kernel_size,
+            "stride": stride,
+            "groups": groups,
+            "pool": pool,
+            "kappa": kappa,
+            "dropout": dropout,
+            "activation": activation,
+        }
+        check_options(ImplicitConvOptions, given)
+        depth, height, width = input_shape if len(input_shape) == 3 else (1, *input_shape)
+        scales = [
+            Scale(count, -(-height // (stride << level)), -(-width // (stride << level)))
+            for level, count in enumerate(channels)
+        ]
+        super().__init__(ConvolutionLinf(scales, kernel_size, kappa, groups=groups))
+        self.input_shape = tuple(input_shape)
+        self.output_dim = output_dim
+        self.channels = tuple(channels)
+        self.kernel_size, self.input_kernel_size = kernel_size, input_kernel_size
+        self.stride, self.groups, self.pool = stride, groups, pool
+        self.kappa, self.dropout = kappa, dropout
+        self.activation = get_activation(activation)
+        self.forward_settings = settings_of(FixedPointSettings, forward, "forward")
+        self.backward_settings = settings_of(AdjointSettings, backward, "backward")
+        self._image = (depth, height, width)
+        self._scales = tuple(scales)
+        self._solve_statistics = SolveStatistics()
+        for level, count in enumerate(channels):
+            kernel = torch.empty(count, depth, input_kernel_size, input_kernel_size)
+            self.register_parameter(f"B_{level}", nn.Parameter(kernel))
+            offsets = nn.Parameter(torch.empty(count)) if bias else None
+            self.register_parameter(f"state_bias_{level}", offsets)
+        features = sum(scale.channels * prod(self._fields(scale)) for scale in scales)
+        self.C = nn.Parameter(torch.empty(output_dim, features))
+        self.output_bias = nn.Parameter(torch.empty(output_dim)) if bias else None
+        self.reset_parameters()
+
+    @property
+    def input_dim(self) -> int:
+        """Values of one image, p."""
+        return prod(self.input_shape)
+
+    @property
+    def hidden_dim(self) -> int:
+        """Number of states n: the pixels of all maps."""
+        return sum(scale.channels * scale.height * scale.width for scale in self._scales)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew from torch's global generator; see the class for how."""
+        self.reset_feedback()
+        fan_in = self._image[0] * self.input_kernel_size**2
+        for level in range(len(self._scales)):
+            getattr(self, f"B_{level}").uniform_(-math.sqrt(3 / fan_in), math.sqrt(3 / fan_in))
+            offsets = getattr(self, f"state_bias_{level}")
+            if offsets is not None:
+                offsets.uniform_(-1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
+        bound = 1 / math.sqrt(self.C.shape[1])
+        self.C.uniform_(-bound, bound)
+        if self.output_bias is not None:
+            self.output_bias.uniform_(-bound, bound)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Predict.
+
+        Args:
+            inputs: images (m, *input_shape), flattened ones included; dtype of the parameters.
+
+        Returns:
+            ŷ (m, q).
+
+        Raises:
+            ShapeError: the input has another size or dtype.
+        """
+        maps = self._maps(self.equilibrium(inputs))
+        pooled = [
+            functional.adaptive_avg_pool2d(each, self._fields(scale)).flatten(1)
+            for each, scale in zip(maps, self._scales, strict=True)
+        ]
+        features = functional.dropout(torch.cat(pooled, dim=1), self.dropout, self.training)
+        return functional.linear(features, self.C, self.output_bias)
+
+    def equilibrium(self, inputs: Tensor, *, start: Tensor | None = None) -> Tensor:
+        """Return the equilibrium states x (m, n), the maps of all scales side by side in a row.
+
+        Args:
+            inputs: images, as for the prediction.
+            start: first iterates (m, n); φ(B∗u + b) where it is None.
+
+        Raises:
+            ShapeError: an argument has another size or dtype.
+        """
+        images = self._images(inputs)
+        # A solve runs until it has converged: its length is data, which no compiled graph can hold.
+        if torch.compiler.is_compiling():
+            solve = torch.compiler.disable(ImplicitConv._equilibrium)  # type: ignore[no-untyped-call]
+            return cast(Tensor, solve(self, images, start))
+        return self._equilibrium(images, start)
+
+    def maps(self, inputs: Tensor) -> list[Tensor]:
+        """Return the equilibrium as maps (m, c, height, width), a tensor a scale."""
+        return self._maps(self.equilibrium(inputs))
+
+    @property
+    def solve_statistics(self) -> SolveStatistics:
+        """The counts of this model's solves since their last reset."""
+        return self._solve_statistics
+
+    def constructor_arguments(self) -> dict[str, JSONValue]:
+        """Return the keyword arguments that make a model of this architecture again."""
+        return {
+            "input_shape": list(self.input_shape),
+            "output_dim": self.output_dim,
+            "channels": list(self.channels),
+            "kernel_size": self.kernel_size,
+            "input_kernel_size": self.input_kernel_size,
+            "stride": self.stride,
+            "groups": self.groups,
+            "pool": self.pool,
+            "kappa": self.kappa,
+            "bias": self.output_bias is not None,
+            "dropout": self.dropout,
+            "activation": self.activation.name,
+            "forward": asdict(self.forward_settings),
+            "backward": asdict(self.backward_settings),
+        }
+
+    def extra_repr(self) -> str:
+        """Return what ``print(model)`` shows."""
+        sizes = ", ".join(f"{s.channels}x{s.height}x{s.width}" for s in self._scales)
+        return (
+            f"input_shape={self.input_shape}, output_dim={self.output_dim}, scales=[{sizes}], "
+            f"kernel_size={self.kernel_size}, activation={self.activation.name}, "
+            f"kappa={self.kappa:g}"
+        )
+
+    def _fields(self, scale: Scale) -> tuple[int, int]:
+        return min(self.pool, scale.height), min(self.pool, scale.width)
+
+    def _images(self, inputs: Tensor) -> Tensor:
+        if prod(inputs.shape[1:]) != self.input_dim or inputs.dim() < 2:
+            raise ShapeError(
+                f"inputs of shape {tuple(inputs.shape)} are no images of shape {self.input_shape}."
+            )
+        autocast = torch.is_autocast_enabled(inputs.device.type)
+        if inputs.dtype != self.C.dtype and not (autocast and inputs.is_floating_point()):
+            raise ShapeError(
+                f"the input is {inputs.dtype}, the model {self.C.dtype}: convert one of them, for "
+                f"example with inputs.to({self.C.dtype})."
+            )
+        return inputs.reshape(-1, *self._image)
+
+    def _maps(self, states: Tensor) -> list[Tensor]:
+        sizes = [scale.channels * scale.height * scale.width for scale in self._scales]
+        parts = states.split_with_sizes(sizes, dim=1)
+        return [
+            part.reshape(-1, scale.channels, scale.height, scale.width)
+            for part, scale in zip(parts, self._scales, strict=True)
+        ]
+
+    def _equilibrium(self, images: Tensor, start: Tensor | None) -> Tensor:
+        with without_autocast(images.device.type):
+            dtype = solving_dtype(self.C.dtype)
+            images = images.to(dtype)
+            offset = torch.cat(
+                [self._injection(images, level) for level in range(len(self._scales))], dim=1
+            )
+            states = equilibrium(
+                self.operator().to(dtype),
+                offset,
+                self.activation,
+                forward=self.forward_settings,
+                backward=self.backward_settings,
+                start=None if start is None else start.to(dtype),
+                statistics=self._solve_statistics,
+            )
+            return states.to(self.C.dtype)
+
+    def _injection(self, images: Tensor, level: int) -> Tensor:
+        """Return B∗u + b of a scale, its maps in a row."""
+        offsets: Tensor | None = getattr(self, f"state_bias_{level}")
+        return functional.conv2d(
+            images,
+            getattr(self, f"B_{level}").to(images.dtype),
+            None if offsets is None else offsets.to(images.dtype),
+            stride=self.stride << level,
+            padding=self.input_kernel_size // 2,
+        ).flatten(1)

@@ -1,0 +1,1 @@
+"""Implicit models of few non-zeros: matrices in compressed rows, solved in one sweep."""

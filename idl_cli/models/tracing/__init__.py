@@ -1,0 +1,1 @@
+"""A network traced operation by operation into an exact sparse implicit model."""

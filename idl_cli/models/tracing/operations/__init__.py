@@ -1,0 +1,1 @@
+"""What torch's operations do to expressions, one family a file."""

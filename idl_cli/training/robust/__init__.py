@@ -1,0 +1,1 @@
+"""Training against perturbations of the inputs."""

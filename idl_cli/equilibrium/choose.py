@@ -28,7 +28,7 @@ def step_method(
     """
     half = torch.finfo(start.dtype).bits < 32
     if settings.method == "picard" or (settings.method == "auto" and half):
-        return Picard()
+        return Picard(start.shape[1])
     if settings.method == "auto" and isinstance(function, Linearised):
-        return CoarseSteps(tol)
+        return CoarseSteps(tol, start.shape[1])
     return Anderson(settings.window, settings.regularization)

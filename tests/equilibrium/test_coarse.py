@@ -187,3 +187,17 @@ def test_a_sample_has_the_same_answer_in_any_batch(kind: str) -> None:
         ).value
         # Both within tol κ/(1 − κ) of the equilibrium, in the norm in which A contracts.
         assert float((alone - together[sample]).abs().max()) <= 2e-7 * float(alone.abs().max())
+
+
+def test_of_many_states_an_easy_solve_ends_after_four_and_a_slow_one_is_known_soon() -> None:
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.rand(1000, 1000, generator=generator)
+    offset = torch.randn(1, 1000, generator=generator)
+    easy, slow = (
+        each * (0.99 / each.abs().sum(dim=1, keepdim=True)) for each in (2 * matrix - 1, matrix)
+    )
+    for each, most in ((easy, 4), (slow, 20)):
+        operator = DenseOperator(each)
+        solved = solve_state(problem("auto", operator, 1e-5), operator, offset, None)
+        assert bool(solved.converged.all())
+        assert int(solved.iterations.max()) <= most

@@ -29,8 +29,8 @@ from idl_cli.equilibrium.iterations.step_method import StepMethod
 # Coarse steps begin where the worst sample is so many plain ones away, at the rate of the last two:
 # to find the modes takes as long as about ten.
 _REMAINING = 40
-# The rate is measured after the first look, and after those from here on.
-_SECOND_LOOK = 20
+# The rate is measured after the looks up to this iteration, and after those from the second on.
+_FIRST_LOOK, _SECOND_LOOK = 7, 20
 # Iterations from the last plain look to the first coarse one: a look costs as much as three steps.
 _UNTIL_LOOK, _UNTIL_LOOK_LINEAR = 7, 5
 # Steps from one extrapolation to the next.
@@ -79,11 +79,12 @@ class CoarseSteps(StepMethod):
 
     Args:
         tol: largest residual of a converged sample.
+        states: n.
     """
 
-    def __init__(self, tol: float) -> None:
+    def __init__(self, tol: float, states: int) -> None:
         self._tol = tol
-        self._plain = Picard()
+        self._plain = Picard(states)
         self.check = self._plain.check
         self._look = 0  # iteration of the last look
         self._worst = 0.0  # residual at a look after which the rate is to be measured
@@ -164,7 +165,7 @@ class CoarseSteps(StepMethod):
         return following
 
     def _measure(self, x: Tensor, image: Tensor, residual: Tensor) -> None:
-        if 0 < self._look < _SECOND_LOOK:
+        if _FIRST_LOOK <= self._look < _SECOND_LOOK:
             return
         self._worst = float(residual.amax())
         if self._worst > 10 * self._tol:

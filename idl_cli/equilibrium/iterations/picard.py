@@ -8,6 +8,9 @@ from torch import Tensor
 
 from idl_cli.equilibrium.iterations.step_method import StepMethod
 
+# A product of one sample with A of 1,000 states takes as long as a check.
+_COSTLY_STATES = 1000
+
 
 class Picard(StepMethod):
     """x ← f(x): contracts at the rate of f, and costs one evaluation a step.
@@ -15,10 +18,15 @@ class Picard(StepMethod):
     For a small model a check, and setting finished samples aside, cost more than a step. So checks
     are spread out, on iterations 7, 10, 13, 16, 20, 25, ...: most samples of a model in training
     need six to nine for a tolerance of 1e-5. At most a fifth of a long solve is spent in vain, and
-    what is spent is counted.
+    what is spent is counted. With so many states that a step costs more than a check, iteration 4
+    is checked too.
+
+    Args:
+        states: n.
     """
 
-    check = 7
+    def __init__(self, states: int) -> None:
+        self.check = 4 if states >= _COSTLY_STATES else 7
 
     def step(
         self, function: Callable[..., Tensor], x: Tensor, image: Tensor, residual: Tensor | None

@@ -24,6 +24,7 @@ BENCHMARKS = (
     "sim_scaling",
     "sim_path",
     "sparsity",
+    "certify",
     "rnn_epoch_time",
     "extrapolation",
     "ddp",

@@ -57,12 +57,12 @@ class BoxOperator(Operator):
 
     @cached_property
     def magnitudes(self) -> BoxOperator:
-        """Return |M|, entry by entry, which has the same form."""
-        sum_, difference = (
-            (self._matrix + self._magnitude).abs(),
-            (self._matrix - self._magnitude).abs(),
-        )
-        return BoxOperator((sum_ + difference) / 2, (sum_ - difference) / 2)
+        """½ [S S; S S] with S = |A| + |R|: what the two products sum, rather than |M|.
+
+        Where an entry of M is zero they cancel but for their rounding.
+        """
+        summed = self._matrix.abs() + self._magnitude.abs()
+        return BoxOperator(summed, torch.zeros_like(summed))
 
     def factor_gradients(
         self, v: Tensor, x: Tensor, needed: Sequence[bool]

@@ -103,7 +103,7 @@ def _judged(dataset: str, name: str, folder: Path, where: tuple[str, ...]) -> di
     """The row of a trained model, its certificates from their file where they are there."""
     radii, samples = ",".join(map(str, EPSILONS)), os.environ.get("SAMPLES", "1000")
     judged = folder / "certify"
-    options = (f"epsilon=[{radii}]", f"samples={samples}", "attack=strongest", *where)
+    options = (f"epsilon=[{radii}]", f"samples={samples}", "attack=pgd", *where)
     _idl(judged, "certify", f"run={folder}", *options, "report=false")
     found = json.loads((judged / "certify.json").read_text())
     radius = found["radius"]

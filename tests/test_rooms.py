@@ -103,7 +103,7 @@ ARROWS = {
 }
 
 # Room -> those in which it names components, by strings "idl_cli.module:attribute".
-NAMED = {"registry": {"data", "loggers", "models", "sim", "training"}}
+NAMED = {"registry": {"data", "export", "loggers", "models", "sim", "training"}}
 
 # Library -> the rooms that may know it.
 LIBRARIES = {

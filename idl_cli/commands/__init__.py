@@ -22,6 +22,7 @@ SUB_COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "sim": "train from a network's states by convex optimisation",
         "eval": "evaluate a run, on its own or another data set",
         "predict": "apply a run's model to a file of your own",
+        "export": "a run's model as ONNX, NumPy, torch.export, or for a hub",
         "compare": "one table over runs and sweeps",
         "list": "what can be chosen in each group",
         "env": "versions, devices, threads; --check: self-test",

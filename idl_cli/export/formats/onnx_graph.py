@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -32,7 +33,9 @@ class Graph:
         self._prefix, self._count = prefix, 0
         self._constants: dict[bytes, str] = {}
 
-    def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
+    def add(
+        self, kind: str, *inputs: str, attributes: Mapping[str, Any] = MappingProxyType({})
+    ) -> str:
         """Add a node of one output."""
         name = self.fresh(kind)
         self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
@@ -71,11 +74,15 @@ class Graph:
         stored = self.constant(entries, f"{self._prefix}{name}.values")
         steps = self.constant(gaps, f"{self._prefix}{name}.gaps")
         places = self.add(
-            "CumSum", self.add("Cast", steps, to=TensorProto.INT64), self.constant(np.array(0))
+            "CumSum",
+            self.add("Cast", steps, attributes={"to": TensorProto.INT64}),
+            self.constant(np.array(0)),
         )
         zero = helper.make_tensor("zero", _kind(self.dtype), [1], [0.0])
-        empty = self.add("ConstantOfShape", self.constant([values.size]), value=zero)
-        flat = self.add("ScatterElements", empty, places, stored, axis=0)
+        empty = self.add(
+            "ConstantOfShape", self.constant([values.size]), attributes={"value": zero}
+        )
+        flat = self.add("ScatterElements", empty, places, stored, attributes={"axis": 0})
         return self.add("Reshape", flat, self.constant(list(values.shape)))
 
     def affine(self, x: str, weight: Array, bias: Array | str | None, name: str) -> str:
@@ -84,7 +91,7 @@ class Graph:
         inputs = [x, stored]
         if bias is not None:
             inputs.append(bias if isinstance(bias, str) else self.constant(bias, f"{name}.bias"))
-        return self.add("Gemm", *inputs, transB=1)
+        return self.add("Gemm", *inputs, attributes={"transB": 1})
 
     def activation(self, name: str, z: str) -> str:
         """φ(z)."""
@@ -106,7 +113,7 @@ class Graph:
         }
         if name in simple:
             kind, attributes = simple[name]
-            return self.add(kind, z, **attributes)
+            return self.add(kind, z, attributes=attributes)
         if name == "identity":
             return z
         if name in ("hardtanh", "relu6"):
@@ -126,7 +133,7 @@ class Graph:
 
     def cast(self, x: str, dtype: np.dtype[Any]) -> str:
         """The same numbers in another type."""
-        return self.add("Cast", x, to=_kind(dtype))
+        return self.add("Cast", x, attributes={"to": _kind(dtype)})
 
 
 def to_model(

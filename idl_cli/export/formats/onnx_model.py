@@ -39,7 +39,9 @@ def changes_of(graph: Graph, inputs: str, changes: Changes, steps: int) -> str:
     first = _slice(graph, inputs, 0, 1)
     before = first
     if steps > 1:
-        before = graph.add("Concat", first, _slice(graph, inputs, 0, steps - 1), axis=1)
+        before = graph.add(
+            "Concat", first, _slice(graph, inputs, 0, steps - 1), attributes={"axis": 1}
+        )
     scale = graph.constant(changes.input_scale.astype(graph.dtype))
     return graph.add("Div", graph.add("Sub", inputs, before), scale)
 
@@ -47,7 +49,7 @@ def changes_of(graph: Graph, inputs: str, changes: Changes, steps: int) -> str:
 def from_changes(graph: Graph, inputs: str, predicted: str, changes: Changes, steps: int) -> str:
     """The last value plus the predicted change."""
     row = graph.add("Squeeze", _slice(graph, inputs, steps - 1, steps), graph.constant([1]))
-    last = graph.add("Gather", row, graph.constant([changes.target]), axis=1)
+    last = graph.add("Gather", row, graph.constant([changes.target]), attributes={"axis": 1})
     mean, scale = (
         graph.constant(each.astype(graph.dtype)) for each in (changes.mean, changes.scale)
     )
@@ -57,7 +59,7 @@ def from_changes(graph: Graph, inputs: str, predicted: str, changes: Changes, st
 
 def layer_nodes(graph: Graph, equations: Layers, inputs: str) -> str:
     """A network without feedback; inputs are flattened first."""
-    x = graph.add("Flatten", inputs, axis=1)
+    x = graph.add("Flatten", inputs, attributes={"axis": 1})
     affine = [each for each in equations.modules if not isinstance(each, nn.Unflatten)]
     for index, module in enumerate(equations.modules):
         name = f"layer_{index}"
@@ -68,13 +70,13 @@ def layer_nodes(graph: Graph, equations: Layers, inputs: str) -> str:
         weight = module.weight.detach().numpy()
         bias = None if module.bias is None else module.bias.detach().numpy()
         if isinstance(module, nn.Linear):
-            x = graph.affine(graph.add("Flatten", x, axis=1), weight, bias, name)
+            x = graph.affine(graph.add("Flatten", x, attributes={"axis": 1}), weight, bias, name)
         else:
             biases = [] if bias is None else [graph.constant(bias, f"{name}.bias")]
             assert not isinstance(module.padding, str)
             pads, strides = [*module.padding] * 2, [*module.stride]
             kernel = graph.weight(weight, name)
-            x = graph.add("Conv", x, kernel, *biases, pads=pads, strides=strides)
+            x = graph.add("Conv", x, kernel, *biases, attributes={"pads": pads, "strides": strides})
         if module is not affine[-1]:
             x = graph.activation(equations.activation, x)
     return x
@@ -93,7 +95,7 @@ def implicit_nodes(
         tolerance: largest error of an output at which a loop ends, by what the last step changed;
             None for as many steps as the bound says.
     """
-    u = graph.add("Flatten", inputs, axis=1)
+    u = graph.add("Flatten", inputs, attributes={"axis": 1})
     if equations.blocks is not None:
         return _swept(graph, equations, u)
     offset = graph.affine(u, equations.B, equations.b, "B")
@@ -117,8 +119,8 @@ def _factors(graph: Graph, equations: Implicit) -> list[str]:
 def _product(graph: Graph, factors: list[str], x: str, offset: str) -> str:
     """Ax + offset, a low-rank A by its factors."""
     if len(factors) == 2:
-        x = graph.add("Gemm", x, factors[1], transB=1)
-    return graph.add("Gemm", x, factors[0], offset, transB=1)
+        x = graph.add("Gemm", x, factors[1], attributes={"transB": 1})
+    return graph.add("Gemm", x, factors[0], offset, attributes={"transB": 1})
 
 
 def _looped(
@@ -135,7 +137,9 @@ def _looped(
     body = Graph(graph.dtype, "loop_")
     stepped = body.activation(equations.activation, _product(body, factors, "loop_x", offset))
     stepped = body.add("Identity", stepped)
-    change = body.add("ReduceMax", body.add("Abs", body.add("Sub", stepped, "loop_x")), keepdims=0)
+    change = body.add(
+        "ReduceMax", body.add("Abs", body.add("Sub", stepped, "loop_x")), attributes={"keepdims": 0}
+    )
     going = body.add("Greater", change, body.number(least))
     kind = helper.np_dtype_to_tensor_dtype(graph.dtype)
     shape = ["N", equations.states]
@@ -154,7 +158,7 @@ def _looped(
         body.initializers,
     )
     most, begin = graph.constant(np.array(bound.steps)), graph.constant(np.array(True))
-    return graph.add("Loop", most, begin, x, body=inner)
+    return graph.add("Loop", most, begin, x, attributes={"body": inner})
 
 
 def _swept(graph: Graph, equations: Implicit, u: str) -> str:
@@ -169,7 +173,7 @@ def _swept(graph: Graph, equations: Implicit, u: str) -> str:
             z = graph.affine(u, equations.B[rows], z, f"B_{start}")
         z = _summed(graph, matrix[rows], done, z, f"A_{start}")
         if not isinstance(z, str):  # states that read nothing
-            zeros = graph.add("ReduceSum", u, graph.constant([1]), keepdims=1)
+            zeros = graph.add("ReduceSum", u, graph.constant([1]), attributes={"keepdims": 1})
             none = graph.add("Mul", zeros, graph.number(0.0))
             z = graph.add("Add", none, graph.constant(equations.b[rows]))
         done.append((graph.activation(equations.activation, z), rows))
@@ -198,7 +202,11 @@ def _summed(
     if not used:
         return total
     columns = np.concatenate([matrix[:, block] for _, block in used], axis=1)
-    x = used[0][0] if len(used) == 1 else graph.add("Concat", *(x for x, _ in used), axis=1)
+    x = (
+        used[0][0]
+        if len(used) == 1
+        else graph.add("Concat", *(x for x, _ in used), attributes={"axis": 1})
+    )
     return graph.affine(x, columns, total, name)
 
 

@@ -31,6 +31,7 @@ ARROWS = {
     "config": set(),
     "masking": set(),
     "json_value": set(),
+    "estimators": {"data", "equilibrium", "models", "sim", "training"},
     "export": {"evaluation", "data", "models", "equilibrium", "run"},
     "registry": {"config"},
     "run": {"registry", "data", "models"},
@@ -98,7 +99,7 @@ ARROWS = {
     "cli": {"commands", "completion", "distributed", "hydra_app", "jobs"},
     "__main__": {"cli"},
     # The public names, imported on first use.
-    "__init__": {"analysis", "equilibrium", "models", "moved", "run", "sim"},
+    "__init__": {"analysis", "equilibrium", "estimators", "models", "moved", "run", "sim"},
     "moved": set(),
 }
 
@@ -113,7 +114,7 @@ LIBRARIES = {
     "matplotlib": {"analysis"},
     "jinja2": {"analysis"},
     "cvxpy": {"sim", "commands"},
-    "sklearn": {"data"},
+    "sklearn": {"data", "estimators"},
     "pooch": {"data"},
 }
 

@@ -8,7 +8,7 @@ exists and is non-negative where some s > 0 has Ms < s (Collatz and Wielandt), w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -67,6 +67,10 @@ class ErrorBound:
     rounding: float
     kappa: float
     inputs: str
+
+    def stopping_by(self, tolerance: float) -> ErrorBound:
+        """The same for steps that end as soon as a tolerance is proven to be reached."""
+        return replace(self, truncation=max(self.truncation, tolerance))
 
     @property
     def total(self) -> float:
@@ -129,6 +133,22 @@ def bound_of(
         by_norm = kappa**count / (1 - kappa) * float(change.max()) * float(rows.sum(axis=1).max())
     truncation = float((weights @ error).max()) * _SAFE
     return ErrorBound(count, truncation, by_norm, rounding, kappa, described)
+
+
+def least_change(equations: Implicit, bound: ErrorBound, tolerance: float) -> float:
+    """How little the last step must have changed any state for the outputs to be close enough.
+
+    ‖x_k − x*‖∞ ≤ κ/(1 − κ)·‖x_k − x_{k−1}‖∞; 0 where κ ≥ 1, which says nothing.
+
+    Args:
+        equations: the model.
+        bound: knows κ.
+        tolerance: largest error of an output.
+    """
+    if not bound.kappa < 1:
+        return 0.0
+    gain = float(np.abs(_wide(equations.C)).sum(axis=1).max(initial=0.0)) * bound.kappa
+    return tolerance * (1 - bound.kappa) / max(gain, 1e-30)
 
 
 def _inverse(M: Floats) -> Floats | None:

@@ -17,7 +17,7 @@ from idl_cli.equilibrium.conditions import ACTIVATION_FACTS
 from idl_cli.errors import UnsupportedModelError
 from idl_cli.export.deployment import Deployment, Format, Written
 from idl_cli.export.equations import Implicit, Layers, Recurrent
-from idl_cli.export.error_bound import Floats
+from idl_cli.export.error_bound import Floats, least_change
 from idl_cli.export.formats.numpy_script import ACTIVATIONS, script
 from idl_cli.export.options import NumpyOptions
 from idl_cli.run.files import json_bytes, write_atomic
@@ -53,7 +53,12 @@ class NumpyFormat(NumpyOptions, Format):
             raise UnsupportedModelError(
                 f"activation={activation}: predict.py knows {known}; use format=torch_export"
             )
-        steps = 0 if bound is None else bound.steps
+        steps, least = 0, 0.0
+        if bound is not None and isinstance(equations, Implicit):
+            steps = bound.steps
+            least = 0.0 if self.steps else least_change(equations, bound, self.tolerance)
+            if least and steps:
+                bound = bound.stopping_by(self.tolerance)
         if isinstance(equations, Recurrent) and facts["blocks"] is None:
             steps = self.steps or _steps_of_cells(equations, self.tolerance)
         preprocessing, scaling = deployment.preprocessing, deployment.task.target_scaling
@@ -73,6 +78,7 @@ class NumpyFormat(NumpyOptions, Format):
             "class_names": deployment.class_names,
             "target": None if changes is None else changes.target,
             "steps": steps,
+            "least_change": least,
             **facts,
         }
         stored = io.BytesIO()

@@ -81,7 +81,9 @@ def equilibrium(u, cell):
             x[:, start:stop] = activation(z)
     for _ in range(M["steps"]):
         product = x @ W[cell + "A"].T if cell + "A" in W else x @ W[cell + "R"] @ W[cell + "L"].T
-        x = activation(product + offset)
+        before, x = x, activation(product + offset)
+        if np.abs(x - before).max(initial=0) <= M["least_change"]:  # proven to be near enough
+            break
     return x @ W[cell + "C"].T + u @ W[cell + "D"].T + W[cell + "c"]
 
 

@@ -54,6 +54,8 @@ class OnnxFormat(OnnxOptions, Format):
             assert bound is not None
             tolerance = self.tolerance if self.loop and equations.blocks is None else None
             outputs = implicit_nodes(graph, equations, read, bound, tolerance)
+            if tolerance is not None:
+                bound = bound.stopping_by(tolerance)
         elif isinstance(equations, Layers):
             outputs = layer_nodes(graph, equations, read)
         else:

@@ -12,7 +12,7 @@ from idl_cli.data.files.npy_format import Array
 from idl_cli.errors import UnsupportedModelError
 from idl_cli.export.deployment import Deployment
 from idl_cli.export.equations import Changes, Implicit, Layers
-from idl_cli.export.error_bound import ErrorBound
+from idl_cli.export.error_bound import ErrorBound, least_change
 from idl_cli.export.formats.onnx_graph import Graph
 
 
@@ -131,8 +131,7 @@ def _looped(
         raise UnsupportedModelError(
             f"format.loop=true: ends by ‖A‖∞ < 1, and ‖A‖∞ is {bound.kappa:.4g}; leave it out"
         )
-    gain = float(np.abs(equations.C).sum(axis=1).max(initial=0.0)) * bound.kappa
-    least = tolerance * (1 - bound.kappa) / max(gain, 1e-30)
+    least = least_change(equations, bound, tolerance)
     factors = _factors(graph, equations)
     body = Graph(graph.dtype, "loop_")
     stepped = body.activation(equations.activation, _product(body, factors, "loop_x", offset))

@@ -19,7 +19,7 @@ from idl_cli.equilibrium.activations import get_activation
 from idl_cli.errors import UnsupportedModelError
 from idl_cli.export.deployment import Deployment, Format, Written
 from idl_cli.export.equations import Implicit, Recurrent
-from idl_cli.export.error_bound import ErrorBound, Floats
+from idl_cli.export.error_bound import ErrorBound, Floats, least_change
 from idl_cli.export.options import TorchExportOptions
 from idl_cli.models.differenced import Differenced
 from idl_cli.run.files import write_atomic
@@ -59,7 +59,10 @@ class TorchExportFormat(TorchExportOptions, Format):
                 tolerance=self.tolerance, steps=self.steps, by_samples=self.bound == "data"
             )
             assert bound is not None
-            inner = _FixedSteps(equations, bound)
+            least = 0.0 if self.steps else least_change(equations, bound, self.tolerance)
+            inner = _Steps(equations, bound, least)
+            if least and bound.steps:
+                bound = bound.stopping_by(self.tolerance)
         program = _Program(deployment, model, inner).eval()
         samples = torch.from_numpy(
             np.zeros((2, *deployment.task.input_shape), deployment.raw_dtype)
@@ -91,14 +94,14 @@ class TorchExportFormat(TorchExportOptions, Format):
         return Written(runtime, bound, load, ("torch",))
 
 
-class _FixedSteps(nn.Module):
-    """An implicit model as a fixed number of steps, or as one exact sweep."""
+class _Steps(nn.Module):
+    """An implicit model as steps until they are proven to do, K at most; or as one sweep."""
 
-    def __init__(self, equations: Implicit, bound: ErrorBound) -> None:
+    def __init__(self, equations: Implicit, bound: ErrorBound, least: float) -> None:
         super().__init__()
         for name, array in equations.arrays().items():
             self.register_buffer(name, torch.from_numpy(array).clone())
-        self.steps, self.blocks = bound.steps, equations.blocks
+        self.steps, self.least, self.blocks = bound.steps, least, equations.blocks
         self.factored = len(equations.factors) == 2
         self.activation = get_activation(equations.activation).function
 
@@ -117,19 +120,20 @@ class _FixedSteps(nn.Module):
         return linear(x, weights["C"], weights["c"]) + linear(u, weights["D"])
 
     def _stepped(self, offset: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-        """K steps as one loop of the graph: traced one by one, hundreds would take minutes."""
+        """Steps as one loop of the graph, K at most: traced one by one, hundreds take minutes."""
 
-        def unfinished(step: Tensor, x: Tensor) -> Tensor:
+        def unfinished(step: Tensor, x: Tensor, change: Tensor) -> Tensor:
             del x
-            return step < self.steps
+            return (step < self.steps) & (change > self.least)
 
-        def stepped(step: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        def stepped(step: Tensor, x: Tensor, _: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             linear = nn.functional.linear
             read, matrix = (x @ weights["R"], weights["L"]) if self.factored else (x, weights["A"])
-            return step + 1, self.activation(linear(read, matrix) + offset)
+            after = self.activation(linear(read, matrix) + offset)
+            return step + 1, after, (after - x).abs().max()
 
-        begun = (torch.tensor(0), self.activation(offset))
-        _, x = while_loop(unfinished, stepped, begun)  # type: ignore[no-untyped-call]
+        begun = (torch.tensor(0), self.activation(offset), offset.new_full((), torch.inf))
+        _, x, _ = while_loop(unfinished, stepped, begun)  # type: ignore[no-untyped-call]
         return cast(Tensor, x)
 
 

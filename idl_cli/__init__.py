@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from idl_cli.equilibrium.any_map import fixed_point as fixed_point
     from idl_cli.equilibrium.any_map import jacobian_penalty as jacobian_penalty
     from idl_cli.equilibrium.any_map import spectral_radius as spectral_radius
+    from idl_cli.estimators.implicit import ImplicitClassifier as ImplicitClassifier
+    from idl_cli.estimators.implicit import ImplicitRegressor as ImplicitRegressor
+    from idl_cli.estimators.row_lasso import RowLasso as RowLasso
     from idl_cli.models.conversion import from_feedforward as from_feedforward
     from idl_cli.models.equilibrium_layer import Equilibrium as Equilibrium
     from idl_cli.models.implicit import ImplicitModel as ImplicitModel
@@ -31,8 +34,11 @@ __version__ = "0.1.0"
 _HOMES: Final = {
     "ADMMMultiGPUSolver": "idl_cli.sim.solvers",
     "Equilibrium": "idl_cli.models.equilibrium_layer",
+    "ImplicitClassifier": "idl_cli.estimators.implicit",
     "ImplicitModel": "idl_cli.models.implicit",
     "ImplicitRNN": "idl_cli.models.rnn",
+    "ImplicitRegressor": "idl_cli.estimators.implicit",
+    "RowLasso": "idl_cli.estimators.row_lasso",
     "SIM": "idl_cli.sim.sim",
     "from_feedforward": "idl_cli.models.conversion",
     "fixed_point": "idl_cli.equilibrium.any_map",
@@ -45,8 +51,11 @@ __all__ = [
     "SIM",
     "ADMMMultiGPUSolver",
     "Equilibrium",
+    "ImplicitClassifier",
     "ImplicitModel",
     "ImplicitRNN",
+    "ImplicitRegressor",
+    "RowLasso",
     "__version__",
     "fixed_point",
     "from_feedforward",

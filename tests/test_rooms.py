@@ -32,6 +32,7 @@ ARROWS = {
     "config": set(),
     "masking": set(),
     "json_value": set(),
+    "estimators": {"data", "equilibrium", "models", "sim", "training"},
     "export": {"evaluation", "data", "models", "equilibrium", "run"},
     "registry": {"config"},
     "run": {"registry", "data", "models"},
@@ -100,12 +101,12 @@ ARROWS = {
     "cli": {"commands", "completion", "distributed", "hydra_app", "jobs"},
     "__main__": {"cli"},
     # The public names, imported on first use.
-    "__init__": {"analysis", "equilibrium", "models", "moved", "run", "sim"},
+    "__init__": {"analysis", "equilibrium", "estimators", "models", "moved", "run", "sim"},
     "moved": set(),
 }
 
 # Room -> those in which it names components, by strings "idl_cli.module:attribute".
-NAMED = {"registry": {"data", "loggers", "models", "sim", "training"}}
+NAMED = {"registry": {"data", "export", "loggers", "models", "sim", "training"}}
 
 # Library -> the rooms that may know it.
 LIBRARIES = {
@@ -115,7 +116,7 @@ LIBRARIES = {
     "matplotlib": {"analysis"},
     "jinja2": {"analysis"},
     "cvxpy": {"sim", "commands"},
-    "sklearn": {"data"},
+    "sklearn": {"data", "estimators"},
     "pooch": {"data"},
 }
 

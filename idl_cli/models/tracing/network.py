@@ -52,11 +52,12 @@ def from_network(network: nn.Module, input_shape: Sequence[int]) -> SparseImplic
     except _Refused as refused:
         where = _place(modules.at(refused.number), network)
         raise UnsupportedModelError(f"{where}: {refused}") from refused.__cause__
-    with torch.no_grad(), evaluating(network):
+    with evaluating(network):
         check_same(network, model, sample.to(device=device, dtype=dtype))
     return model
 
 
+@torch.no_grad()
 def check_same(network: Callable[[Tensor], Tensor], model: nn.Module, sample: Tensor) -> None:
     """Compare on a few inputs: a trace does not see what a module keeps from call to call.
 

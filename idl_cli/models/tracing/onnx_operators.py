@@ -29,12 +29,14 @@ class Node:
         states: of the network so far.
         inputs: expressions, arrays, or None where one is left out.
         attributes: by name.
+        outputs: how many it has.
         batch: samples that the file fixes; None where it does not.
     """
 
     states: States
     inputs: Sequence[Any]
     attributes: Mapping[str, Any]
+    outputs: int
     batch: int | None
 
     @property
@@ -155,9 +157,13 @@ def _batch_normalization(node: Node) -> Expression:
     return linear_maps.normalised(node.value, weight, bias, mean, variance, epsilon)
 
 
+def _batch_shape(node: Node) -> tuple[int, ...]:
+    return (SAMPLES, *node.value.shape)
+
+
 def _reshape(node: Node) -> Any:
     target = [int(size) for size in node.constant(1, "shape")]
-    shape = (SAMPLES, *node.value.shape)
+    shape = _batch_shape(node)
     if not node.attributes.get("allowzero"):
         target = [shape[i] if size == 0 else size for i, size in enumerate(target)]
     if node.batch is not None and target and target[0] == node.batch:
@@ -212,10 +218,8 @@ def _split(node: Node) -> Any:
     axis = int(node.attributes.get("axis", 0))
     sizes = node.constant(1, "split")
     if sizes is None:
-        count = int(node.attributes.get("num_outputs", 0))
-        if count == 0:
-            raise UnsupportedModelError("the sizes of its parts are not given")
-        return moved(node.value, lambda numbers: numbers.tensor_split(count, axis))
+        longest = -(-_batch_shape(node)[axis] // node.outputs)  # the last part may be shorter
+        return moved(node.value, lambda numbers: torch.split(numbers, longest, axis))
     listed = [int(size) for size in sizes]
     return moved(node.value, lambda numbers: torch.split(numbers, listed, axis))
 
@@ -351,7 +355,7 @@ ONNX_OPERATIONS: Final[Mapping[str, Operator]] = MappingProxyType(
         "Identity": lambda node: node.value,
         "Dropout": _dropout,
         "Cast": _cast,
-        "Shape": lambda node: [np.array([SAMPLES, *node.value.shape])],
+        "Shape": lambda node: [np.array(_batch_shape(node))],
     }
 )
 """By the name of the operator in ONNX's own domain."""

@@ -40,10 +40,10 @@ def _constant_pad(states: States, value: Expression, pad: Any, fill: float = 0) 
 
 
 def _same(states: States, value: Expression, *given: Any, **named: Any) -> Expression:
-    """A copy; to another floating type too: the model computes in one."""
+    """A copy; to single or double precision too: the model computes in one."""
     del states
     for setting in (*given, *named.values()):
-        if isinstance(setting, torch.dtype) and not setting.is_floating_point:
+        if isinstance(setting, torch.dtype) and setting not in (torch.float32, torch.float64):
             raise UnsupportedModelError(f"a conversion to {setting}")
     return value
 

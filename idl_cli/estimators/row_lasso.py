@@ -14,7 +14,7 @@ from idl_cli.sim.regression.problem import RowBudget, RowRegression
 from idl_cli.sim.regression.solve import solve
 from idl_cli.sim.regression.solver import BaseSolver
 from idl_cli.sim.solvers.active_set import ActiveSetSolver
-from idl_cli.sim.solvers.admm.solver import ADMMSolver
+from idl_cli.sim.solvers.admm.admm_solver import ADMMSolver
 
 
 class RowLasso(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]

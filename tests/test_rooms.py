@@ -257,11 +257,12 @@ def test_libraries_are_known_where_they_belong(library: str) -> None:
 
 def test_what_most_runs_do_without_is_imported_on_first_use() -> None:
     """Each of these takes as long as a short training; a rank that draws nothing pays for none."""
-    drawing = {"heat_maps", "plot_choice", "sweep_plots"}  # imported on first use themselves
+    # Imported on first use themselves.
+    drawing = {"certificate_plots", "heat_maps", "plot_choice", "sweep_plots"}
     wrong = [
         f"{file}:{node.lineno}"
         for file in FILES
-        if file.stem not in drawing
+        if file.stem not in drawing and file.parent.name != "estimators"
         for node in ast.parse(file.read_text(encoding="utf-8")).body
         if isinstance(node, (ast.Import, ast.ImportFrom))
         and re.match(r"(from|import) (sklearn|matplotlib)\b", ast.unparse(node))
@@ -425,6 +426,12 @@ def _changed_name(node: ast.AST) -> str | None:
 def test_no_keyword_sinks_and_no_bare_except() -> None:
     # Both hand on what they are given, bound against a signature first.
     exempt = {("__init__.py", "build"), ("arguments.py", "called")}
+    # What a traced call names goes to the operation of torch that was called, which refuses the rest.
+    exempt |= {
+        ("onnx_operators.py", "torch"),
+        ("activations.py", "operation"),
+        ("movement.py", "of_expression"),
+    }
     wrong = []
     for file in FILES:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

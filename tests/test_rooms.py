@@ -426,7 +426,7 @@ def _changed_name(node: ast.AST) -> str | None:
 def test_no_keyword_sinks_and_no_bare_except() -> None:
     # Both hand on what they are given, bound against a signature first.
     exempt = {("__init__.py", "build"), ("arguments.py", "called")}
-    # What a traced call names goes to the operation of torch that was called, which refuses the rest.
+    # What a traced call names goes to the operation that was called, which refuses the rest.
     exempt |= {
         ("onnx_operators.py", "torch"),
         ("activations.py", "operation"),

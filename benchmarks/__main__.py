@@ -18,6 +18,7 @@ from pathlib import Path
 BENCHMARKS = (
     "startup",
     "equilibria",
+    "equilibria_scaling",
     "epoch_time",
     "sim_solvers",
     "sim_accuracy",

@@ -5,12 +5,16 @@ One forward and backward of x = relu(Ax + b), b and the loss's gradient normal, 
 300 iterations at most; torchdeq: its relative norm, Picard and Anderson). Spectra of A:
 
 - easy: entries of both signs, ‖A‖∞ = 0.95;
+- trained: at the end of a training on scikit-learn's digits at κ = 0.99, b of its inputs;
 - hard: A ≥ 0 with ρ(|A|) = 0.99 or 0.999: one slow mode; blocks of them: several; sparse: 3 % of
   the entries; tridiagonal: a continuum of slow modes.
 
-All contestants take turns in one process; medians of processor time where one thread is used, else
-of wall time. Told beside: the largest residual and error of the gradient that each achieved, and
-the share of idl's time that its own products with A would take alone.
+Then operators that the others do not have: 5 % non-zeros of 2,000 states, and a convolution of 64
+channels on 32 x 32 pixels. All contestants take turns in one process; medians of processor time
+where one thread is used, else of wall time. Told beside: the largest residual and error of the
+gradient that each achieved, the memory that a solve takes at most beyond what was there, and the
+share of idl's time that its own products with A would take alone. ``equilibria_scaling`` adds how
+the times grow.
 """
 
 from __future__ import annotations
@@ -19,21 +23,29 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
-from idl_cli.equilibrium.activations import get_activation
-from idl_cli.equilibrium.implicit_gradient import equilibrium
+from benchmarks.equilibria_cases import (
+    TOL,
+    Case,
+    Solve,
+    convolution_case,
+    idl,
+    make_case,
+    sparse_case,
+    torchdeq,
+    torchidl,
+)
 from idl_cli.equilibrium.operators import DenseOperator
-from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
 
-TOL, MAX_ITER = 1e-5, 3000
 SPECTRA = (
     "easy",
+    "trained",
     "hard .99",
     "hard .999",
     "blocks of 3",
@@ -42,123 +54,12 @@ SPECTRA = (
     "tridiagonal",
 )
 SIZES = ((20, 64), (100, 1), (100, 64), (100, 1024), (500, 256), (1000, 64))
-SECONDS = 1.0  # each contestant and case; once where it takes longer
-
-Solve = Callable[[], tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
-class Case:
-    """A, b, the gradient of the loss, and the answers in float64."""
-
-    matrix: Tensor
-    offset: Tensor
-    gradient: Tensor
-
-    def residual(self, x: Tensor) -> float:
-        """Largest ‖f(x) − x‖∞ / ‖f(x)‖∞."""
-        image = torch.relu(torch.addmm(self.offset, x, self.matrix.t()))
-        return float(((image - x).abs().amax(1) / image.abs().amax(1)).max())
-
-    def adjoint_residual(self, x: Tensor, v: Tensor) -> float:
-        """Largest ‖d(g + Aᵀv) − v‖∞ / max(‖g‖∞, ‖v‖∞)."""
-        image = torch.addmm(self.gradient, v, self.matrix).mul_(x > 0)
-        scale = torch.maximum(self.gradient.abs().amax(1), v.abs().amax(1))
-        return float(((image - v).abs().amax(1) / scale).max())
-
-
-def make_case(spectrum: str, states: int, samples: int, device: str = "cpu") -> Case:
-    """Return a case whose numbers depend on its name and sizes alone."""
-    generator = torch.Generator().manual_seed(states + samples)
-    matrix = torch.rand(states, states, generator=generator)
-    kind, _, number = spectrum.rpartition(" ")
-    if spectrum == "easy":
-        matrix = 2 * matrix - 1
-        matrix *= 0.95 / matrix.abs().sum(dim=1, keepdim=True)
-    elif kind.startswith("blocks"):
-        block = torch.arange(states) * int(number) // states
-        matrix = torch.where(block[:, None] == block, matrix, 1e-3 * matrix / states)
-    elif spectrum == "sparse":
-        matrix *= torch.rand(states, states, generator=generator) < max(0.03, 3 / states)
-    elif spectrum == "tridiagonal":
-        matrix = torch.ones(states, states).triu(-1).tril(1).fill_diagonal_(0)
-    if spectrum != "easy":
-        radius = float(torch.linalg.eigvals(matrix.double()).abs().max())
-        matrix *= (float(number) if kind == "hard" else 0.99) / radius
-    offset, gradient = (torch.randn(samples, states, generator=generator) for _ in range(2))
-    return Case(matrix.to(device), offset.to(device), gradient.to(device))
-
-
-def _idl(case: Case, method: str, counts: SolveStatistics) -> Solve:
-    forward = FixedPointSettings(method, max_iter=MAX_ITER, tol=TOL)  # type: ignore[arg-type]
-    backward = AdjointSettings(method, max_iter=MAX_ITER, tol=TOL)  # type: ignore[arg-type]
-    relu = get_activation("relu")
-
-    def solve() -> tuple[Tensor, Tensor]:
-        matrix, offset = case.matrix.requires_grad_(), case.offset.detach().requires_grad_()
-        x = equilibrium(
-            DenseOperator(matrix),
-            offset,
-            relu,
-            forward=forward,
-            backward=backward,
-            statistics=counts,
-        )
-        _, v = torch.autograd.grad(x, (matrix, offset), case.gradient)
-        return x.detach(), v
-
-    return solve
-
-
-def _torchidl(case: Case) -> Solve:
-    from torchidl.implicit_function import ImplicitFunction
-
-    def solve() -> tuple[Tensor, Tensor]:
-        # Columns are its samples. Of its Function the parts with A alone, without B and U.
-        A, Z = case.matrix.detach(), case.offset.t()
-        with torch.no_grad():
-            scale = 10 * float(Z.abs().max())
-            X, _, _ = ImplicitFunction.inn_pred(A, Z, torch.zeros_like(Z), 300, TOL * scale)
-            slopes = ImplicitFunction.dphi(A @ X + Z)
-            G = slopes * case.gradient.t()
-            V, _, _ = ImplicitFunction.inn_pred_grad(
-                A.T, G, slopes, 300, TOL * float(G.abs().max())
-            )
-            V @ X.T
-        return X.t(), V.t()
-
-    return solve
-
-
-def _torchdeq(case: Case, solver: str) -> Solve:
-    import torchdeq
-
-    deq = torchdeq.get_deq(
-        f_solver=solver,
-        b_solver=solver,
-        f_tol=TOL,
-        b_tol=TOL,
-        f_stop_mode="rel",
-        b_stop_mode="rel",
-        f_max_iter=MAX_ITER,
-        b_max_iter=MAX_ITER,
-        ift=True,
-    )
-    deq.train()
-
-    def solve() -> tuple[Tensor, Tensor]:
-        matrix, offset = case.matrix.requires_grad_(), case.offset.detach().requires_grad_()
-        found, _ = deq(
-            lambda x: torch.relu(torch.addmm(offset, x, matrix.t())), torch.zeros_like(offset)
-        )
-        _, v = torch.autograd.grad(found[-1], (matrix, offset), case.gradient)
-        return found[-1].detach(), v
-
-    return solve
+LARGE = ((4000, 1), (4000, 64), (100, 4096))
+SECONDS = 0.5  # each contestant and case; once where it takes longer
 
 
 def _clock(case: Case) -> Callable[[], float]:
-    if case.matrix.is_cuda:
+    if case.offset.is_cuda:
 
         def finished() -> float:
             torch.cuda.synchronize()
@@ -171,13 +72,12 @@ def _clock(case: Case) -> Callable[[], float]:
 def measure(case: Case, seconds: float = SECONDS) -> dict[str, object]:
     """Measure all contestants, in turn; one that is far behind is measured less often."""
     counts = SolveStatistics(warn=False)
-    contestants = {
-        "idl": _idl(case, "auto", counts),
-        "idl picard": _idl(case, "picard", SolveStatistics(warn=False)),
-        "torchidl": _torchidl(case),
-        "torchdeq picard": _torchdeq(case, "fixed_point_iter"),
-        "torchdeq anderson": _torchdeq(case, "anderson"),
-    }
+    quiet = SolveStatistics(warn=False)
+    contestants = {"idl": idl(case, "auto", counts), "idl picard": idl(case, "picard", quiet)}
+    if case.operator is DenseOperator:
+        contestants["torchidl"] = torchidl(case)
+    contestants["torchdeq picard"] = torchdeq(case, "fixed_point_iter")
+    contestants["torchdeq anderson"] = torchdeq(case, "anderson")
     clock = _clock(case)
     taken: dict[str, list[float]] = {name: [] for name in contestants}
     achieved = {}
@@ -198,28 +98,49 @@ def measure(case: Case, seconds: float = SECONDS) -> dict[str, object]:
     figures = counts.summary()
     products = _products(case, figures["iterations_mean"] + figures["backward_iterations_mean"])
     milliseconds = {name: 1e3 * statistics.median(each) for name, each in taken.items()}
+    others = [value for name, value in milliseconds.items() if name.startswith("torchdeq")]
     return {
         "milliseconds": milliseconds,
         "achieved": achieved,
+        "megabytes": {
+            name: _peak(solve) / 1e6
+            for name, solve in contestants.items()
+            if milliseconds[name] < 2e3 * SECONDS and not case.offset.is_cuda
+        },
         "iterations": figures["iterations_mean"],
         "backward_iterations": figures["backward_iterations_mean"],
         "unconverged": figures["unconverged_share"] + figures["backward_unconverged_share"],
         "products_share": products / milliseconds["idl"],
-        "to_torchidl": milliseconds["torchidl"] / milliseconds["idl"],
-        "to_torchdeq": min(milliseconds["torchdeq picard"], milliseconds["torchdeq anderson"])
-        / milliseconds["idl"],
+        "to_torchidl": milliseconds.get("torchidl", float("nan")) / milliseconds["idl"],
+        "to_torchdeq": min(others) / milliseconds["idl"],
     }
+
+
+def _peak(solve: Solve) -> int:
+    """Bytes that torch holds at most in a solve, beyond those it held before."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        solve()
+    assert recorded.profiler is not None, "it has recorded"
+    result = recorded.profiler.kineto_results
+    events = [event for event in result.events() if event.name() == "[memory]"]
+    held = most = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        most = max(most, held)
+    return most
 
 
 def _products(case: Case, count: float) -> float:
     """Milliseconds of so many products with A."""
-    x, out, matrix = case.offset.detach(), torch.empty_like(case.offset), case.matrix.detach()
+    x, out = case.offset.detach(), torch.empty_like(case.offset)
+    operator = case.operator(case.parameter.detach())
     clock = _clock(case)
-    taken = []
-    for _ in range(30):
+    operator.apply(x, x, out)
+    taken: list[float] = []
+    while len(taken) < 3 or (len(taken) < 30 and sum(taken) < 0.2):
         started = clock()
         for _ in range(10):
-            torch.addmm(x, x, matrix.t(), out=out)
+            operator.apply(x, x, out)
         taken.append(clock() - started)
     return 1e3 * statistics.median(taken) / 10 * count
 
@@ -235,23 +156,38 @@ def run(root: Path | None = None) -> dict[str, object]:
     """
     warnings.simplefilter("ignore")
     measure(make_case("hard .99", 20, 4), 0.0)  # what is imported on first use is no one's time
-    rows = {}
+    rows: dict[str, dict[str, object]] = {}
+
+    def add(name: str, states: int, samples: int, case: Case) -> None:
+        row = rows[f"{name}, n {states}, batch {samples}"] = measure(case)
+        print(line(name, states, samples, row), flush=True)
+
     for states, samples in SIZES:
         for spectrum in SPECTRA:
-            row = measure(make_case(spectrum, states, samples))
-            rows[f"{spectrum}, n {states}, batch {samples}"] = row
-            print(line(spectrum, states, samples, row), flush=True)
+            add(spectrum, states, samples, make_case(spectrum, states, samples))
+    for states, samples in LARGE:
+        for spectrum in ("easy", "hard .99"):
+            add(spectrum, states, samples, make_case(spectrum, states, samples))
+    for samples in (1, 64):
+        case = sparse_case(2000, samples, 0.05)
+        add("5 % of A", 2000, samples, case)
+        add("as dense", 2000, samples, replace(case, operator=DenseOperator))
+    for norm in (0.95, 0.99):
+        case = convolution_case(4, norm)
+        add(f"conv {norm}", case.offset.shape[1], 4, case)
     return {"threads": torch.get_num_threads(), "tol": TOL, "rows": rows}
 
 
 def line(spectrum: str, states: int, samples: int, row: dict[str, object]) -> str:
     """Return a row as it is printed."""
-    milliseconds = row["milliseconds"]
+    milliseconds, megabytes = row["milliseconds"], row["megabytes"]
     assert isinstance(milliseconds, dict), "made above"
+    assert isinstance(megabytes, dict), "made above"
     times = "  ".join(f"{name} {value:.2f}" for name, value in milliseconds.items())
     return (
         f"{spectrum:12} {states:5} {samples:5}  {times} ms  "
         f"{row['iterations']:.1f}+{row['backward_iterations']:.1f} iterations, "
         f"products {row['products_share']:.0%}, "
+        f"{megabytes.get('idl', float('nan')):.2f} MB, "
         f"{row['to_torchidl']:.1f}x torchidl, {row['to_torchdeq']:.1f}x torchdeq"
     )

@@ -29,8 +29,10 @@ from torch import Tensor
 
 from idl_cli.equilibrium.operators import Operator
 
-# With fewer values, selecting samples takes longer than the product that it saves.
+# With fewer values, selecting samples takes longer than the product that it saves; with so many
+# states the product, and |A| for it, take longer whatever the number of samples.
 _SELECTION_SIZE = 8192
+_SELECTION_STATES = 400
 
 # Below a few units in the last place of what is summed, changes are rounding. In float32 these are
 # 9.5e-7.
@@ -149,7 +151,9 @@ class Change:
             that do not pass by norm, any number or NaN.
         """
         known = summed.known()
-        if self.x.is_contiguous() and self.x.numel() >= _SELECTION_SIZE:
+        if self.x.is_contiguous() and (
+            self.x.numel() >= _SELECTION_SIZE or self.x.shape[1] >= _SELECTION_STATES
+        ):
             # Where |r| ≤ tol · max(|f(x)|, |b|) x itself obeys the rule, without a product.
             own = torch.maximum(self.size, known).sub_(self.change, alpha=1 / tol).amin(dim=1)
             doubtful = (own < 0).logical_and_(self.residual <= tol).nonzero().squeeze(1)

@@ -82,9 +82,10 @@ class FewNonzeros:
         self._seen.pop(name, None)
         if not sparse_pays(weight):
             return None
-        weight = weight.detach()
-        pattern = SparsePattern.of(weight)
-        operator = SparseOperator(pattern.values(weight), pattern)
+        # What is made in inference mode could not be used where a gradient of the inputs is asked.
+        with torch.inference_mode(False), torch.no_grad():
+            pattern = SparsePattern.of(weight)
+            operator = SparseOperator(pattern.values(weight), pattern)
         self._seen[name] = _Seen(version, _mark(weight), operator)
         return operator
 
@@ -93,7 +94,8 @@ class FewNonzeros:
         if given.factors[0].requires_grad:
             return make(given)
         if self._derived is None or self._derived[0] is not given:
-            self._derived = (given, make(given))
+            with torch.inference_mode(False), torch.no_grad():
+                self._derived = (given, make(given))
         return cast(Made, self._derived[1])
 
     def linear(self, name: str, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -1,6 +1,7 @@
 """A model of few non-zeros gives what the dense one does, and notices every change."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -82,6 +83,20 @@ def test_in_inference_mode_it_is_the_same_also_where_it_is_slow() -> None:
     with torch.inference_mode():
         inner = ImplicitModel.from_weights(A, *others, kappa=0.995, forward={"tol": 1e-12})
         torch.testing.assert_close(inner(u), expected, atol=1e-8, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["full", "layers"])
+def test_after_inference_the_inputs_of_a_frozen_model_have_a_gradient(kind: str) -> None:
+    model, u = model_of(kind), inputs().requires_grad_()
+    expected = torch.autograd.grad(model(u).square().sum(), u)[0]
+    model.requires_grad_(False)
+    with torch.inference_mode():
+        model(inputs())
+    assert isinstance(model.ordered_operator()[0], SparseOperator)
+    found = torch.autograd.grad(model(u).square().sum(), u)[0]
+    torch.testing.assert_close(found, expected, atol=1e-9, rtol=1e-9)
+    restored = pickle.loads(pickle.dumps(model))
+    torch.testing.assert_close(restored(u), model(u), atol=1e-11, rtol=0)
 
 
 def test_an_acyclic_one_is_solved_in_one_sweep() -> None:

@@ -128,8 +128,7 @@ def _judgement(
     values = part.inputs[:count].double().flatten(1) / dataset.preprocessing.divisor
     certifier = Certifier(judged, unit, norm=settings.norm, method=settings.method)
     batches = len(list(certifier.batches(count)))
-    attacked = settings.attack != "none"
-    rounds = len(settings.epsilon) * (1 + attacked) + bool(settings.radius_steps)
+    rounds = len(settings.epsilon) + bool(settings.radius_steps)
     with console.progress("certifying", total=batches * rounds) as bar:
         return judge(certifier, model, values, part.targets[:count], settings, bar.advance)
 

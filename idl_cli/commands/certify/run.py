@@ -91,7 +91,10 @@ def run(settings: CertifySettings, directory: RunDirectory, console: Reporter) -
         section["radius"] = record.radius_figures(judgement)
         metrics = record.metrics(judgement)
         record.write_samples(directory, judgement)
-    directory.write_json("certify.json", section)
+    weights = judged.proof.forward.weights.tolist()
+    directory.write_json(
+        "certify.json", {**section, "well_posedness": {**proof, "weights": weights}}
+    )
     record.draw(directory, judgement, bounds, dataset.task)
     console.message(f"run: {directory.path}")
     return {"metrics": metrics, "certify": section}

@@ -26,6 +26,7 @@ BENCHMARKS = (
     "sparsity",
     "rnn_epoch_time",
     "extrapolation",
+    "export",
     "ddp",
 )
 RESULTS = Path(__file__).parent / "results"

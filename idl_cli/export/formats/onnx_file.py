@@ -81,6 +81,7 @@ class OnnxFormat(OnnxOptions, Format):
             opset=self.opset,
             metadata={
                 "class_names": json.dumps(deployment.class_names, ensure_ascii=False),
+                "weights": deployment.weights_in_words,
                 **({} if bound is None else {"bound": json.dumps(vars(bound))}),
             },
         )

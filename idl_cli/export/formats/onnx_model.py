@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from onnx import TensorProto, helper
@@ -14,6 +14,8 @@ from idl_cli.export.deployment import Deployment
 from idl_cli.export.equations import Changes, Implicit, Layers
 from idl_cli.export.error_bound import ErrorBound, least_change
 from idl_cli.export.formats.onnx_graph import Graph
+
+_MANY: Final = 16  # blocks above which states are gathered in one tensor as they are found
 
 
 def input_nodes(graph: Graph, deployment: Deployment, raw: str) -> str:
@@ -165,6 +167,7 @@ def _swept(graph: Graph, equations: Implicit, u: str) -> str:
     matrix = equations.factors[0]
     done: list[tuple[str, slice]] = []  # last block first
     assert equations.blocks is not None
+    gathered = len(equations.blocks) > _MANY  # of a dense triangle all later states are read
     for start, stop in equations.blocks:
         rows = slice(start, stop)
         z: Array | str | None = equations.b[rows]
@@ -175,7 +178,11 @@ def _swept(graph: Graph, equations: Implicit, u: str) -> str:
             zeros = graph.add("ReduceSum", u, graph.constant([1]), attributes={"keepdims": 1})
             none = graph.add("Mul", zeros, graph.number(0.0))
             z = graph.add("Add", none, graph.constant(equations.b[rows]))
-        done.append((graph.activation(equations.activation, z), rows))
+        x = graph.activation(equations.activation, z)
+        if gathered and done:
+            x = graph.add("Concat", x, done.pop()[0], attributes={"axis": 1})
+            rows = slice(start, equations.states)
+        done.append((x, rows))
     return _readout(graph, equations, done, u)
 
 

@@ -53,7 +53,7 @@ class TorchExportFormat(TorchExportOptions, Format):
         if isinstance(equations, Recurrent):
             raise UnsupportedModelError(
                 f"{deployment.run.name}: recurrent networks have no torch.export form here; use"
-                " format=numpy or format=safetensors"
+                " format=onnx, format=numpy or format=safetensors"
             )
         if isinstance(equations, Implicit):
             bound = deployment.bound(

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, check_random_state
 from torch import Tensor
@@ -71,7 +71,6 @@ class _Implicit(BaseEstimator):  # type: ignore[misc]
                 kappa=self.kappa,
                 activation=self.activation,
                 well_posedness=self.well_posedness,
-                forward=FixedPointSettings(tol=_SOLVED_TO),
             ).double()
             loader = BatchLoader(
                 Split(inputs, targets),
@@ -97,6 +96,7 @@ class _Implicit(BaseEstimator):  # type: ignore[misc]
                 settings=settings,
                 lr_key="learning_rate",
             ).fit()
+        model.forward_settings = FixedPointSettings(tol=_SOLVED_TO)
         self.model_ = model.eval()
         self.n_iter_ = self.epochs
 
@@ -157,10 +157,11 @@ class ImplicitClassifier(ClassifierMixin, _Implicit):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Any:
         """The most probable class of every sample (m,)."""
-        return self.classes_[self._outputs(X).argmax(dim=1).numpy()]
+        classes = self._outputs(X).argmax(dim=1).numpy()
+        return self.classes_[classes]
 
 
-class ImplicitRegressor(RegressorMixin, _Implicit):  # type: ignore[misc]
+class ImplicitRegressor(MultiOutputMixin, RegressorMixin, _Implicit):  # type: ignore[misc]
     """Regression by an implicit model; arguments as of ``ImplicitClassifier``.
 
     Targets are standardised for the training, and predicted in their own unit.
@@ -185,7 +186,8 @@ class ImplicitRegressor(RegressorMixin, _Implicit):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Matrix:
         """Targets (m,) or (m, q), as they were fitted."""
-        outputs: Matrix = self.scaling_.unscale(self._outputs(X)).numpy()
+        scaled = self._outputs(X)
+        outputs: Matrix = self.scaling_.unscale(scaled).numpy()
         return outputs[:, 0] if self._single else outputs
 
 

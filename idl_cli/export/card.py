@@ -81,9 +81,7 @@ def _what(deployment: Deployment) -> str:
         equations, _ = deployment.equations
     except UnsupportedModelError:
         equations = None
-    parameters = sum(each.numel() for each in deployment.run.model.parameters())
-    used = sum(int(each.count_nonzero()) for each in deployment.run.model.parameters())
-    size = f"{parameters:,} parameters, {used:,} of them not zero"
+    size = deployment.weights_in_words
     if isinstance(equations, Implicit):
         solved = "solved exactly in one sweep" if equations.blocks else "an equilibrium"
         kind = (

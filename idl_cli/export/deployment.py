@@ -17,6 +17,7 @@ from idl_cli.data.dataset import Dataset
 from idl_cli.data.files.npy_format import Array
 from idl_cli.data.preprocessing import Preprocessing
 from idl_cli.data.task import Task
+from idl_cli.errors import UnsupportedModelError
 from idl_cli.export.equations import Changes, Equations, Implicit, equations_of
 from idl_cli.export.error_bound import ErrorBound, Floats, InputRange, bound_of
 from idl_cli.models.implicit import ImplicitModel
@@ -61,6 +62,14 @@ class Deployment:
         """Type of the raw samples: 8-bit pixels, or numbers as the data hold them."""
         kinds = {torch.uint8: np.uint8, torch.float32: np.float32}
         return np.dtype(kinds.get(self.dataset.test.inputs.dtype, np.float64))
+
+    @property
+    def weights_in_words(self) -> str:
+        """How many parameters there are, and how many of them are not zero."""
+        parameters = list(self.run.model.parameters())
+        count = sum(each.numel() for each in parameters)
+        used = sum(int(each.count_nonzero()) for each in parameters)
+        return f"{count:,} parameters, {used:,} of them not zero"
 
     @cached_property
     def equations(self) -> tuple[Equations, Changes | None]:
@@ -145,8 +154,12 @@ class Deployment:
     @property
     def output_unit(self) -> float:
         """How much an output grows when it is brought to its own unit, at most."""
-        scaling, (_, changes) = self.task.target_scaling, self.equations
+        scaling = self.task.target_scaling
         unit = 1.0 if scaling is None else max(scaling.std)
+        try:
+            _, changes = self.equations
+        except UnsupportedModelError:
+            return unit
         return unit if changes is None else unit * float(changes.scale.max())
 
 

@@ -8,6 +8,7 @@ exists and is non-negative where some s > 0 has Ms < s (Collatz and Wielandt), w
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,7 +19,7 @@ import torch
 from idl_cli.data.files.npy_format import Array
 from idl_cli.equilibrium.activations import get_activation
 from idl_cli.errors import UnsupportedModelError
-from idl_cli.export.equations import Implicit
+from idl_cli.export.equations import Implicit, Recurrent
 
 Floats = npt.NDArray[np.float64]
 
@@ -133,6 +134,36 @@ def bound_of(
         by_norm = kappa**count / (1 - kappa) * float(change.max()) * float(rows.sum(axis=1).max())
     truncation = float((weights @ error).max()) * _SAFE
     return ErrorBound(count, truncation, by_norm, rounding, kappa, described)
+
+
+def cell_steps(equations: Recurrent, tolerance: float, steps: int | None) -> tuple[ErrorBound, ...]:
+    """Steps of each cell of a recurrent network, relative to the size of its states.
+
+    What a recurrence makes of the errors of its steps is not bounded here: it is measured.
+
+    Args:
+        equations: the network.
+        tolerance: largest error of a state in units of its first change.
+        steps: of every cell; None for the fewest.
+
+    Raises:
+        UnsupportedModelError: a cell has no contraction, and no number of steps is given.
+    """
+    found = []
+    for cell in equations.cells:
+        lipschitz = get_activation(cell.activation).lipschitz
+        kappa = lipschitz * float(np.abs(cell.matrix()).sum(axis=1).max(initial=0.0))
+        count = 0 if cell.blocks is not None else steps
+        if count is None:
+            if not kappa < 1:
+                raise UnsupportedModelError(
+                    f"‖A‖∞·ℓ = {kappa:.4g} ≥ 1: no number of steps has a proven error; give"
+                    " format.steps=N"
+                )
+            wanted = math.log(tolerance * (1 - kappa)) / math.log(max(kappa, 1e-300))
+            count = max(1, math.ceil(wanted))
+        found.append(ErrorBound(count, math.inf, math.inf, math.inf, kappa, "a step"))
+    return tuple(found)
 
 
 def least_change(equations: Implicit, bound: ErrorBound, tolerance: float) -> float:

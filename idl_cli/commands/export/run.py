@@ -73,7 +73,8 @@ def run(settings: ExportSettings, directory: RunDirectory, console: Reporter) ->
         os.replace(inside, folder)
     total = sum(files.values())
     dense = sum(each.numel() * each.element_size() for each in loaded.model.state_dict().values())
-    _tell(console, folder, settings, written, checked, {"bytes": total, "dense": dense})
+    sizes = {"bytes": total, "dense": dense}
+    _tell(console, folder, settings, written, checked, sizes, deployment.output_unit)
     return {
         "metrics": {
             "bytes": total,
@@ -153,6 +154,7 @@ def _tell(
     written: Written,
     checked: Checked,
     sizes: Mapping[str, int],
+    unit: float,
 ) -> None:
     share = sizes["bytes"] / max(1, sizes["dense"])
     facts = {"size": f"{sizes['bytes']:,} bytes ({share:.0%} of the dense weights)"}
@@ -168,5 +170,12 @@ def _tell(
         console.warning(
             f"{checked.other_classes} of {checked.samples:,} test samples have another class than"
             f" in the run: their two classes are {checked.doubtful:.3g} apart at most"
+        )
+    tolerance = settings.format.get("tolerance")
+    proven = 0.0 if written.bound is None else written.bound.truncation
+    if tolerance is not None and not max(proven, checked.difference / unit) <= tolerance:
+        console.warning(
+            f"format.tolerance={tolerance:g} is not reached: proven is {proven:.3g}, and"
+            f" {checked.difference:.3g} was measured"
         )
     console.message(f"exported: {folder}")

@@ -17,7 +17,7 @@ from idl_cli.equilibrium.conditions import ACTIVATION_FACTS
 from idl_cli.errors import UnsupportedModelError
 from idl_cli.export.deployment import Deployment, Format, Written
 from idl_cli.export.equations import Implicit, Layers, Recurrent
-from idl_cli.export.error_bound import Floats, least_change
+from idl_cli.export.error_bound import Floats, cell_steps, least_change
 from idl_cli.export.formats.numpy_script import ACTIVATIONS, script
 from idl_cli.export.options import NumpyOptions
 from idl_cli.run.files import json_bytes, write_atomic
@@ -60,7 +60,9 @@ class NumpyFormat(NumpyOptions, Format):
             if least and steps:
                 bound = bound.stopping_by(self.tolerance)
         if isinstance(equations, Recurrent) and facts["blocks"] is None:
-            steps = self.steps or _steps_of_cells(equations, self.tolerance)
+            bounds = cell_steps(equations, self.tolerance, self.steps)
+            swept = [len(cell.blocks or ()) for cell in equations.cells]
+            steps = max(*(each.steps for each in bounds), *swept)
         preprocessing, scaling = deployment.preprocessing, deployment.task.target_scaling
         if preprocessing.normalize != "none":
             for name in ("mean", "std"):
@@ -117,16 +119,6 @@ def _described(
             weights[f"{number}.bias"] = module.bias.detach().numpy()
         number += 1
     return "layers", equations.activation, weights, {"blocks": None, "layers": number}
-
-
-def _steps_of_cells(equations: Recurrent, tolerance: float) -> int:
-    """Steps after which every cell's state is as near as the tolerance, relative to its start."""
-    kappa = max(float(np.abs(cell.matrix()).sum(axis=1).max()) for cell in equations.cells)
-    if not kappa < 1:
-        raise UnsupportedModelError(
-            f"‖A‖∞ = {kappa:.4g} ≥ 1: no number of steps has a proven error; give format.steps=N"
-        )
-    return max(1, int(np.ceil(np.log(tolerance * (1 - kappa)) / np.log(kappa))))
 
 
 def _runtime(folder: Path) -> Callable[[Array], Floats]:

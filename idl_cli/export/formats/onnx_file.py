@@ -13,6 +13,7 @@ import onnxruntime
 from idl_cli.errors import UnsupportedModelError
 from idl_cli.export.deployment import Deployment, Format, Written
 from idl_cli.export.equations import Implicit, Layers
+from idl_cli.export.error_bound import cell_steps
 from idl_cli.export.formats.onnx_graph import Graph, to_model
 from idl_cli.export.formats.onnx_model import (
     changes_of,
@@ -20,6 +21,7 @@ from idl_cli.export.formats.onnx_model import (
     implicit_nodes,
     input_nodes,
     layer_nodes,
+    recurrent_nodes,
 )
 from idl_cli.export.options import OnnxOptions
 from idl_cli.run.files import write_atomic
@@ -59,10 +61,8 @@ class OnnxFormat(OnnxOptions, Format):
         elif isinstance(equations, Layers):
             outputs = layer_nodes(graph, equations, read)
         else:
-            raise UnsupportedModelError(
-                f"{deployment.run.name}: recurrent networks have no ONNX form here; use"
-                " format=numpy or format=safetensors"
-            )
+            steps_of = cell_steps(equations, self.tolerance, self.steps)
+            outputs = recurrent_nodes(graph, equations, read, steps_of, self.tolerance)
         if changes is not None:
             outputs = from_changes(graph, inputs, outputs, changes, steps)
         scaling, name, kind = deployment.task.target_scaling, "logits", dtype
@@ -81,6 +81,7 @@ class OnnxFormat(OnnxOptions, Format):
             opset=self.opset,
             metadata={
                 "class_names": json.dumps(deployment.class_names, ensure_ascii=False),
+                "weights": deployment.weights_in_words,
                 **({} if bound is None else {"bound": json.dumps(vars(bound))}),
             },
         )

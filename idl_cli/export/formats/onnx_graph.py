@@ -24,10 +24,11 @@ class Graph:
     Args:
         dtype: of the weights and of what is computed with them.
         prefix: of the names, so that those of a graph within another are its own.
+        outer: the graph that this one is within, which holds the weights of both; None for none.
     """
 
-    def __init__(self, dtype: np.dtype[Any], prefix: str = "") -> None:
-        self.dtype = dtype
+    def __init__(self, dtype: np.dtype[Any], prefix: str = "", outer: Graph | None = None) -> None:
+        self.dtype, self._outer = dtype, outer
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
         self._prefix, self._count = prefix, 0
@@ -49,6 +50,8 @@ class Graph:
     def constant(self, values: Array | Sequence[int], name: str | None = None) -> str:
         """A constant as it is; whole numbers are those of shapes, axes and positions."""
         array = np.asarray(values)
+        if self._outer is not None:
+            return self._outer.constant(array, name and f"{self._prefix}{name}")
         if name is None:
             key = array.tobytes() + str((array.dtype, array.shape)).encode()
             if key in self._constants:
@@ -66,13 +69,15 @@ class Graph:
 
         What unpacks them has constant inputs: a runtime does it once, as it loads the file.
         """
+        if self._outer is not None:
+            return self._outer.weight(values, f"{self._prefix}{name}")
         values = np.ascontiguousarray(values, dtype=self.dtype)
         packed = _packed(values)
         if packed is None:
-            return self.constant(values, f"{self._prefix}{name}")
+            return self.constant(values, name)
         entries, gaps = packed
-        stored = self.constant(entries, f"{self._prefix}{name}.values")
-        steps = self.constant(gaps, f"{self._prefix}{name}.gaps")
+        stored = self.constant(entries, f"{name}.values")
+        steps = self.constant(gaps, f"{name}.gaps")
         places = self.add(
             "CumSum",
             self.add("Cast", steps, attributes={"to": TensorProto.INT64}),

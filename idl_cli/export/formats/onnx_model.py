@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 from onnx import TensorProto, helper
 from torch import nn
 
 from idl_cli.data.files.npy_format import Array
-from idl_cli.errors import UnsupportedModelError
 from idl_cli.export.deployment import Deployment
-from idl_cli.export.equations import Changes, Implicit, Layers
+from idl_cli.export.equations import Changes, Implicit, Layers, Recurrent
 from idl_cli.export.error_bound import ErrorBound, least_change
 from idl_cli.export.formats.onnx_graph import Graph
+
+_MANY: Final = 16  # blocks above which states are gathered in one tensor as they are found
 
 
 def input_nodes(graph: Graph, deployment: Deployment, raw: str) -> str:
@@ -109,6 +111,46 @@ def implicit_nodes(
     return _readout(graph, equations, [(x, slice(0, equations.states))], u)
 
 
+def recurrent_nodes(
+    graph: Graph, equations: Recurrent, inputs: str, bounds: Sequence[ErrorBound], tolerance: float
+) -> str:
+    """Implicit cells over the steps of sequences (N, T, p), and the readout of the last h.
+
+    Args:
+        graph: to add to.
+        equations: the network.
+        inputs: the sequences.
+        bounds: how many steps each cell takes at most.
+        tolerance: as of ``implicit_nodes``, of every h.
+    """
+    rows = graph.add("Transpose", inputs, attributes={"perm": [1, 0, 2]})
+    kind = helper.np_dtype_to_tensor_dtype(graph.dtype)
+    last = ""
+    for number, (cell, bound) in enumerate(zip(equations.cells, bounds, strict=True)):
+        size, prefix = len(cell.c), f"cell_{number}_"
+        body = Graph(graph.dtype, prefix, graph)
+        read = body.add("Concat", f"{prefix}u", f"{prefix}h", attributes={"axis": 1})
+        after = body.add("Identity", implicit_nodes(body, cell, read, bound, tolerance))
+        row = body.add("Identity", after)
+        infos, shape = helper.make_tensor_value_info, ["N", size]
+        features = cell.B.shape[1] - size
+        inner = helper.make_graph(
+            body.nodes,
+            "cell",
+            [infos(f"{prefix}h", kind, shape), infos(f"{prefix}u", kind, ["N", features])],
+            [infos(after, kind, shape), infos(row, kind, shape)],
+        )
+        zeros = graph.add("ReduceSum", inputs, graph.constant([1, 2]), attributes={"keepdims": 0})
+        column = graph.add("Unsqueeze", zeros, graph.constant([1]))
+        begin = graph.add("Mul", column, graph.constant(np.zeros((1, size), graph.dtype)))
+        last, scanned = graph.fresh("state"), graph.fresh("rows")
+        graph.nodes.append(
+            helper.make_node("Scan", [begin, rows], [last, scanned], body=inner, num_scan_inputs=1)
+        )
+        rows = scanned
+    return graph.affine(last, equations.weight, equations.bias, "readout")
+
+
 def _factors(graph: Graph, equations: Implicit) -> list[str]:
     if len(equations.factors) == 1:
         return [graph.weight(equations.factors[0], "A")]
@@ -126,14 +168,10 @@ def _product(graph: Graph, factors: list[str], x: str, offset: str) -> str:
 def _looped(
     graph: Graph, equations: Implicit, x: str, offset: str, bound: ErrorBound, tolerance: float
 ) -> str:
-    """Steps until the last one changed so little that the error is proven to be small."""
-    if not bound.kappa < 1:
-        raise UnsupportedModelError(
-            f"format.loop=true: ends by ‖A‖∞ < 1, and ‖A‖∞ is {bound.kappa:.4g}; leave it out"
-        )
+    """Steps until the last one changed so little that the error is proven small, or all K."""
     least = least_change(equations, bound, tolerance)
     factors = _factors(graph, equations)
-    body = Graph(graph.dtype, "loop_")
+    body = Graph(graph.dtype, "loop_", graph)
     stepped = body.activation(equations.activation, _product(body, factors, "loop_x", offset))
     stepped = body.add("Identity", stepped)
     change = body.add(
@@ -165,6 +203,7 @@ def _swept(graph: Graph, equations: Implicit, u: str) -> str:
     matrix = equations.factors[0]
     done: list[tuple[str, slice]] = []  # last block first
     assert equations.blocks is not None
+    gathered = len(equations.blocks) > _MANY  # of a dense triangle all later states are read
     for start, stop in equations.blocks:
         rows = slice(start, stop)
         z: Array | str | None = equations.b[rows]
@@ -175,7 +214,11 @@ def _swept(graph: Graph, equations: Implicit, u: str) -> str:
             zeros = graph.add("ReduceSum", u, graph.constant([1]), attributes={"keepdims": 1})
             none = graph.add("Mul", zeros, graph.number(0.0))
             z = graph.add("Add", none, graph.constant(equations.b[rows]))
-        done.append((graph.activation(equations.activation, z), rows))
+        x = graph.activation(equations.activation, z)
+        if gathered and done:
+            x = graph.add("Concat", x, done.pop()[0], attributes={"axis": 1})
+            rows = slice(start, equations.states)
+        done.append((x, rows))
     return _readout(graph, equations, done, u)
 
 

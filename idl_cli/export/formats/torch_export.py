@@ -25,6 +25,7 @@ from idl_cli.models.differenced import Differenced
 from idl_cli.run.files import write_atomic
 
 FILE = "model.pt2"
+_MANY = 16  # blocks of a sweep above which as many steps, which are exact too, trace faster
 _LOAD = """\
 import torch
 
@@ -52,7 +53,7 @@ class TorchExportFormat(TorchExportOptions, Format):
         if isinstance(equations, Recurrent):
             raise UnsupportedModelError(
                 f"{deployment.run.name}: recurrent networks have no torch.export form here; use"
-                " format=numpy or format=safetensors"
+                " format=onnx, format=numpy or format=safetensors"
             )
         if isinstance(equations, Implicit):
             bound = deployment.bound(
@@ -102,6 +103,8 @@ class _Steps(nn.Module):
         for name, array in equations.arrays().items():
             self.register_buffer(name, torch.from_numpy(array).clone())
         self.steps, self.least, self.blocks = bound.steps, least, equations.blocks
+        if self.blocks is not None and len(self.blocks) > _MANY:
+            self.steps, self.least, self.blocks = len(self.blocks), 0.0, None
         self.factored = len(equations.factors) == 2
         self.activation = get_activation(equations.activation).function
 

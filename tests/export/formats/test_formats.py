@@ -169,7 +169,6 @@ def test_other_models_and_units(tmp_path: Path) -> None:
             assert not found.other_classes
     assert set(refused) == {
         ("cnn", "numpy", "cnn"),
-        ("rnn", "onnx", "rnn"),
         ("rnn", "torch_export", "rnn"),
         ("lstm", "onnx", "LSTM"),
         ("lstm", "numpy", "LSTM"),

@@ -83,7 +83,7 @@ def _keys_lines() -> Iterator[str]:
         " [configuration](../configuration.md). A key's default is that of its option; presets may"
         " change it.\n"
     )
-    for command in ("train", "sim", "eval"):
+    for command in configured():
         yield f"## Root keys of `idl {command}`\n"
         schema = _root_schema(command)
         comments = comments_in(config_directory() / f"{command}.yaml")

@@ -56,9 +56,9 @@ class Node:
         """Whether a model in single precision cannot tell an attribute, itself single, from it."""
         return self.states.dtype == torch.float32 and np.float32(number) == attribute
 
-    def torch(self, name: str, *arguments: Any, **named: Any) -> Any:
+    def torch(self, name: str, *arguments: Any) -> Any:
         """What torch's operation of that name does."""
-        return OPERATIONS[name](self.states, *arguments, **named)
+        return OPERATIONS[name](self.states, *arguments)
 
 
 Operator = Callable[[Node], Any]
@@ -83,7 +83,7 @@ def _gemm(node: Node) -> Expression:
     if bias is None:
         return product
     beta = float(node.attributes.get("beta", 1.0))
-    added: Expression = node.torch("add", product, _as_torch(bias), alpha=beta)
+    added: Expression = node.torch("add", product, _as_torch(bias), beta)
     return added
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from idl_cli.models.equilibrium_layer import Equilibrium as Equilibrium
     from idl_cli.models.implicit import ImplicitModel as ImplicitModel
     from idl_cli.models.rnn import ImplicitRNN as ImplicitRNN
+    from idl_cli.models.tracing.network import from_network as from_network
     from idl_cli.run import load_model as load_model
     from idl_cli.sim.sim import SIM as SIM
     from idl_cli.sim.solvers import ADMMMultiGPUSolver as ADMMMultiGPUSolver
@@ -41,6 +42,7 @@ _HOMES: Final = {
     "RowLasso": "idl_cli.estimators.row_lasso",
     "SIM": "idl_cli.sim.sim",
     "from_feedforward": "idl_cli.models.conversion",
+    "from_network": "idl_cli.models.tracing.network",
     "fixed_point": "idl_cli.equilibrium.any_map",
     "jacobian_penalty": "idl_cli.equilibrium.any_map",
     "load_model": "idl_cli.run",
@@ -59,6 +61,7 @@ __all__ = [
     "__version__",
     "fixed_point",
     "from_feedforward",
+    "from_network",
     "jacobian_penalty",
     "load_model",
     "spectral_radius",

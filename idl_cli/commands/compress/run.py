@@ -174,5 +174,6 @@ def _warn_of_growth(results: list[Measured]) -> None:
             f"the model takes {results[-1].stored_bytes:,} bytes, where it took "
             f"{results[0].stored_bytes:,}: it had little to leave out, or low-rank factors whose "
             "product is larger",
+            IgnoredOptionWarning,
             stacklevel=3,
         )

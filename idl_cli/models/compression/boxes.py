@@ -105,8 +105,9 @@ def _activated(name: str, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray
             below, above = ends
         else:
             finite = np.isfinite(low) & np.isfinite(high)
-            middle = np.where(finite, (low + high) / 2, 0.0)
-            radius = np.where(finite, (high - low) / 2, np.inf) * activation.lipschitz
+            begin, end = np.where(finite, low, 0.0), np.where(finite, high, 0.0)
+            middle = (begin + end) / 2
+            radius = np.where(finite, (end - begin) / 2, np.inf) * activation.lipschitz
             value = activation.function(torch.from_numpy(middle)).numpy()
             below, above = value - radius, value + radius
     # φ of an infinite end is infinite, or a limit that torch may not know (softsign: NaN).

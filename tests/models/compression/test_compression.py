@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from idl_cli.equilibrium.activations import get_activation
 from idl_cli.models.compression.bounds import output_bound, sizes_of
 from idl_cli.models.compression.boxes import state_box
 from idl_cli.models.compression.dropping import dropped
@@ -26,23 +27,26 @@ from idl_cli.models.tracing.network import from_network
 
 def _states(weights: SparseWeights, u: np.ndarray) -> np.ndarray:
     """Equilibria (m, n), by iteration until nothing moves: κ = .9 leaves 1e-16 after 400 steps."""
-    from idl_cli.equilibrium.activations import get_activation
-
+    A, offset = weights.A.toarray().T, u @ weights.B.toarray().T + weights.state_bias
     ends = weights.ends.tolist()
+    parts = [
+        (slice(end - size, end), get_activation(name).function)
+        for end, size, name in zip(ends, weights.sizes, weights.activations, strict=True)
+    ]
     x = np.zeros((len(u), ends[-1]))
     for _ in range(400):
-        z = torch.from_numpy(x @ weights.A.T + u @ weights.B.T + weights.state_bias)
-        parts = [
-            get_activation(name).function(z[:, end - size : end])
-            for end, size, name in zip(ends, weights.sizes, weights.activations, strict=True)
-        ]
-        x = torch.cat(parts, dim=1).numpy()
+        z = torch.from_numpy(x @ A + offset)
+        following = torch.cat([function(z[:, part]) for part, function in parts], dim=1).numpy()
+        if np.array_equal(following, x):
+            break
+        x = following
     return x
 
 
 def _outputs(weights: SparseWeights, u: np.ndarray) -> np.ndarray:
-    found: np.ndarray = _states(weights, u) @ weights.C.T + u @ weights.D.T + weights.output_bias
-    return found
+    x = _states(weights, u)
+    found: np.ndarray = x @ weights.C.toarray().T + u @ weights.D.toarray().T
+    return found + weights.output_bias
 
 
 def _model(seed: int, activation: str = "relu", *, feedforward: bool = False) -> SparseWeights:
@@ -54,7 +58,8 @@ def _model(seed: int, activation: str = "relu", *, feedforward: bool = False) ->
         )
         return from_network(network.double(), (3,)).weights()
     A = torch.randn(7, 7).double()
-    A *= 0.9 / A.abs().sum(dim=1, keepdim=True)
+    size = 0.8 if activation == "gelu" else 0.9  # gelu has slopes up to 1.13
+    A *= size / A.abs().sum(dim=1, keepdim=True)
     model = ImplicitModel.from_weights(
         A,
         torch.randn(7, 3).double(),
@@ -63,7 +68,7 @@ def _model(seed: int, activation: str = "relu", *, feedforward: bool = False) ->
         state_bias=torch.randn(7).double(),
         output_bias=torch.randn(2).double(),
         activation=activation,
-        kappa=0.95,
+        kappa=size,
     )
     return weights_of(model)
 
@@ -133,14 +138,12 @@ ACTIVATIONS = ["relu", "tanh", "sigmoid", "abs", "softplus", "sin", "gelu"]
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10**6), size=st.floats(0.01, 3))
 def test_bounds_hold_for_what_is_dropped_and_rounded(
     activation: str, seed: int, size: float
 ) -> None:
-    scale = 0.8 if activation == "gelu" else 1.0  # gelu has slopes up to 1.13
     weights = _model(seed % 1000, activation)
-    weights = replace(weights, A=weights.A * scale)
     generator = np.random.default_rng(seed)
     low = -size * generator.uniform(0, 1, 3)
     high = size * generator.uniform(0, 1, 3)

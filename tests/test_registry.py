@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -15,6 +14,9 @@ import yaml
 
 from idl_cli import registry
 from idl_cli.errors import ArgumentError
+from tests.forking import completed
+
+pytestmark = pytest.mark.slow
 
 Idl = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -121,14 +123,7 @@ def plug_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def idl(plug_in: Path, tmp_path: Path) -> Idl:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "idl_cli", *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(plug_in), "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return completed(arguments, tmp_path, {"PYTHONPATH": str(plug_in)})
 
     return run
 

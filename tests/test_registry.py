@@ -135,6 +135,18 @@ def test_a_plug_in_is_listed_without_being_imported(idl: Idl) -> None:
     assert re.search(r"^  broken +plug-in idl_mine\.nowhere:Nothing", done.stdout, re.M)
 
 
+def test_a_plug_in_installed_meanwhile_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "late" not in registry.plug_ins("solver")
+    information = tmp_path / "idl_late-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: idl-late\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[idl_cli.solvers]\nlate = idl_late:Late\n")
+    assert registry.plug_ins("solver")["late"].value == "idl_late:Late"
+
+
 def test_a_plug_in_option_comes_from_its_signature(idl: Idl) -> None:
     done = idl("train", "optimizer=mine", "optimizer.lr=0.5", "--cfg", "job")
     assert done.returncode == 0, done.stderr

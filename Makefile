@@ -29,7 +29,7 @@ train: $(STAMP) ## set up, then train an implicit model on the digits that come 
 	$(BIN)/idl train
 
 test: $(STAMP) ## set up, then run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist loadfile --no-loadscope-reorder
 
 stress: $(STAMP) ## damaged files, killed runs, random problems: ten minutes (SECONDS=600 SEED=0)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.stress $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))

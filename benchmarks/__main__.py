@@ -28,6 +28,7 @@ BENCHMARKS = (
     "certify",
     "rnn_epoch_time",
     "extrapolation",
+    "export",
     "ddp",
 )
 RESULTS = Path(__file__).parent / "results"

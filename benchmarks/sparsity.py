@@ -31,7 +31,7 @@ from benchmarks.sim_accuracy import loader_of
 from benchmarks.sparsity_supports import fit_supports, worth
 from idl_cli.assembly.compute import Compute
 from idl_cli.assembly.fine_tuning import FineTuning, fine_tune
-from idl_cli.assembly.teacher_training import teacher_trainer
+from idl_cli.assembly.teacher_training import OneCycle, teacher_trainer
 from idl_cli.commands.sim.pruning_baseline import GRADUAL, PRUNERS, pruned, pruned_gradually
 from idl_cli.data.dataset import Dataset
 from idl_cli.data.images.cifar import cifar10
@@ -86,15 +86,8 @@ class Bench:
         if path.is_file():
             network.load_state_dict(read_tensors(path)[0])
         else:
-            teacher_trainer(
-                network,
-                self.dataset,
-                _CPU,
-                seed=self.seed,
-                epochs=TEACHER.epochs,
-                batch_size=TEACHER.batch_size,
-                lr=TEACHER.lr,
-            ).fit()
+            cycle = OneCycle(TEACHER.epochs, TEACHER.batch_size, TEACHER.lr, self.seed)
+            teacher_trainer(network, self.dataset, _CPU, cycle).fit()
             write_tensors(path, network.state_dict())
         return network.eval()
 

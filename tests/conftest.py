@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
-import os
 import signal
 import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,6 +26,9 @@ from idl_cli.errors import (
 if TYPE_CHECKING:
     from tests.training.ranks import Ranks
 
+from tests.coarse_figures import coarse_figures
+from tests.forking import completed
+
 TOLD = (ConvergenceWarning, IgnoredOptionWarning, PoorFitWarning, WellPosednessWarning)
 Idl = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -43,6 +45,17 @@ class Done:
 IdlHere = Callable[..., Done]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with slow tests first, so that no worker is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """Have collections of garbage pass over what is imported for good."""
+    gc.freeze()
+
+
 def pytest_configure() -> None:
     """Let Ctrl-C mean what it means at a terminal, though a shell may start tests without it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -54,14 +67,7 @@ def idl(tmp_path: Path) -> Idl:
     """The command line as a process: ``idl(*arguments, **environment)``, in an empty directory."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "idl_cli", *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "COLUMNS": "100", "OMP_NUM_THREADS": "1", **environment},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return completed(arguments, tmp_path, {"COLUMNS": "100", **environment})
 
     return run
 
@@ -78,7 +84,7 @@ def idl_here(
 
     def run(*arguments: str) -> Done:
         capsys.readouterr()
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), coarse_figures():
             # What a user is told in a warning is an error in tests of functions alone.
             for category in TOLD:
                 warnings.simplefilter("always", category)

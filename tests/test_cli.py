@@ -19,6 +19,8 @@ from idl_cli.cli import main
 from idl_cli.commands import SUB_COMMANDS
 from tests.conftest import Idl, IdlHere
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("trainer.epochs=1", "dataset.train_samples=64", "dataset.test_samples=32")
 
 

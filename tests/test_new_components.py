@@ -6,11 +6,9 @@ Each is added to a copy of the package, without a YAML, and used from the shell.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.documented import ROOT
+from tests.forking import completed
 from tests.test_registry import SOLVER
 
 Idl = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -172,11 +171,7 @@ def idl(tmp_path_factory: pytest.TempPathFactory) -> Idl:
         file.write_text(text)
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "idl_cli", *arguments]
-        return subprocess.run(
-            command, cwd=root, env=environment, capture_output=True, text=True, check=False
-        )
+        return completed(arguments, root, {"PYTHONPATH": str(root)})
 
     return run
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -15,6 +14,9 @@ import yaml
 
 from idl_cli import registry
 from idl_cli.errors import ArgumentError
+from tests.forking import completed
+
+pytestmark = pytest.mark.slow
 
 Idl = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -121,14 +123,7 @@ def plug_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def idl(plug_in: Path, tmp_path: Path) -> Idl:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "idl_cli", *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(plug_in), "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return completed(arguments, tmp_path, {"PYTHONPATH": str(plug_in)})
 
     return run
 
@@ -138,6 +133,18 @@ def test_a_plug_in_is_listed_without_being_imported(idl: Idl) -> None:
     assert done.returncode == 0, done.stderr
     assert re.search(r"^  mine +plug-in idl_mine:Mine of idl-mine 1\.2\.3$", done.stdout, re.M)
     assert re.search(r"^  broken +plug-in idl_mine\.nowhere:Nothing", done.stdout, re.M)
+
+
+def test_a_plug_in_installed_meanwhile_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "late" not in registry.plug_ins("solver")
+    information = tmp_path / "idl_late-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: idl-late\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[idl_cli.solvers]\nlate = idl_late:Late\n")
+    assert registry.plug_ins("solver")["late"].value == "idl_late:Late"
 
 
 def test_a_plug_in_option_comes_from_its_signature(idl: Idl) -> None:

@@ -32,6 +32,7 @@ ARROWS = {
     "config": set(),
     "masking": set(),
     "json_value": set(),
+    "estimators": {"data", "equilibrium", "models", "sim", "training"},
     "export": {"evaluation", "data", "models", "equilibrium", "run"},
     "registry": {"config"},
     "run": {"registry", "data", "models"},
@@ -100,12 +101,12 @@ ARROWS = {
     "cli": {"commands", "completion", "distributed", "hydra_app", "jobs"},
     "__main__": {"cli"},
     # The public names, imported on first use.
-    "__init__": {"analysis", "equilibrium", "models", "moved", "run", "sim"},
+    "__init__": {"analysis", "equilibrium", "estimators", "models", "moved", "run", "sim"},
     "moved": set(),
 }
 
 # Room -> those in which it names components, by strings "idl_cli.module:attribute".
-NAMED = {"registry": {"data", "loggers", "models", "sim", "training"}}
+NAMED = {"registry": {"data", "export", "loggers", "models", "sim", "training"}}
 
 # Library -> the rooms that may know it.
 LIBRARIES = {
@@ -115,7 +116,7 @@ LIBRARIES = {
     "matplotlib": {"analysis"},
     "jinja2": {"analysis"},
     "cvxpy": {"sim", "commands"},
-    "sklearn": {"data"},
+    "sklearn": {"data", "estimators"},
     "pooch": {"data"},
 }
 
@@ -256,11 +257,12 @@ def test_libraries_are_known_where_they_belong(library: str) -> None:
 
 def test_what_most_runs_do_without_is_imported_on_first_use() -> None:
     """Each of these takes as long as a short training; a rank that draws nothing pays for none."""
-    drawing = {"heat_maps", "plot_choice", "sweep_plots"}  # imported on first use themselves
+    # Imported on first use themselves.
+    drawing = {"certificate_plots", "heat_maps", "plot_choice", "sweep_plots"}
     wrong = [
         f"{file}:{node.lineno}"
         for file in FILES
-        if file.stem not in drawing
+        if file.stem not in drawing and file.parent.name != "estimators"
         for node in ast.parse(file.read_text(encoding="utf-8")).body
         if isinstance(node, (ast.Import, ast.ImportFrom))
         and re.match(r"(from|import) (sklearn|matplotlib)\b", ast.unparse(node))
@@ -424,6 +426,12 @@ def _changed_name(node: ast.AST) -> str | None:
 def test_no_keyword_sinks_and_no_bare_except() -> None:
     # Both hand on what they are given, bound against a signature first.
     exempt = {("__init__.py", "build"), ("arguments.py", "called")}
+    # What a traced call names goes to the operation that was called, which refuses the rest.
+    exempt |= {
+        ("onnx_operators.py", "torch"),
+        ("activations.py", "operation"),
+        ("movement.py", "of_expression"),
+    }
     wrong = []
     for file in FILES:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

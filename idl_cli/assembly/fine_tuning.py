@@ -10,27 +10,15 @@ import torch
 from torch import nn
 
 from idl_cli.assembly.compute import Compute
-from idl_cli.assembly.teacher_training import teacher_trainer
+from idl_cli.assembly.teacher_training import OneCycle, teacher_trainer
 from idl_cli.data.dataset import Dataset
 from idl_cli.models.options import TrainedTeacherOptions
 from idl_cli.training.callbacks import Callbacks, StepReport
 
 
 @dataclass(frozen=True)
-class FineTuning:
-    """How a sparse network is trained on.
-
-    Args:
-        epochs: passes over the teacher's training data; 0 for no fine-tuning.
-        batch_size: of a step.
-        lr: peak learning rate of Adam under a one-cycle schedule.
-        seed: of the order of the batches.
-    """
-
-    epochs: int
-    batch_size: int
-    lr: float
-    seed: int
+class FineTuning(OneCycle):
+    """How a sparse network is trained on; with 0 epochs it is not."""
 
     @classmethod
     def of(cls, epochs: int, teacher: Mapping[str, Any], seed: int) -> FineTuning:
@@ -63,14 +51,7 @@ def fine_tune(
             to keep the zeros there are.
     """
     trainer = teacher_trainer(
-        model.requires_grad_(True),
-        dataset,
-        compute,
-        seed=tuning.seed,
-        epochs=tuning.epochs,
-        batch_size=tuning.batch_size,
-        lr=tuning.lr,
-        keep_sparsity=True,
+        model.requires_grad_(True), dataset, compute, tuning, keep_sparsity=True
     )
     steps = tuning.epochs * trainer.steps_per_epoch
     trainer.callbacks = _AfterSteps(model, None if prune is None else prune(steps))

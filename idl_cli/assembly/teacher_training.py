@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -20,32 +21,46 @@ from idl_cli.training.settings import TrainerSettings
 from idl_cli.training.trainer import Trainer
 
 
+@dataclass(frozen=True)
+class OneCycle:
+    """How a network is trained without tuning: Adam under a one-cycle schedule.
+
+    Args:
+        epochs: passes over the training part.
+        batch_size: of a step.
+        lr: peak learning rate.
+        seed: of the order of the batches.
+    """
+
+    epochs: int
+    batch_size: int
+    lr: float
+    seed: int
+
+
 def teacher_trainer(
     model: nn.Module,
     dataset: Dataset,
     compute: Compute,
+    cycle: OneCycle,
     *,
-    seed: int,
-    epochs: int,
-    batch_size: int,
-    lr: float,
     keep_sparsity: bool = False,
 ) -> Trainer:
     """Adam under a one-cycle schedule: good weights in few epochs, without tuning."""
     loader = BatchLoader(
         dataset.train,
-        min(batch_size, len(dataset.train)),
+        min(cycle.batch_size, len(dataset.train)),
         preprocessing=dataset.preprocessing,
         shuffle=True,
-        seed=seed,
+        seed=cycle.seed,
         augmentation=dataset.augmentation,
         device=compute.device,
         dtype=compute.dtype,
     )
-    options = TrainerSettings(epochs=epochs, keep_sparsity=keep_sparsity)
+    options = TrainerSettings(epochs=cycle.epochs, keep_sparsity=keep_sparsity)
     optimizer = registry.build(
         "optimizer",
-        {"name": "adam", "lr": lr},
+        {"name": "adam", "lr": cycle.lr},
         parameters=list(model.parameters()),
     )
     scheduler = registry.build(
@@ -77,15 +92,13 @@ def train_teacher(model: nn.Module, dataset: Dataset, context: RunContext[Teache
         context: with the directory in which its epochs are written down.
     """
     teacher = context.settings.teacher
-    trainer = teacher_trainer(
-        model,
-        dataset,
-        context.compute,
-        seed=context.settings.seed,
+    cycle = OneCycle(
         epochs=int(teacher["epochs"]),
         batch_size=int(teacher["batch_size"]),
         lr=float(teacher["lr"]),
+        seed=context.settings.seed,
     )
+    trainer = teacher_trainer(model, dataset, context.compute, cycle)
     reporting = context.console.training(
         epochs=trainer.settings.epochs, steps_per_epoch=trainer.steps_per_epoch
     )

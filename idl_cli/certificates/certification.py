@@ -82,13 +82,17 @@ class Certifier:
             yield slice(start, min(start + size, samples))
 
     @torch.no_grad()
-    def verdicts(self, values: Tensor, classes: Tensor, epsilon: Tensor) -> Verdicts:
+    def verdicts(
+        self, values: Tensor, classes: Tensor, epsilon: Tensor, lost: Tensor | None = None
+    ) -> Verdicts:
         """Judge a batch.
 
         Args:
             values: samples (m, p) in the data's unit, float64.
             classes: that they are to keep (m,).
             epsilon: of each (m,).
+            lost: samples that are known to be misclassified somewhere in their region (m,), of
+                which ``auto`` asks the cheap bounds alone.
         """
         start = time.process_time()
         whole = Problem(self.judged, self.unit.region(values, epsilon, self.norm), classes)
@@ -97,6 +101,9 @@ class Certifier:
         left = torch.arange(len(classes))
         problem = whole
         for name, bound in self.bounds.items():
+            if lost is not None and name == METHODS[-1] and len(self.bounds) > 1:
+                hopeful = ~lost[left]
+                left, problem = left[hopeful], problem.select(hopeful)
             if not len(left):
                 break
             least = bound(problem).amin(1)

@@ -28,7 +28,7 @@ from idl_cli.certificates.state_box import StateBox
 _STEPS: Final = 60
 _SETTLED: Final = 1e-4
 _WARM_STEPS: Final = 4
-_RATE, _DECAY, _MOMENT, _SCALE = 0.2, 0.85, 0.9, 0.99
+_RATE, _DECAY, _MOMENT, _SCALE = 0.2, 0.92, 0.9, 0.99
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,10 @@ class Equation:
             product_error = error_of(implicit.rank) * products
         # deepcopy leaves the caller's model alone; float64 holds every weight exactly
         exact = deepcopy(implicit).double().eval().requires_grad_(False)
+        for parameter, factor in zip(_feedback(exact), factors, strict=True):
+            parameter.copy_(factor)
+        if exact.well_posedness == "linf":  # in float64 a row rounded beyond κ would be projected
+            exact.well_posedness = "none"
         exact.forward_settings = FixedPointSettings(max_iter=2000, tol=1e-12)
         weights = exact.effective_weights()
         return cls(
@@ -110,6 +114,10 @@ class Equation:
     def state(self, inputs: Tensor) -> Tensor:
         """The states (m, n) of inputs (m, p), as computed: a guess, which bounds then prove."""
         return self.model.equilibrium(inputs)
+
+
+def _feedback(model: ImplicitModel) -> tuple[Tensor, ...]:
+    return (model.A,) if model.rank is None else (model.L, model.R)
 
 
 def _implicit_form(model: nn.Module) -> ImplicitModel:

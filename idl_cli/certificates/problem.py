@@ -51,7 +51,7 @@ class Problem:
         return len(self.classes)
 
     def select(self, samples: Tensor) -> Problem:
-        """The same question of some samples (a mask), with what is known of them already."""
+        """The same question of some samples (mask or indices), with what is known of them."""
         made = Problem(self.judged, self.region.select(samples), self.classes[samples])
         for name in _KEPT:
             known = self.__dict__.get(name)

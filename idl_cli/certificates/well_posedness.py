@@ -131,7 +131,7 @@ class WellPosedness:
         if SweepOrder().of(equation.magnitude) is not None:
             radius, proof = 0.0, "triangular"
         else:
-            radius = min(forward.ratio, backward.ratio) / lipschitz * (1 + 8 * UNIT)
+            radius = forward.ratio / lipschitz * (1 + 8 * UNIT)
             proof = "inf_norm" if inf_norm <= radius else "collatz_wielandt"
         return cls(forward, backward, lipschitz, inf_norm, radius, proof)
 
@@ -142,8 +142,6 @@ class WellPosedness:
             "spectral_radius_bound": self.radius,
             "inf_norm_A": self.inf_norm,
             "activation_lipschitz": self.lipschitz,
-            "weights_min": float(self.forward.weights.min()),
-            "weights_max": float(self.forward.weights.max()),
         }
 
 

@@ -25,6 +25,7 @@ SUB_COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "predict": "apply a run's model to a file of your own",
         "convert": "a feed-forward network as an exact, sparse implicit model",
         "compress": "fewer states and weights, exactly or with a proven bound",
+        "export": "a run's model as ONNX, NumPy, torch.export, or for a hub",
         "compare": "one table over runs and sweeps",
         "list": "what can be chosen in each group",
         "env": "versions, devices, threads; --check: self-test",

@@ -71,7 +71,8 @@ def recorded(
                 raise
             _record_failure(error, directory, console, number)
         finally:
-            free_memory()
+            if number is not None:  # of a run alone, the process ends
+                free_memory()
 
 
 def _record_interruption(directory: RunDirectory) -> None:

@@ -13,10 +13,12 @@ Nothing is imported before it is asked for, and no class path is ever taken from
 from __future__ import annotations
 
 import inspect
+import os
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -61,8 +63,23 @@ def names(group: str) -> tuple[str, ...]:
 def plug_ins(group: str) -> dict[str, EntryPoint]:
     """The entry points that installed packages offer for ``group``, by name; none is imported."""
     _built_in(group)
+    return dict(_offered(group, tuple(map(_folder, sys.path))))
+
+
+@lru_cache(maxsize=64)
+def _offered(group: str, path: tuple[tuple[str, int], ...]) -> dict[str, EntryPoint]:
+    """What the packages of a path offer: read once, since a command asks dozens of times."""
     found = sorted(entry_points(group=f"idl_cli.{group}s"), key=lambda entry: entry.name)
     return {entry.name: entry for entry in found}
+
+
+def _folder(entry: str) -> tuple[str, int]:
+    """A folder of the path, and when it last gained or lost a package, in ns; 0 of no folder."""
+    place = os.path.abspath(entry)
+    try:
+        return place, os.stat(place).st_mtime_ns
+    except OSError:
+        return place, 0
 
 
 def find(group: str, name: str) -> Component:

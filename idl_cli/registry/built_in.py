@@ -95,6 +95,15 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str | None]]] = MappingProxyType(
                 "several": "idl_cli.loggers.several:SeveralLoggers",
             }
         ),
+        "format": MappingProxyType(
+            {
+                "onnx": "idl_cli.export.formats.onnx_file:OnnxFormat",
+                "numpy": "idl_cli.export.formats.numpy_folder:NumpyFormat",
+                "torch_export": "idl_cli.export.formats.torch_export:TorchExportFormat",
+                "safetensors": "idl_cli.export.formats.safetensors_file:SafetensorsFormat",
+                "hub": "idl_cli.export.formats.hub_folder:HubFormat",
+            }
+        ),
     }
 )
 
@@ -108,6 +117,7 @@ OPTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "optimizer": ("idl_cli.training.options",),
         "scheduler": ("idl_cli.training.options",),
         "logger": ("idl_cli.loggers.options",),
+        "format": ("idl_cli.export.options",),
     }
 )
 """Where a group's built-in components have their options: ``least_squares`` is described by
@@ -124,6 +134,7 @@ RUNTIME: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "optimizer": frozenset({"parameters", "params"}),
         "scheduler": frozenset({"optimizer", "total_steps", "steps_per_epoch"}),
         "logger": frozenset({"run_directory"}),
+        "format": frozenset(),
     }
 )
 """Arguments that a command hands in when it builds a component: no keys of the configuration."""

@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from idl_cli.run.row_codes import coded, decoded
+
 _BITS: Final = MappingProxyType({1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64})
-_PLACES, _VALUES = "places", "values"
+_PLACES, _VALUES, _CODES, _STEPS = "places", "values", "codes", "steps"
 _HEADER_BYTES = 256  # what a second tensor adds to a file
 
 
@@ -29,7 +31,8 @@ def packed(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, 
 
     Returns:
         What to store, ``NAME.places`` and ``NAME.values`` in place of a tensor that gets smaller by
-        it; and the shape of each of those, by name.
+        it, ``NAME.codes`` and ``NAME.steps`` in place of the values where rows are multiples of a
+        step (``row_codes``); and the shape of each of those, by name.
     """
     stored: dict[str, Tensor] = {}
     shapes: dict[str, list[int]] = {}
@@ -41,11 +44,15 @@ def packed(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, 
         kept = entries.view(_BITS[entries.element_size()]) != 0
         values = entries[kept]
         places = zlib.compress(np.packbits(kept.numpy()).tobytes(), 9)
-        size = len(places) + values.nbytes + _HEADER_BYTES
+        parts = {_VALUES: values}
+        codes = coded(tensor)
+        if codes is not None and codes[1].nbytes + _HEADER_BYTES < values.nbytes - len(values):
+            parts = {_CODES: codes[0].flatten()[kept], _STEPS: codes[1]}
+        size = len(places) + sum(part.nbytes for part in parts.values()) + _HEADER_BYTES
         if size < entries.nbytes:
             del stored[name]
             stored[f"{name}.{_PLACES}"] = torch.frombuffer(bytearray(places), dtype=torch.uint8)
-            stored[f"{name}.{_VALUES}"] = values
+            stored |= {f"{name}.{part}": each for part, each in parts.items()}
             shapes[name] = list(tensor.shape)
     return stored, shapes
 
@@ -61,7 +68,9 @@ def unpacked(
     """
     tensors = dict(stored)
     for name, shape in shapes.items():
-        places, values = tensors.pop(f"{name}.{_PLACES}"), tensors.pop(f"{name}.{_VALUES}")
+        places = tensors.pop(f"{name}.{_PLACES}")
+        steps = tensors.pop(f"{name}.{_STEPS}", None)
+        values = tensors.pop(f"{name}.{_VALUES if steps is None else _CODES}")
         count = prod(shape)
         reader = zlib.decompressobj()
         try:
@@ -77,5 +86,8 @@ def unpacked(
             raise ValueError(f"{name}: {len(values)} values do not fit its shape {list(shape)}")
         tensor = values.new_zeros(count)
         tensor[kept] = values
-        tensors[name] = tensor.view(*shape)
+        tensor = tensor.view(*shape)
+        if steps is not None and (len(shape) != 2 or len(steps) != shape[0]):
+            raise ValueError(f"{name}: {len(steps)} steps do not fit its shape {list(shape)}")
+        tensors[name] = tensor if steps is None else decoded(tensor, steps)
     return tensors

@@ -102,6 +102,7 @@ def test_direction_of_a_figure() -> None:
     assert is_higher_better("sim.agreement") is True
     assert is_higher_better("sim.ab.relative_gap") is False
     assert is_higher_better("model.hidden_dim") is None
+    assert is_higher_better("certified_accuracy_0.01") is True
     assert ranking_metric([{}, {"test_mse": 1}, {"test_r2": 0.5}]) == "test_r2"
     assert ranking_metric([{}]) is None
 
@@ -161,6 +162,20 @@ def test_a_column_is_named_by_its_last_parts_where_that_is_enough() -> None:
     assert headings(["run", "a.x", "b.x", "b.y"]) == ["run", "a.x", "b.x", "y"]
     stages = ["status", "sim.ab.status", "sim.kappa"]
     assert headings(stages) == ["status", "ab.status", "kappa"]
+
+
+def test_proven_figures_are_shown_and_a_radius_keeps_its_dot() -> None:
+    figures = {"test_accuracy": 0.9, "certified_accuracy_0.01": 0.8, "attacked_accuracy_0.01": 0.85}
+    entries = [
+        Entry(name, name, "completed", "certify", {"seed": 0}, figures, None, aside=frozenset())
+        for name in "ab"
+    ]
+    shown = columns_of(entries).shown
+    assert {"certified_accuracy_0.01", "attacked_accuracy_0.01"} <= set(shown)
+    assert headings(["model.kappa", "certified_accuracy_0.01"]) == [
+        "kappa",
+        "certified_accuracy_0.01",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -146,3 +146,16 @@ def test_a_network_is_judged_as_it_is() -> None:
     with torch.no_grad():
         expected = network.double()(inputs)
     assert torch.allclose(equation.model(inputs), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+def test_rows_that_rounding_takes_beyond_the_ball_are_judged_as_they_are(rank: int | None) -> None:
+    model = random_model(rank=rank)
+    with torch.no_grad():
+        for parameter in (model.A,) if rank is None else (model.L, model.R):
+            parameter.mul_(1 + 1e-7)
+    equation = Equation.of(model)
+    for judged, stored in zip(
+        equation.model.operator().factors, model.operator().factors, strict=True
+    ):
+        assert torch.equal(judged, stored.double())

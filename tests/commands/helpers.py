@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from idl_cli.commands.train.settings import TrainSettings
 from idl_cli.config import check
 from idl_cli.reporting import Reporter, SilentReporter
 from idl_cli.run import RunDirectory
+from tests.coarse_figures import coarse_figures
 
 SMALL: Mapping[str, Any] = {
     "model": {"name": "implicit", "hidden_dim": 12},
@@ -26,6 +28,26 @@ SMALL: Mapping[str, Any] = {
     "device": "cpu",
     "threads": 1,
 }
+
+
+SIM = (
+    "teacher.hidden_dims=[12]",
+    "teacher.epochs=8",
+    "teacher.lr=1e-2",
+    "dataset.train_samples=400",
+    "dataset.test_samples=100",
+    "threads=1",
+)
+"""Arguments of an ``idl sim`` that takes a second and whose teacher has learnt something."""
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(file.read_text())
+    return values
+
+
+def summary_of(run: Path) -> dict[str, Any]:
+    return read_json(run / "summary.json")
 
 
 def train_settings(**changes: Any) -> TrainSettings:
@@ -46,9 +68,10 @@ def train(path: Path, *, reporter: Reporter | None = None, **changes: Any) -> di
     settings = train_settings(**changes)
     resume = settings.resume == "auto"
     with RunDirectory(path, command="train", seed=settings.seed, resume=resume) as directory:
-        result: dict[str, Any] = train_command.run(
-            settings, directory, reporter or SilentReporter()
-        )
+        with coarse_figures():
+            result: dict[str, Any] = train_command.run(
+                settings, directory, reporter or SilentReporter()
+            )
         sections = {key: value for key, value in result.items() if key != "metrics"}
         directory.finish("completed", result["metrics"], sections=sections)
     return result

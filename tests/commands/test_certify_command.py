@@ -96,6 +96,17 @@ def test_the_files_say_the_same(certified: tuple[Path, dict[str, Any]]) -> None:
     assert {each.name for each in path.glob("*.png")} == {"robustness.png", "sensitivity.png"}
 
 
+def test_the_weights_in_the_file_prove_well_posedness(
+    run: Path, certified: tuple[Path, dict[str, Any]]
+) -> None:
+    proof = json.loads((certified[0] / "certify.json").read_text())["well_posedness"]
+    matrix = load_run(run).model.A.detach().double().abs().numpy()
+    weights = np.array(proof["weights"])
+    ratio = (matrix @ weights / weights).max()
+    assert ratio <= proof["spectral_radius_bound"] < 1
+    assert np.abs(np.linalg.eigvals(matrix)).max() <= proof["spectral_radius_bound"]
+
+
 def test_predictions_are_those_of_the_model(
     run: Path, certified: tuple[Path, dict[str, Any]]
 ) -> None:

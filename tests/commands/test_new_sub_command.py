@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +15,9 @@ import torch
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.run import RunDirectory
 from tests.documented import DOCS, ROOT
+from tests.forking import completed
+
+pytestmark = pytest.mark.slow
 
 Idl = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -59,14 +60,7 @@ def idl(home: Path) -> Idl:
     """The copy's program, in its directory."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "idl_cli", *arguments],
-            cwd=home,
-            env={**os.environ, "PYTHONPATH": str(home), "OMP_NUM_THREADS": "1", **environment},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return completed(arguments, home, {"PYTHONPATH": str(home), **environment})
 
     return run
 

@@ -8,10 +8,13 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
+from tests.forking import Command
+
+Started = TypeVar("Started", "subprocess.Popen[Any]", Command)
 LIMIT = 30.0  # seconds in which every process must have ended, whatever went wrong
 
 
@@ -37,7 +40,7 @@ def wait_until(condition: Callable[[], bool], limit: float = LIMIT) -> None:
 
 
 @contextmanager
-def ending(process: subprocess.Popen[Any]) -> Iterator[subprocess.Popen[Any]]:
+def ending(process: Started) -> Iterator[Started]:
     """As ``with process``, but killed after an error: of itself it may never end."""
     with process:
         try:

@@ -20,7 +20,10 @@ from tests.commands.sim.test_sim_ranks import PROBLEM
 from tests.commands.sim.test_sim_ranks import plug_in as plug_in
 from tests.conftest import IdlHere
 from tests.distributed.helpers import LIMIT, free_port, wait_until
+from tests.forking import Command
 from tests.sub_commands import COMMANDS
+
+pytestmark = pytest.mark.slow
 
 TRAINING = (
     "train",
@@ -34,13 +37,23 @@ TRAINING = (
 )
 
 
-def _start(home: Path, rank: int, size: int, port: int, arguments: Sequence[str]) -> Any:
+def _start(home: Path, rank: int, size: int, port: int, arguments: Sequence[str]) -> Command:
     """One rank, as torchrun would start it."""
     place = Launched(rank, size, rank, size, "127.0.0.1", port, run_id="test")
+    return Command(arguments, home, place.variables())
+
+
+def _interpreter(
+    home: Path, rank: int, port: int, arguments: Sequence[str]
+) -> subprocess.Popen[str]:
+    """One rank of two, which tells torch what to log before it imports it."""
     return subprocess.Popen(
         [sys.executable, "-m", "idl_cli", *arguments],
         cwd=home,
-        env={**os.environ, **place.variables()},
+        env={
+            **os.environ,
+            **Launched(rank, 2, rank, 2, "127.0.0.1", port, run_id="test").variables(),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -166,7 +179,7 @@ def test_a_rank_that_fails_before_it_joins_is_not_waited_for(tmp_path: Path) -> 
 def test_a_rank_that_is_killed_fails_the_run(tmp_path: Path, dead: int) -> None:
     """Where it is rank 0, which writes the run and keeps the store, the other one says so."""
     port = free_port()
-    ranks = [_start(tmp_path, rank, 2, port, TRAINING) for rank in range(2)]
+    ranks = [_interpreter(tmp_path, rank, port, TRAINING) for rank in range(2)]
     run = tmp_path / "run"
     wait_until(lambda: (run / "metrics.jsonl").exists() and len(read_metrics(run)) > 2, 60.0)
     ranks[dead].kill()

@@ -20,7 +20,9 @@ from idl_cli.errors import MissingExtraError
 from idl_cli.loggers import open_logger
 from idl_cli.loggers.options import TensorboardOptions
 from idl_cli.run import RunDirectory
-from tests.conftest import Idl
+from tests.conftest import IdlHere
+
+pytestmark = pytest.mark.slow
 
 SETTINGS = {"seed": 3, "model": {"name": "implicit", "kappa": 0.9, "rank": None}}
 ROWS: tuple[Mapping[str, object], ...] = (
@@ -272,16 +274,13 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(
         registry.require_installed({"logger": several})
 
 
-def test_a_missing_library_stops_the_command_before_any_work(idl: Idl, tmp_path: Path) -> None:
-    blocked = tmp_path / "sitecustomize.py"  # finds no wandb, whether it is installed or not
-    blocked.write_text(
-        "import importlib.util as u; find = u.find_spec;"
-        "u.find_spec = lambda name, *rest: None if name == 'wandb' else find(name, *rest)\n"
-    )
-    paths = [str(tmp_path), *filter(None, sys.path)]
-    done = idl("train", "logger=wandb", PYTHONPATH=":".join(paths))
-    assert done.returncode == 2
-    assert done.stderr.strip().endswith("pip install 'idl-cli[wandb]'")
+def test_a_missing_library_stops_the_command_before_any_work(
+    idl_here: IdlHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _hide(monkeypatch, "wandb")
+    done = idl_here("train", "logger=wandb")
+    assert done.status == 2
+    assert done.errors.strip().endswith("pip install 'idl-cli[wandb]'")
     assert not (tmp_path / "outputs").exists()
 
 

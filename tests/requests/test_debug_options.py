@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.commands.helpers import summary_of
 from tests.conftest import IdlHere
-
-
-def _summary(run: Path) -> dict[str, Any]:
-    summary: dict[str, Any] = json.loads((run / "summary.json").read_text())
-    return summary
 
 
 @pytest.mark.parametrize("command", ["train", "sim"])
@@ -22,7 +17,7 @@ def test_fast_goes_the_whole_way_on_few_samples(
 ) -> None:
     done = idl_here(command, "debug=fast", "hydra.run.dir=run", "threads=1")
     assert done.status == 0, done.errors
-    summary = _summary(tmp_path / "run")
+    summary = summary_of(tmp_path / "run")
     assert summary["status"] == "completed"
     assert "test_accuracy" in summary["metrics"]
     if command == "sim":
@@ -32,14 +27,14 @@ def test_fast_goes_the_whole_way_on_few_samples(
 def test_overfit_memorises_under_train(idl_here: IdlHere, tmp_path: Path) -> None:
     done = idl_here("train", "debug=overfit", "hydra.run.dir=run", "threads=1")
     assert done.status == 0, done.errors
-    assert _summary(tmp_path / "run")["metrics"]["train_accuracy"] == 1.0
+    assert summary_of(tmp_path / "run")["metrics"]["train_accuracy"] == 1.0
 
 
 def test_overfit_matches_the_teacher_under_sim(idl_here: IdlHere, tmp_path: Path) -> None:
     small = ("teacher.hidden_dims=[12]", "trainer.prune_baseline=false")
     done = idl_here("sim", "debug=overfit", *small, "hydra.run.dir=run", "threads=1")
     assert done.status == 0, done.errors
-    assert _summary(tmp_path / "run")["sim"]["state_fit"] < 1e-4
+    assert summary_of(tmp_path / "run")["sim"]["state_fit"] < 1e-4
 
 
 @pytest.mark.parametrize("command", ["train", "sim"])

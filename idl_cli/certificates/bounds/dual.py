@@ -10,18 +10,26 @@ from torch import Tensor
 from idl_cli.certificates.bounds.interval import interval
 from idl_cli.certificates.duality import Form, Relaxation
 from idl_cli.certificates.problem import Problem
+from idl_cli.certificates.rounding import below, up
 from idl_cli.certificates.state_box import StateBox, tightened
 
-_ROUNDS: Final = 1
-_ASCENT: Final = 10
+_ROUNDS: Final = 2
+_ASCENT: Final = 20
+_BLOCK: Final = 1 << 22  # entries of the multipliers of all states
 
 
 def dual(problem: Problem) -> Tensor:
     """Margins by ascent in the slopes, on boxes that duality has tightened; see ``Bound``."""
     equation = problem.judged.equation
-    if equation.graph.shape is None:
+    if equation.graph.shape is None:  # nothing is known of φ but its Lipschitz constant
         return interval(problem)
-    box = problem.box
+    size = max(1, _BLOCK // (equation.states * max(equation.states, equation.inputs)))
+    parts = torch.split(torch.arange(len(problem)), size)
+    return torch.cat([_margins(problem.select(rows)) for rows in parts])
+
+
+def _margins(problem: Problem) -> Tensor:
+    equation, box = problem.judged.equation, problem.box
     for _ in range(_ROUNDS):
         box = _with_states_bounded(problem, box)
     relaxed = Relaxation.of(equation, problem.region, box)
@@ -55,7 +63,11 @@ def _with_states_bounded(problem: Problem, box: StateBox) -> StateBox:
         form = Form(
             sign * equation.A[chosen], sign * equation.B[chosen], sign * equation.state_bias[chosen]
         )
-        bound = sign * relaxed.value(form, relaxed.multipliers(form))
+        value = relaxed.value(form, relaxed.multipliers(form))
+        if equation.product_error is not None:  # rows of A are not exact
+            off = up(relaxed.state_size @ equation.product_error.t(), equation.states)
+            value = below(value - off.gather(1, chosen))
+        bound = sign * value
         better = torch.fmax if sign > 0 else torch.fmin
         known.scatter_(1, chosen, better(bound, known.gather(1, chosen)))
     return tightened(equation, problem.offset, box.within(low, high, equation))

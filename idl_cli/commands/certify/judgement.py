@@ -77,25 +77,24 @@ def judge(
         inputs = certifier.unit.inputs(values)
         predictions = torch.cat([equation.model(inputs[rows]).argmax(1) for rows in slices])
     judgement = Judgement(classes, predictions)
+    attack = attack_of(settings)
     for epsilon in settings.epsilon:
-        parts = []
+        parts, leads = [], []
         for rows in slices:
-            radii = torch.full((rows.stop - rows.start,), epsilon, dtype=torch.float64)
-            parts.append(certifier.verdicts(values[rows], classes[rows], radii))
+            sample, own = values[rows], classes[rows]
+            lead = torch.where(predictions[rows] == own, 1.0, -1.0).double()
+            if attack is not None:
+                lead = _lead(attack, certifier, model, sample, own, epsilon, settings.seed)
+            radii = torch.full_like(lead, epsilon)
+            parts.append(certifier.verdicts(sample, own, radii, lead < -_ROUNDING))
+            leads.append(lead)
             advance()
         judgement.verdicts[epsilon] = Verdicts(
             torch.cat([part.decided_by for part in parts]),
             torch.cat([part.margin for part in parts]),
             torch.cat([part.seconds for part in parts]),
         )
-    attack = attack_of(settings)
-    if attack is not None:
-        for epsilon in settings.epsilon:
-            leads = []
-            for rows in slices:
-                sample, own = values[rows], classes[rows]
-                leads.append(_lead(attack, certifier, model, sample, own, epsilon, settings.seed))
-                advance()
+        if attack is not None:
             judgement.survived[epsilon] = _survived(judgement, torch.cat(leads), epsilon)
     if settings.radius_steps:
         _bracket_radii(judgement, certifier, values, slices, settings, advance)

@@ -91,7 +91,10 @@ def run(settings: CertifySettings, directory: RunDirectory, console: Reporter) -
         section["radius"] = record.radius_figures(judgement)
         metrics = record.metrics(judgement)
         record.write_samples(directory, judgement)
-    directory.write_json("certify.json", section)
+    weights = judged.proof.forward.weights.tolist()
+    directory.write_json(
+        "certify.json", {**section, "well_posedness": {**proof, "weights": weights}}
+    )
     record.draw(directory, judgement, bounds, dataset.task)
     console.message(f"run: {directory.path}")
     return {"metrics": metrics, "certify": section}
@@ -128,8 +131,7 @@ def _judgement(
     values = part.inputs[:count].double().flatten(1) / dataset.preprocessing.divisor
     certifier = Certifier(judged, unit, norm=settings.norm, method=settings.method)
     batches = len(list(certifier.batches(count)))
-    attacked = settings.attack != "none"
-    rounds = len(settings.epsilon) * (1 + attacked) + bool(settings.radius_steps)
+    rounds = len(settings.epsilon) + bool(settings.radius_steps)
     with console.progress("certifying", total=batches * rounds) as bar:
         return judge(certifier, model, values, part.targets[:count], settings, bar.advance)
 

@@ -111,7 +111,7 @@ def show(title: str, results: Sequence[Measured], console: Reporter) -> None:
     """Show one line a stage."""
     main = next(name for name in _MAIN if name in results[0].figures)
     assert main in METRIC_NAMES
-    columns = ["stage", "states", "non-zeros", "size (kB)", "seconds", main, "change", "proven"]
+    columns = ["stage", "states", "non-zeros", "kB", "s", main, "change", "bound"]
     rows: list[list[object]] = [
         [
             each.label,
@@ -126,6 +126,6 @@ def show(title: str, results: Sequence[Measured], console: Reporter) -> None:
         for each in results
     ]
     if results[0].proven_classes is not None:
-        columns.append("proven classes")
+        columns.append("sure")
         rows = [[*row, each.proven_classes] for row, each in zip(rows, results, strict=True)]
     console.table(title, columns, rows)

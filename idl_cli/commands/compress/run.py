@@ -120,7 +120,7 @@ def _stages(
 ) -> tuple[Reduced, list[Stage]]:
     settings, original, dtype = context.settings, loaded.model, context.compute.dtype
     nothing = np.zeros(weights.C.shape[0])
-    stages = [Stage("as it was", original, weights, nothing)]
+    stages = [Stage("before", original, weights, nothing)]
     with context.console.progress("exact reductions"):
         exact = reduced(weights)
     reference = exact.weights
@@ -130,7 +130,7 @@ def _stages(
         if len(factored.sizes) > len(reference.sizes):
             reference = factored
             model = model_of(reference, original)
-            stages.append(Stage(f"rank {settings.rank} + rest", model, reference, nothing))
+            stages.append(Stage(f"rank {settings.rank}", model, reference, nothing))
     elif settings.rank is not None:
         warnings.warn(
             f"rank={settings.rank}: the states of run={settings.run} feed back on themselves; "
@@ -146,7 +146,7 @@ def _stages(
             smaller, _ = dropped(reference, sizes, settings.tolerance)
         model = model_of(smaller, original)
         bound = output_bound(reference, stored_weights(model), sizes)
-        stages.append(Stage(f"tolerance {settings.tolerance:g}", model, smaller, bound))
+        stages.append(Stage(f"± {settings.tolerance:g}", model, smaller, bound))
     if settings.quantize == "int8":
         model = model_of(quantised(smaller, dtype), original, quantized=True)
         stored = stored_weights(model)
@@ -174,5 +174,6 @@ def _warn_of_growth(results: list[Measured]) -> None:
             f"the model takes {results[-1].stored_bytes:,} bytes, where it took "
             f"{results[0].stored_bytes:,}: it had little to leave out, or low-rank factors whose "
             "product is larger",
+            IgnoredOptionWarning,
             stacklevel=3,
         )

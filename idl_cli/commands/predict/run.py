@@ -71,7 +71,8 @@ def run(settings: PredictSettings, directory: RunDirectory, console: Reporter) -
             bad += len(predictions.problems)
             for row, reason in sorted(predictions.problems.items()):
                 if len(named) < _NAMED_AT_MOST:
-                    named.append(f"{predictions.names[row]}: {reason}")
+                    name = predictions.names[row]
+                    named.append(reason if reason.startswith(name) else f"{name}: {reason}")
     if predictor.doubt is not None:
         console.warning(f"input={settings.input}: {predictor.doubt}")
     if bad:

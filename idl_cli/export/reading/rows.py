@@ -83,6 +83,11 @@ def in_shape(values: Tensor, shape: tuple[int, ...], channels: Channels, where: 
     if len(shape) == 3 and shape[0] == 1 and found == shape[1:]:
         return values[:, None]
     if prod(found) == prod(shape) and len(found) <= 1:
+        if len(shape) == 3 and shape[0] > 1:
+            raise DataError(
+                f"{where}: {prod(shape)} numbers in a row can be images with their channels first"
+                f" or last; give an array of samples of shape {_said(shape)} or {_said(last)}"
+            )
         return values.reshape(len(values), *shape)
     raise DataError(
         f"{where}: samples of shape {_said(found)}, where the model takes {_said(shape)}, or as"

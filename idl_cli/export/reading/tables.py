@@ -75,6 +75,8 @@ def csv_blocks(stream: TextIO, where: str, columns: Columns, block: int) -> Iter
     first = stream.readline(LONGEST_HEADER)
     if not first.strip():
         raise DataError(f"{where}: is empty, or begins with an empty line")
+    if "\0" in first or any(0xDC80 <= ord(sign) <= 0xDCFF for sign in first):
+        raise DataError(f"{where}: is no text in UTF-8; save it as such")
     sign = delimiter_in(first, columns.delimiter)
 
     def lines() -> Iterator[str]:

@@ -29,15 +29,16 @@ class Sizes:
 def sizes_of(weights: SparseWeights, low: np.ndarray, high: np.ndarray) -> Sizes:
     """Bounds of |u| and |x| for every input between ``low`` and ``high`` (p,) each.
 
-    The states' are the smaller of two: of interval sweeps, and of
-    |x| ≤ (I − |A|)⁻¹ (|B| |u| + |b| + |φ(0)|), since φ is non-expansive.
+    The states begin at |x| ≤ (I − L|A|)⁻¹ (L (|B| |u| + |b|) + |φ(0)|), L the Lipschitz constants
+    of φ, and interval sweeps make them smaller.
     """
     inputs = np.maximum(np.abs(low), np.abs(high))
-    lowest, highest = state_box(weights, low, high)
-    boxed = np.maximum(np.abs(lowest), np.abs(highest))
     at_zero = np.repeat([_at_zero(name) for name in weights.activations], weights.sizes)
-    offset = abs(weights.B) @ inputs + np.abs(weights.state_bias) + at_zero
-    return Sizes(inputs, np.minimum(boxed, amplified(weights, offset)))
+    offset = abs(weights.B) @ inputs + np.abs(weights.state_bias)
+    # |x| ≤ |φ(0)| + L(|A||x| + r): φ(0) as a change before a φ of slope L.
+    bound = amplified(weights, offset + at_zero / weights.lipschitz)
+    lowest, highest = state_box(weights, low, high, bound)
+    return Sizes(inputs, np.maximum(np.abs(lowest), np.abs(highest)))
 
 
 def _at_zero(name: str) -> float:
@@ -47,8 +48,9 @@ def _at_zero(name: str) -> float:
 def output_bound(weights: SparseWeights, changed: SparseWeights, sizes: Sizes) -> np.ndarray:
     """A bound (q,) of |ŷ − ŷ′| between two models of the same states.
 
-    With E the differences of the weights, |x − x′| ≤ e = (I − |A′|)⁻¹ (|E_A| |x| + |E_B| |u| +
-    |e_b|), since φ is non-expansive, and |ŷ − ŷ′| ≤ |C′| e + |E_C| |x| + |E_D| |u| + |e_c|.
+    With E the differences of the weights and L the Lipschitz constants of φ,
+    |x − x′| ≤ e = (I − L|A′|)⁻¹ L (|E_A| |x| + |E_B| |u| + |e_b|), and
+    |ŷ − ŷ′| ≤ |C′| e + |E_C| |x| + |E_D| |u| + |e_c|.
 
     Args:
         weights: of the model whose states ``sizes`` bounds.
@@ -68,5 +70,5 @@ def output_bound(weights: SparseWeights, changed: SparseWeights, sizes: Sizes) -
             + abs(weights.D - changed.D) @ sizes.inputs
             + np.abs(weights.output_bias - changed.output_bias)
         )
-    finite: np.ndarray = np.nan_to_num(bound, nan=np.inf, posinf=np.inf)
-    return finite * (1 + 1e-9)
+    proven: np.ndarray = np.nan_to_num(bound, nan=np.inf, posinf=np.inf) * (1 + 1e-9)
+    return proven

@@ -12,7 +12,7 @@ from idl_cli.equilibrium.activations import get_activation
 from idl_cli.models.sparse.weights import SparseWeights
 
 MONOTONE: Final = frozenset(
-    [
+    {
         "relu",
         "leaky_relu",
         "tanh",
@@ -28,7 +28,7 @@ MONOTONE: Final = frozenset(
         "softshrink",
         "arctan",
         "selu",
-    ]
+    }
 )
 """Activations that map an interval to that of the images of its ends."""
 
@@ -37,7 +37,7 @@ _RELATIVE = 1e-12  # outward, beyond what rounding of sums of some thousands of 
 
 
 def state_box(
-    weights: SparseWeights, low: np.ndarray, high: np.ndarray
+    weights: SparseWeights, low: np.ndarray, high: np.ndarray, within: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bounds (n,) of each state at its equilibrium, for every input between ``low`` and ``high``.
 
@@ -48,6 +48,7 @@ def state_box(
         weights: whose blocks are in order where A is block triangular.
         low: of the inputs (p,), −∞ where they have no bound.
         high: of the inputs (p,).
+        within: a bound of |x| that is known (n,).
     """
     offset_low, offset_high = _image(weights.B, low, high)
     offset_low, offset_high = offset_low + weights.state_bias, offset_high + weights.state_bias
@@ -56,11 +57,14 @@ def state_box(
         (int(end - size), int(end), name)
         for end, size, name in zip(ends, weights.sizes, names, strict=True)
     ][::-1]
-    lowest, highest = np.full(ends[-1], -np.inf), np.full(ends[-1], np.inf)
+    highest = np.full(ends[-1], np.inf) if within is None else within.astype(np.float64)
+    lowest = -highest
     for begin, end, name in blocks:
-        lowest[begin:end], highest[begin:end] = _activated(
-            name, lowest[begin:end], highest[begin:end]
-        )
+        part = slice(begin, end)
+        whole = np.full(end - begin, np.inf)
+        found = _activated(name, -whole, whole)
+        lowest[part] = np.maximum(lowest[part], found[0])
+        highest[part] = np.minimum(highest[part], found[1])
     for _step in range(1 if weights.is_triangular else _STEPS):
         before = lowest.copy(), highest.copy()
         for begin, end, name in blocks:
@@ -101,8 +105,9 @@ def _activated(name: str, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray
             below, above = ends
         else:
             finite = np.isfinite(low) & np.isfinite(high)
-            middle = np.where(finite, (low + high) / 2, 0.0)
-            radius = np.where(finite, (high - low) / 2, np.inf) * activation.lipschitz
+            begin, end = np.where(finite, low, 0.0), np.where(finite, high, 0.0)
+            middle = (begin + end) / 2
+            radius = np.where(finite, (end - begin) / 2, np.inf) * activation.lipschitz
             value = activation.function(torch.from_numpy(middle)).numpy()
             below, above = value - radius, value + radius
     # φ of an infinite end is infinite, or a limit that torch may not know (softsign: NaN).

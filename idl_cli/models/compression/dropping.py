@@ -63,8 +63,8 @@ def _costs(
     costs: np.ndarray = np.abs(matrix.data) * sizes[matrix.indices]
     if influence is not None:
         costs = costs * np.repeat(influence, np.diff(matrix.indptr))
-    finite: np.ndarray = np.nan_to_num(costs, nan=np.inf, posinf=np.inf)
-    return finite
+    known: np.ndarray = np.nan_to_num(costs, nan=np.inf, posinf=np.inf)
+    return known
 
 
 def _without(weights: SparseWeights, costs: dict[str, np.ndarray], limit: float) -> SparseWeights:

@@ -39,7 +39,9 @@ def _rounded(matrix: scipy.sparse.csr_matrix, kind: type[np.floating]) -> scipy.
     nearest = np.minimum(np.round(exact), 127)
     grown = np.zeros(matrix.shape[0])
     np.add.at(grown, rows, nearest * steps)
-    codes = np.where((grown > norms)[rows], np.minimum(np.floor(exact), 127), nearest)
+    # The largest entry stays 127 steps, by which a reader knows the step.
+    towards_zero = np.where(size == largest[rows], 127, np.floor(exact))
+    codes = np.where((grown > norms)[rows], towards_zero, nearest)
     found = matrix.copy()
     found.data = (codes.astype(kind) * steps * np.sign(matrix.data).astype(kind)).astype(float)
     found.eliminate_zeros()

@@ -14,13 +14,17 @@ _EPS = np.finfo(np.float64).eps
 
 
 def amplified(weights: SparseWeights, start: np.ndarray) -> np.ndarray:
-    """An upper bound of (I − |A|)⁻¹ r for r ≥ 0, entry by entry; infinite where none is proven.
+    """An upper bound of (I − L|A|)⁻¹ L r for r ≥ 0, entry by entry; infinite where none is proven.
+
+    L holds the Lipschitz constants of the activations: a change by r before φ moves the states by
+    no more.
 
     Args:
         weights: whose blocks are in order where A is block triangular.
         start: r (n,).
     """
-    absolute = abs(weights.A).tocsr()
+    absolute = _contraction(weights)
+    start = weights.lipschitz * start
     if weights.is_triangular:
         # Sums and products of non-negative numbers: rounding is relative, and grows with a chain.
         result = start.astype(np.float64)
@@ -55,11 +59,11 @@ def _bounded_solution(absolute: scipy.sparse.csr_matrix, start: np.ndarray) -> n
 
 
 def influences(weights: SparseWeights) -> np.ndarray:
-    """max_k (|C| (I − |A|)⁻¹)_ki of each state: how far a change of it moves an output (n,).
+    """max_k (|C| (I − L|A|)⁻¹ L)_ki of each state: how far a change before φ moves an output (n,).
 
     A guide to which weights matter, not a bound.
     """
-    absolute, outputs = abs(weights.A).tocsr(), abs(weights.C).toarray()
+    absolute, outputs = _contraction(weights), abs(weights.C).toarray()
     if weights.is_triangular:
         for begin, end in reversed(list(_blocks(weights))):
             outputs += outputs[:, begin:end] @ absolute[begin:end]
@@ -67,8 +71,13 @@ def influences(weights: SparseWeights) -> np.ndarray:
         identity = scipy.sparse.eye_array(absolute.shape[0], format="csc")
         factors = splu((identity - absolute).tocsc())
         outputs = factors.solve(outputs.T.copy(), trans="T").T
-    found: np.ndarray = np.abs(outputs).max(axis=0)
+    found: np.ndarray = np.abs(outputs).max(axis=0) * weights.lipschitz
     return found
+
+
+def _contraction(weights: SparseWeights) -> scipy.sparse.csr_matrix:
+    """L|A|."""
+    return (scipy.sparse.diags_array(weights.lipschitz) @ abs(weights.A)).tocsr()
 
 
 def _blocks(weights: SparseWeights) -> Iterator[tuple[int, int]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse
 
+from idl_cli.equilibrium.conditions import ACTIVATION_FACTS
 from idl_cli.errors import ArgumentError
 
 
@@ -38,6 +39,12 @@ class SparseWeights:
     def ends(self) -> np.ndarray:
         """The state after the last of each block (blocks,)."""
         return np.cumsum(self.sizes)
+
+    @property
+    def lipschitz(self) -> np.ndarray:
+        """The Lipschitz constant of each state's φ (n,)."""
+        constants = [ACTIVATION_FACTS[name].lipschitz for name in self.activations]
+        return np.repeat(constants, self.sizes)
 
     @property
     def nonzeros(self) -> int:

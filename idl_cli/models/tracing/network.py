@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -52,11 +52,12 @@ def from_network(network: nn.Module, input_shape: Sequence[int]) -> SparseImplic
     except _Refused as refused:
         where = _place(modules.at(refused.number), network)
         raise UnsupportedModelError(f"{where}: {refused}") from refused.__cause__
-    with torch.no_grad(), evaluating(network):
+    with evaluating(network):
         check_same(network, model, sample.to(device=device, dtype=dtype))
     return model
 
 
+@torch.no_grad()
 def check_same(network: Callable[[Tensor], Tensor], model: nn.Module, sample: Tensor) -> None:
     """Compare on a few inputs: a trace does not see what a module keeps from call to call.
 
@@ -235,7 +236,19 @@ def _applied(node: fx.Node, arguments: Any, named: Any, states: States) -> Any:
         return values[index]
     if name not in OPERATIONS:
         raise UnsupportedModelError("it is neither affine, nor an activation, nor a maximum")
-    return OPERATIONS[name](states, *arguments, **named)
+    return OPERATIONS[name](states, *_positional(node, arguments, named))
+
+
+def _positional(node: fx.Node, arguments: Sequence[Any], named: Mapping[str, Any]) -> list[Any]:
+    """All arguments in the order of the operation's schema, defaults between them."""
+    if not named:
+        return list(arguments)
+    rest = node.target._schema.arguments[len(arguments) :]  # type: ignore[union-attr]
+    last = max(place for place, each in enumerate(rest) if each.name in named)
+    return [
+        *arguments,
+        *(named.get(each.name, each.default_value) for each in rest[: last + 1]),
+    ]
 
 
 def _operation(node: fx.Node) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -79,14 +79,21 @@ class OnnxNetwork:
             each.name: onnx.numpy_helper.to_array(each, str(path.parent))
             for each in graph.initializer
         }
-        self._runner = self._make_runner(onnx)
 
     @property
     def bytes(self) -> int:
         """Memory of the constants."""
         return sum(each.nbytes for each in self.constants.values())
 
-    def _make_runner(self, onnx: ModuleType) -> Any:
+    @cached_property
+    def _runner(self) -> Any:
+        try:
+            return self._made_runner(_onnx())
+        except Exception as error:  # the runtime has types of its own
+            reason = str(error).strip().partition("\n")[0]
+            raise DataError(f"{self.path}: cannot be run ({reason})") from error
+
+    def _made_runner(self, onnx: Any) -> Any:
         if self.dtype == torch.float64:
             return onnx.reference.ReferenceEvaluator(_in_double(onnx, self.model))
         if find_spec("onnxruntime") is None:
@@ -113,7 +120,7 @@ class OnnxNetwork:
         return torch.cat(found).to(inputs)
 
 
-def _in_double(onnx: ModuleType, model: Any) -> Any:
+def _in_double(onnx: Any, model: Any) -> Any:
     """The same graph with single numbers as double ones."""
     double = type(model)()
     double.CopyFrom(model)
@@ -161,7 +168,9 @@ def from_onnx(network: OnnxNetwork, input_shape: Sequence[int]) -> SparseImplici
                 proto, opsets={each.domain: each.version for each in network.model.opset_import}
             ).run(None, {name: known[name] for name in proto.input if name})
         else:
-            found = _applied(proto, Node(states, inputs, attributes, network.batch))
+            found = _applied(
+                proto, Node(states, inputs, attributes, len(proto.output), network.batch)
+            )
         known.update(zip(proto.output, found, strict=False))
     output = known[network.output_name]
     if not isinstance(output, Expression):

@@ -11,14 +11,13 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from idl_cli.equilibrium.activations import LEAKY_RELU_SLOPE
 from idl_cli.errors import UnsupportedModelError
 from idl_cli.models.tracing import linear_maps, maxima
 from idl_cli.models.tracing.expressions import Expression, States
 from idl_cli.models.tracing.moves import SAMPLES, moved
 from idl_cli.models.tracing.operations.table import OPERATIONS
 from idl_cli.models.tracing.windows import Axis
-
-_HARD_SIGMOID: Final = (1 / 6, 0.5)
 
 
 @dataclass(frozen=True)
@@ -29,12 +28,14 @@ class Node:
         states: of the network so far.
         inputs: expressions, arrays, or None where one is left out.
         attributes: by name.
+        outputs: how many it has.
         batch: samples that the file fixes; None where it does not.
     """
 
     states: States
     inputs: Sequence[Any]
     attributes: Mapping[str, Any]
+    outputs: int
     batch: int | None
 
     @property
@@ -51,9 +52,13 @@ class Node:
             raise UnsupportedModelError(f"its input {number} depends on the network's input")
         return self.attributes.get(attribute) if found is None else found
 
-    def torch(self, name: str, *arguments: Any, **named: Any) -> Any:
+    def is_single(self, attribute: float, number: float) -> bool:
+        """Whether a model in single precision cannot tell an attribute, itself single, from it."""
+        return self.states.dtype == torch.float32 and np.float32(number) == attribute
+
+    def torch(self, name: str, *arguments: Any) -> Any:
         """What torch's operation of that name does."""
-        return OPERATIONS[name](self.states, *arguments, **named)
+        return OPERATIONS[name](self.states, *arguments)
 
 
 Operator = Callable[[Node], Any]
@@ -78,7 +83,7 @@ def _gemm(node: Node) -> Expression:
     if bias is None:
         return product
     beta = float(node.attributes.get("beta", 1.0))
-    added: Expression = node.torch("add", product, _as_torch(bias), alpha=beta)
+    added: Expression = node.torch("add", product, _as_torch(bias), beta)
     return added
 
 
@@ -155,9 +160,13 @@ def _batch_normalization(node: Node) -> Expression:
     return linear_maps.normalised(node.value, weight, bias, mean, variance, epsilon)
 
 
+def _batch_shape(node: Node) -> tuple[int, ...]:
+    return (SAMPLES, *node.value.shape)
+
+
 def _reshape(node: Node) -> Any:
     target = [int(size) for size in node.constant(1, "shape")]
-    shape = (SAMPLES, *node.value.shape)
+    shape = _batch_shape(node)
     if not node.attributes.get("allowzero"):
         target = [shape[i] if size == 0 else size for i, size in enumerate(target)]
     if node.batch is not None and target and target[0] == node.batch:
@@ -212,10 +221,8 @@ def _split(node: Node) -> Any:
     axis = int(node.attributes.get("axis", 0))
     sizes = node.constant(1, "split")
     if sizes is None:
-        count = int(node.attributes.get("num_outputs", 0))
-        if count == 0:
-            raise UnsupportedModelError("the sizes of its parts are not given")
-        return moved(node.value, lambda numbers: numbers.tensor_split(count, axis))
+        longest = -(-_batch_shape(node)[axis] // node.outputs)  # the last part may be shorter
+        return moved(node.value, lambda numbers: torch.split(numbers, longest, axis))
     listed = [int(size) for size in sizes]
     return moved(node.value, lambda numbers: torch.split(numbers, listed, axis))
 
@@ -274,7 +281,7 @@ def _clip(node: Node) -> Expression:
 def _hard_sigmoid(node: Node) -> Expression:
     slope = float(node.attributes.get("alpha", 0.2))
     shift = float(node.attributes.get("beta", 0.5))
-    if abs(slope - _HARD_SIGMOID[0]) < 1e-7 and shift == _HARD_SIGMOID[1]:
+    if node.is_single(slope, 1 / 6) and shift == 0.5:
         return node.states.activated(node.value, "hardsigmoid")
     value = node.value.scaled(np.asarray(slope), shift)
     return maxima.clipped(node.states, value, 0.0, 1.0)
@@ -286,8 +293,10 @@ def _prelu(node: Node) -> Expression:
 
 
 def _leaky_relu(node: Node) -> Any:
-    slope = round(float(node.attributes.get("alpha", 0.01)), 9)  # attributes are single numbers
-    return node.torch("leaky_relu", node.value, slope)
+    slope = float(node.attributes.get("alpha", np.float32(0.01)))
+    if node.is_single(slope, LEAKY_RELU_SLOPE):
+        return node.states.activated(node.value, "leaky_relu")
+    return maxima.leaky(node.states, node.value, np.asarray(slope))
 
 
 def _dropout(node: Node) -> Expression:
@@ -351,7 +360,7 @@ ONNX_OPERATIONS: Final[Mapping[str, Operator]] = MappingProxyType(
         "Identity": lambda node: node.value,
         "Dropout": _dropout,
         "Cast": _cast,
-        "Shape": lambda node: [np.array([SAMPLES, *node.value.shape])],
+        "Shape": lambda node: [np.array(_batch_shape(node))],
     }
 )
 """By the name of the operator in ONNX's own domain."""

@@ -49,38 +49,28 @@ def solve_centred(
     with warnings.catch_warnings():
         # A checkpoint is of one of the forms, and no news to the other.
         warnings.filterwarnings("ignore", "the iterate that was kept", IgnoredOptionWarning)
-        return _solve_centred(problem, shift, attempts, start, checkpointing)
-
-
-def _solve_centred(
-    problem: RowRegression,
-    shift: Shift,
-    attempts: Attempts,
-    start: Start | None,
-    checkpointing: Checkpointing | None,
-) -> SolverResult:
-    centred = Centred.of(problem, shift)
-    penalised = L1 in attempts.solver.handles and bool((problem.penalties > 0).any())
-    free = torch.zeros_like(shift.targets)
-    result = attempts.run(centred.rows(free), start, checkpointing)
-    if result.factors is not None:
-        return attempts.run(problem, start, checkpointing)
-    weights = centred.completed(result.weights, free)
-    if not penalised:
-        return replace(result, weights=weights)
-    best = _Best(problem, weights)
-    sign = weights[:, shift.constant].sign()
-    following = attempts.run(
-        centred.rows(sign), Start(result.weights, result.memory), checkpointing
-    )
-    weights = centred.completed(following.weights, sign)
-    wrong = weights[:, shift.constant] * sign < 0
-    best.offer(torch.where(wrong[:, None], best.weights, weights))
-    if problem.partition.anywhere(bool(wrong.any())):
-        rows = wrong.nonzero().squeeze(1)
-        without = centred.without(rows)
-        best.offer(best.weights.index_copy(0, rows, attempts.run(without).weights))
-    return replace(following, weights=best.weights)
+        centred = Centred.of(problem, shift)
+        penalised = L1 in attempts.solver.handles and bool((problem.penalties > 0).any())
+        free = torch.zeros_like(shift.targets)
+        result = attempts.run(centred.rows(free), start, checkpointing)
+        if result.factors is not None:
+            return attempts.run(problem, start, checkpointing)
+        weights = centred.completed(result.weights, free)
+        if not penalised:
+            return replace(result, weights=weights)
+        best = _Best(problem, weights)
+        sign = weights[:, shift.constant].sign()
+        following = attempts.run(
+            centred.rows(sign), Start(result.weights, result.memory), checkpointing
+        )
+        weights = centred.completed(following.weights, sign)
+        wrong = weights[:, shift.constant] * sign < 0
+        best.offer(torch.where(wrong[:, None], best.weights, weights))
+        if problem.partition.anywhere(bool(wrong.any())):
+            rows = wrong.nonzero().squeeze(1)
+            without = centred.without(rows)
+            best.offer(best.weights.index_copy(0, rows, attempts.run(without).weights))
+        return replace(following, weights=best.weights)
 
 
 class _Best:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,21 +12,8 @@ from idl_cli.assembly.compute import Compute
 from idl_cli.assembly.fine_tuning import FineTuning, fine_tune
 from idl_cli.data.images.digits import digits
 from idl_cli.models.implicit import ImplicitModel
+from tests.commands.helpers import SIM, read_json, summary_of
 from tests.conftest import IdlHere
-
-QUICK = (
-    "teacher.hidden_dims=[12]",
-    "teacher.epochs=8",
-    "teacher.lr=1e-2",
-    "dataset.train_samples=400",
-    "dataset.test_samples=100",
-    "threads=1",
-)
-
-
-def _json(file: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(file.read_text())
-    return values
 
 
 @pytest.mark.parametrize("structure", ["feedforward", "full"])
@@ -41,10 +26,10 @@ def test_the_kept_model_is_the_fine_tuned_one_and_the_report_says_so(
         runs[epochs] = tmp_path / f"run{epochs}"
         teacher = () if epochs == 0 else (f"teacher.run={runs[0]}",)
         tune = (f"trainer.finetune_epochs={epochs}", f"hydra.run.dir={runs[epochs]}")
-        done = idl_here("sim", *QUICK, *limit, *teacher, *tune)
+        done = idl_here("sim", *SIM, *limit, *teacher, *tune)
         assert done.status == 0, done.errors
     assert "3 epochs with labels" in " ".join(done.output.split())
-    plain, tuned = (_json(run / "summary.json") for run in runs.values())
+    plain, tuned = (summary_of(run) for run in runs.values())
     assert plain["sim"]["labels_used_by"] == []
     assert plain["sim"]["finetuning"] is None
     assert tuned["sim"]["labels_used_by"] == ["finetune_epochs"]
@@ -67,7 +52,7 @@ def test_the_kept_model_is_the_fine_tuned_one_and_the_report_says_so(
 def test_a_path_shows_each_model_with_and_without_labels(idl_here: IdlHere, tmp_path: Path) -> None:
     done = idl_here(
         "sim",
-        *QUICK,
+        *SIM,
         "trainer.nonzeros=0.1",
         "trainer.structure=feedforward",
         "trainer.path=[0.4,0.2]",
@@ -77,7 +62,7 @@ def test_a_path_shows_each_model_with_and_without_labels(idl_here: IdlHere, tmp_
         "hydra.run.dir=run",
     )
     assert done.status == 0, done.errors
-    path, summary = _json(tmp_path / "run/path.json"), _json(tmp_path / "run/summary.json")
+    path, summary = read_json(tmp_path / "run/path.json"), read_json(tmp_path / "run/summary.json")
     assert [row["labels"] for row in path["points"]] == [False, False]
     assert [row["labels"] for row in path["finetuned"]] == [True, True]
     for plain, tuned in zip(path["points"], path["finetuned"], strict=True):

@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from idl_cli import load_model
 from idl_cli.models.explicit import MLP
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.run import load_run, read_metrics
+from tests.commands.helpers import summary_of
 from tests.conftest import IdlHere
 
 QUICK = (
@@ -46,14 +46,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return home / "run", done.stdout
 
 
-def _summary(run: Path) -> dict[str, Any]:
-    summary: dict[str, Any] = json.loads((run / "summary.json").read_text())
-    return summary
-
-
 def test_a_run_leaves_its_contract(finished: tuple[Path, str]) -> None:
     run, shown = finished
-    summary = _summary(run)
+    summary = summary_of(run)
     assert summary["command"] == "sim"
     assert summary["status"] == "completed"
     assert {"test_accuracy", "test_loss", "train_accuracy"} <= summary["metrics"].keys()
@@ -78,7 +73,7 @@ def test_the_model_is_an_ordinary_one(finished: tuple[Path, str]) -> None:
     assert isinstance(model, ImplicitModel)
     norms = model.A.detach().double().abs().sum(dim=1)
     assert float(norms.max()) <= 0.95
-    assert _summary(run)["sim"]["inf_norm_A"] == pytest.approx(float(norms.max()))
+    assert summary_of(run)["sim"]["inf_norm_A"] == pytest.approx(float(norms.max()))
 
 
 def test_the_convergence_is_written_down(finished: tuple[Path, str]) -> None:
@@ -87,7 +82,7 @@ def test_the_convergence_is_written_down(finished: tuple[Path, str]) -> None:
     last = {row["split"]: row for row in rows}
     assert {"ab", "cd", "train", "validation", "test"} <= last.keys()
     assert last["ab"]["relative_gap"] <= 1e-6  # type: ignore[operator]
-    assert last["test"]["accuracy"] == _summary(run)["metrics"]["test_accuracy"]
+    assert last["test"]["accuracy"] == summary_of(run)["metrics"]["test_accuracy"]
 
 
 def test_the_teacher_is_kept_and_taken_again(finished: tuple[Path, str], idl_here: IdlHere) -> None:
@@ -106,7 +101,7 @@ def test_the_teacher_is_kept_and_taken_again(finished: tuple[Path, str], idl_her
     again = run.parent / "again"
     assert not (again / "teacher").exists()
     assert torch.equal(load_model(again).A, load_model(run).A)  # type: ignore[arg-type]
-    assert _summary(again)["metrics"] == _summary(run)["metrics"]
+    assert summary_of(again)["metrics"] == summary_of(run)["metrics"]
 
 
 def test_statistics_of_another_teacher_are_refused(
@@ -134,8 +129,8 @@ def test_an_implicit_model_can_teach_and_be_trained_on(
         "sim", QUICK[-1], "teacher=run", f"teacher.run={run}", f"hydra.run.dir={taught}"
     )
     assert done.status == 0, done.errors
-    assert _summary(taught)["sim"]["agreement"] > 0.9
-    assert _summary(taught)["sim"]["rescaled"] is False
+    assert summary_of(taught)["sim"]["agreement"] > 0.9
+    assert summary_of(taught)["sim"]["rescaled"] is False
     tuned = run.parent / "tuned"
     done = idl_here(
         "train",
@@ -152,9 +147,9 @@ def test_an_implicit_model_can_teach_and_be_trained_on(
     assert isinstance(after, ImplicitModel)
     assert not torch.equal(before.B, after.B)
     assert not after.B[before.B == 0].any()
-    start = _summary(run)["metrics"]["test_accuracy"]
+    start = summary_of(run)["metrics"]["test_accuracy"]
     # One epoch of small steps neither forgets nor learns much: 359 test samples, some change sides.
-    assert _summary(tuned)["metrics"]["test_accuracy"] >= start - 0.03
+    assert summary_of(tuned)["metrics"]["test_accuracy"] >= start - 0.03
 
 
 def test_a_resumed_run_keeps_its_teacher(finished: tuple[Path, str], idl_here: IdlHere) -> None:
@@ -165,7 +160,7 @@ def test_a_resumed_run_keeps_its_teacher(finished: tuple[Path, str], idl_here: I
     done = idl_here("sim", *QUICK, "resume=auto", f"hydra.run.dir={copy}", "threads=1")
     assert done.status == 0, done.errors
     assert "epoch" not in done.output
-    assert _summary(copy)["metrics"] == _summary(run)["metrics"]
+    assert summary_of(copy)["metrics"] == summary_of(run)["metrics"]
     assert [row["split"] for row in read_metrics(copy)] == [
         row["split"] for row in read_metrics(run)
     ]
@@ -182,7 +177,7 @@ def test_lambda_is_chosen_on_the_validation_part(idl_here: IdlHere, tmp_path: Pa
     )
     assert done.status == 0, done.errors
     assert "chosen" in done.output
-    sim = _summary(tmp_path / "run")["sim"]
+    sim = summary_of(tmp_path / "run")["sim"]
     allowed = [each for each in sim["candidates"] if each["nonzero_fraction"] <= 0.6]
     best = max(allowed, key=lambda each: (each["validation_score"], -each["nonzero_fraction"]))
     assert len(sim["candidates"]) == 3
@@ -194,7 +189,7 @@ def test_a_solver_that_ignores_kappa_says_so(idl_here: IdlHere, tmp_path: Path) 
     done = idl_here("sim", *QUICK, "solver=least_squares", "hydra.run.dir=run")
     assert done.status == 0, done.errors
     assert "ignores" in done.errors
-    assert _summary(tmp_path / "run")["sim"]["ab"]["status"] == "unconstrained"
+    assert summary_of(tmp_path / "run")["sim"]["ab"]["status"] == "unconstrained"
 
 
 def test_an_inexact_result_is_reported_and_no_failure(idl_here: IdlHere, tmp_path: Path) -> None:
@@ -202,7 +197,7 @@ def test_an_inexact_result_is_reported_and_no_failure(idl_here: IdlHere, tmp_pat
     done = idl_here("sim", *QUICK, *little, "hydra.run.dir=run")
     assert done.status == 0, done.errors
     assert "inexact" in done.errors
-    stage = _summary(tmp_path / "run")["sim"]["ab"]
+    stage = summary_of(tmp_path / "run")["sim"]["ab"]
     assert stage["status"] == "inexact"
     assert stage["relative_gap"] > 1e-6
 
@@ -218,7 +213,7 @@ def test_a_convolution_network_teaches(idl_here: IdlHere, tmp_path: Path) -> Non
         "hydra.run.dir=run",
     )
     assert done.status == 0, done.errors
-    assert _summary(tmp_path / "run")["sim"]["agreement"] > 0.9
+    assert summary_of(tmp_path / "run")["sim"]["agreement"] > 0.9
 
 
 def test_a_dry_run_says_what_would_be_done(idl_here: IdlHere, tmp_path: Path) -> None:
@@ -281,7 +276,7 @@ def test_what_only_the_data_show_is_told_in_a_sentence(
         assert message in done.errors
         assert "Traceback" not in done.errors
     assert not (tmp_path / "wrong" / "model.safetensors").exists()
-    assert _summary(tmp_path / "wrong")["status"] == "failed"
+    assert summary_of(tmp_path / "wrong")["status"] == "failed"
 
 
 def test_unknown_states_are_refused_before_the_teacher_is_trained(
@@ -322,7 +317,7 @@ def test_nan_states_fail_in_a_sentence(
 def test_the_defaults_end_well_within_half_a_minute(idl_here: IdlHere, tmp_path: Path) -> None:
     done = idl_here("sim", "hydra.run.dir=run")
     assert done.status == 0, done.errors
-    summary = _summary(tmp_path / "run")
+    summary = summary_of(tmp_path / "run")
     assert summary["seconds"] < 30
     assert summary["sim"]["agreement"] > 0.97
     assert summary["metrics"]["test_accuracy"] > 0.94
@@ -341,7 +336,7 @@ def test_solvers_are_compared_on_the_same_problem(idl_here: IdlHere, tmp_path: P
         "hydra.sweep.dir=sweep",
     )
     assert done.status == 0, done.errors
-    jobs = [_summary(tmp_path / "sweep" / str(number))["sim"] for number in range(5)]
+    jobs = [summary_of(tmp_path / "sweep" / str(number))["sim"] for number in range(5)]
     found = {job["solver"]: job["ab"] for job in jobs}
     assert list(found) == solvers.split(",")
     for name in ("cvx", "admm", "active_set"):

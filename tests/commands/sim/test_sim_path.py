@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -20,26 +18,13 @@ from idl_cli.data.images.digits import digits
 from idl_cli.models.explicit import MLP
 from idl_cli.models.parameter_count import parameter_count
 from idl_cli.models.pruning import count_nonzeros
+from tests.commands.helpers import SIM, read_json, summary_of
 from tests.conftest import IdlHere
 
 # Of teachers of few epochs and λ that leave few weights.
 pytestmark = pytest.mark.filterwarnings("default::idl_cli.errors.PoorFitWarning")
 
-QUICK = (
-    "teacher.hidden_dims=[12]",
-    "teacher.epochs=8",
-    "teacher.lr=1e-2",
-    "dataset.train_samples=400",
-    "dataset.test_samples=100",
-    "trainer.prune_zeros=[0.5,0.9]",
-    "trainer.prune_epochs=1",
-    "threads=1",
-)
-
-
-def _json(file: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(file.read_text())
-    return values
+QUICK = (*SIM, "trainer.prune_zeros=[0.5,0.9]", "trainer.prune_epochs=1")
 
 
 def test_a_path_leaves_a_certified_model_a_lambda_and_the_pruned_teacher(
@@ -48,7 +33,7 @@ def test_a_path_leaves_a_certified_model_a_lambda_and_the_pruned_teacher(
     done = idl_here("sim", *QUICK, "trainer.path=[1e-3,1e-1,1e-2]", "hydra.run.dir=run")
     assert done.status == 0, done.errors
     run = tmp_path / "run"
-    path, summary = _json(run / "path.json"), _json(run / "summary.json")
+    path, summary = read_json(run / "path.json"), summary_of(run)
     assert [point["lambda_z"] for point in path["points"]] == [1e-1, 1e-2, 1e-3]
     for point in path["points"]:
         for stage in ("ab", "cd"):
@@ -80,7 +65,7 @@ def test_a_path_leaves_a_certified_model_a_lambda_and_the_pruned_teacher(
     assert done.status == 0, done.errors
     assert "epoch" not in done.output  # the teacher is kept
     timed = ("seconds", "seconds_ab", "seconds_cd", "seconds_equilibria")
-    for mine, theirs in zip(_json(copy / "path.json")["points"], path["points"], strict=True):
+    for mine, theirs in zip(read_json(copy / "path.json")["points"], path["points"], strict=True):
         for key in mine.keys() - set(timed):
             assert mine[key] == theirs[key]
 
@@ -96,7 +81,7 @@ def test_the_validation_part_chooses_on_the_path(idl_here: IdlHere, tmp_path: Pa
         "hydra.run.dir=run",
     )
     assert done.status == 0, done.errors
-    path = _json(tmp_path / "run/path.json")
+    path = read_json(tmp_path / "run/path.json")
     assert path["pruning"] == []
     allowed = [point for point in path["points"] if point["nonzero_fraction"] <= 0.4]
     best = max(allowed, key=lambda each: (each["validation_score"], -each["nonzero_fraction"]))
@@ -163,7 +148,7 @@ def test_every_baseline_has_the_same_size_and_says_whether_it_used_labels(
         "hydra.run.dir=run",
     )
     assert done.status == 0, done.errors
-    path = _json(tmp_path / "run/path.json")
+    path = read_json(tmp_path / "run/path.json")
     size = round(0.1 * path["teacher"]["parameters"])
     rows = {row["method"]: row for row in path["pruning"] if row["nonzeros"] == size}
     plain = {"pruned", "Wanda", "SparseGPT", "ALPS"}
@@ -195,5 +180,5 @@ def test_a_baseline_that_cannot_prune_the_teacher_is_left_out_with_a_warning(
     )
     assert done.status == 0, done.errors
     assert "wanda is left out" in " ".join(done.errors.split())
-    rows = _json(tmp_path / "run/path.json")["pruning"]
+    rows = read_json(tmp_path / "run/path.json")["pruning"]
     assert [row["method"] for row in rows] == ["gradually pruned"]

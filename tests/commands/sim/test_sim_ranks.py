@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +23,7 @@ from tests.distributed.helpers import (
     nothing_left_behind,
     wait_until,
 )
+from tests.forking import Command
 
 PROBLEM = (
     "dataset.train_samples=150",
@@ -73,7 +72,10 @@ class Faulty(BaseSolver):
 
 
 # Of teachers of few epochs and λ that leave few weights.
-pytestmark = pytest.mark.filterwarnings("default::idl_cli.errors.PoorFitWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("default::idl_cli.errors.PoorFitWarning"),
+]
 
 
 @pytest.fixture
@@ -183,29 +185,14 @@ def test_a_run_of_one_process_stays_one_where_gpus_are_visible(
 
 
 @contextmanager
-def _solving(home: Path, plug_in: Path) -> Iterator[subprocess.Popen[str]]:
+def _solving(home: Path, plug_in: Path) -> Iterator[Command]:
     """A run whose two ranks are in the middle of a solve that does not end."""
     path = os.pathsep.join((str(plug_in), *filter(None, [os.environ.get("PYTHONPATH")])))
     arguments = ("solver=faulty", "solver.fault=waits", "solver.processes=2", *PROBLEM)
-    with ending(
-        subprocess.Popen(
-            [sys.executable, "-m", "idl_cli", "sim", *arguments, "hydra.run.dir=run"],
-            cwd=home,
-            env={**os.environ, "PYTHONPATH": path},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    ) as process:
-        assert process.stdout is not None
-        solving = 0
-        for line in process.stdout:
-            solving += line.startswith("solving in")
-            if solving == 2:
-                break
-        else:
-            assert process.stderr is not None
-            pytest.fail(process.stderr.read())
+    words = ("sim", *arguments, "hydra.run.dir=run")
+    with ending(Command(words, home, {"PYTHONPATH": path})) as process:
+        for _ in range(2):
+            process.until("solving in")
         yield process
 
 
@@ -247,14 +234,8 @@ def test_a_solve_that_was_killed_is_continued_by_another_number_of_ranks(
 ) -> None:
     run, kept = tmp_path / "run", tmp_path / "run" / "iterate_ab.safetensors"
     arguments = ("sim", "solver=admm_multigpu", *PROBLEM, "hydra.run.dir=run")
-    with ending(
-        subprocess.Popen(
-            [sys.executable, "-m", "idl_cli", *arguments, "solver.processes=2", *NEVER_ENDING],
-            cwd=tmp_path,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-    ) as process:
+    words = (*arguments, "solver.processes=2", *NEVER_ENDING)
+    with ending(Command(words, tmp_path, merged=True)) as process:
         wait_until(lambda: kept.is_file() or process.poll() is not None, limit=100.0)
         assert process.poll() is None
         everyone = psutil.Process(process.pid).children(recursive=True)

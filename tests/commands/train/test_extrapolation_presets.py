@@ -13,6 +13,8 @@ from idl_cli.requests.preflight import Request, preflight
 from tests.conftest import IdlHere
 from tests.sub_commands import COMMANDS
 
+pytestmark = pytest.mark.slow
+
 PRESETS = {
     "argmax": ("rnn", "argmax/lstm", "lstm"),
     "identity": ("identity/implicit", "identity/mlp"),

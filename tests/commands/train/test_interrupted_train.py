@@ -1,6 +1,5 @@
 """``idl train`` as a process that is killed, interrupted, terminated, and resumed."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,8 +12,11 @@ from idl_cli.run import read_metrics, read_summary, run_status
 from idl_cli.run.state import read_state
 from tests.conftest import Idl, IdlHere
 from tests.distributed.helpers import ending
+from tests.forking import Command, completed
 from tests.run.test_state import assert_same
 from tests.training.helpers import without_seconds
+
+pytestmark = pytest.mark.slow
 
 _ARGUMENTS = (
     "train",
@@ -32,38 +34,19 @@ _ARGUMENTS = (
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run that nobody disturbed."""
     home = tmp_path_factory.mktemp("whole")
-    done = subprocess.run(
-        [sys.executable, "-m", "idl_cli", *_ARGUMENTS, "hydra.run.dir=run"],
-        cwd=home,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = completed((*_ARGUMENTS, "hydra.run.dir=run"), home)
     assert done.returncode == 0, done.stderr
     return home / "run"
 
 
 def _start_and_signal(home: Path, number: signal.Signals) -> int:
     """Start a run and send it a signal once it reports its third epoch; return its exit status."""
-    with ending(
-        subprocess.Popen(
-            [sys.executable, "-u", "-m", "idl_cli", *_ARGUMENTS, "hydra.run.dir=run"],
-            cwd=home,
-            env={**os.environ, "COLUMNS": "200"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("epoch  3/40"):
-                process.send_signal(number)
-                break
-        else:
-            pytest.fail("the run never reported its third epoch")
+    words = (*_ARGUMENTS, "hydra.run.dir=run")
+    with ending(Command(words, home, {"COLUMNS": "200"}, merged=True)) as process:
+        process.until("epoch  3/40")
+        process.send_signal(number)
         process.stdout.read()
-    return process.returncode
+    return process.wait()
 
 
 def _assert_same_end(run: Path, whole: Path) -> None:

@@ -25,9 +25,12 @@ from idl_cli.run import RunDirectory, load_model, read_metrics, read_summary, ru
 from tests.commands.helpers import train, train_settings
 from tests.conftest import IdlHere
 from tests.distributed.helpers import ending, nothing_left_behind
+from tests.forking import Command
 from tests.sub_commands import COMMANDS
 from tests.training.helpers import without_seconds
 from tests.training.ranks import Ranks
+
+pytestmark = pytest.mark.slow
 
 _SECONDS = 30.0  # in which every process must have ended after one of them died
 
@@ -166,24 +169,11 @@ def test_agents_of_torchrun_give_the_same_figures(
 
 
 @contextmanager
-def _at_third_epoch(home: Path) -> Iterator[subprocess.Popen[str]]:
+def _at_third_epoch(home: Path) -> Iterator[Command]:
     """A training on two ranks that has just reported its third epoch."""
-    with ending(
-        subprocess.Popen(
-            [sys.executable, "-u", "-m", "idl_cli", *_ARGUMENTS, "trainer.devices=2"],
-            cwd=home,
-            env={**os.environ, "COLUMNS": "200"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("epoch  3/30"):
-                break
-        else:
-            pytest.fail("the run never reported its third epoch")
+    words = (*_ARGUMENTS, "trainer.devices=2")
+    with ending(Command(words, home, {"COLUMNS": "200"})) as process:
+        process.until("epoch  3/30")
         yield process
 
 

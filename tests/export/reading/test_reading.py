@@ -85,6 +85,7 @@ def test_cells_that_are_no_numbers_are_named_and_their_rows_kept(tmp_path: Path)
     [
         ("", "is empty"),
         ("a,b,c\n", "no rows follow"),
+        ("a\0,b,c\n1,2,3\n", "no text in UTF-8"),
         ("a,b\n1,2\n", "takes 3 numbers"),
         ("1,2\n", "2 numbers in the first row"),
         ('a,b,c\n1,2,"3\n', "quotation mark"),

@@ -26,6 +26,8 @@ from idl_cli.sim.solvers import ADMMMultiGPUSolver, ADMMSolver, BaseSolver
 from tests.sim.problem_bank import planted
 from tests.sim.ranks import run_ranks
 
+pytestmark = pytest.mark.slow
+
 TOL = 1e-9
 
 

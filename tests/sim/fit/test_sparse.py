@@ -19,6 +19,7 @@ from idl_cli.errors import (
 )
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.fit.sparse.allocation import allocate
+from idl_cli.sim.fit.sparse.kept_weights import Adam, KeptWeights
 from idl_cli.sim.fit.sparse.layered import LayeredModel
 from idl_cli.sim.fit.sparse.layers import feedforward_layers
 from idl_cli.sim.fit.sparse.plan import Plan
@@ -240,6 +241,47 @@ def test_refinement_nears_the_teacher_and_never_looks_at_labels() -> None:
         assert torch.equal(parameter != 0, plain.get_parameter(name) != 0)
     # What the report counts is what the model holds.
     assert sim.report["nonzeros"] == sum(int((p != 0).sum()) for p in refined.parameters())
+
+
+def test_a_long_refinement_begins_with_more_weights_and_ends_nearer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    teacher, loader = network(), batches()
+    fitted = {}
+    for steps in (1, 10**9):  # how long a refinement must be to lose weights gradually
+        monkeypatch.setattr("idl_cli.sim.fit.sparse.fit.GRADUAL_STEPS", steps)
+        sim = sparse(0.1, refine_epochs=60, refine_loss="mse")
+        model = sim.train(model=teacher, dataloader=loader)
+        fitted[steps] = model, sim.report["refinement"]
+        assert sim.report["nonzeros"] == sum(int((p != 0).sum()) for p in model.parameters())
+        assert sim.report["nonzeros"] <= round(0.1 * 155)
+    (gradual, report), (plain, plain_report) = fitted.values()
+    assert isinstance(report, dict)
+    assert isinstance(plain_report, dict)
+    assert report["before"] == plain_report["before"]
+    assert report["after"] < plain_report["after"]
+    pairs = zip(gradual.parameters(), plain.parameters(), strict=True)
+    assert any(not torch.equal(a != 0, b != 0) for a, b in pairs)
+    u = torch.cat([inputs for inputs, _ in loader])
+    with torch.no_grad():
+        error = float((gradual(u) - teacher(u)).square().mean())
+    assert error == pytest.approx(report["after"])
+
+
+def test_weights_go_by_their_size_and_the_mean_square_of_their_slopes() -> None:
+    parameters = [torch.tensor([[1.0, 0.0], [-2.0, 3.0]]), torch.tensor([0.5])]
+    kept, adam = KeptWeights.of(parameters), Adam(steps=10)
+    # w²E[g²]: 1·16, 4·1, 9·4 and 0.25·100.
+    slopes = [torch.tensor([[4.0, 7.0], [-1.0, 2.0]]), torch.tensor([10.0])]
+    values = kept.values()
+    adam.step(values, kept.of_parameters(slopes))
+    stay = adam.costliest(values, 2)
+    assert stay.tolist() == [False, False, True, True]
+    kept.keep(stay)
+    adam.keep(stay)
+    assert parameters[0].tolist() == [[0.0, 0.0], [0.0, 3.0]]
+    torch.testing.assert_close(kept.values(), torch.tensor([3.0, 0.5]))
+    assert len(adam.step(kept.values(), kept.of_parameters(slopes))) == 2
 
 
 def test_the_loss_of_classes_is_the_divergence_of_their_probabilities() -> None:

@@ -20,6 +20,8 @@ from idl_cli.sim.statistics.submatrices import submatrices
 from tests.sim.problem_bank import BANK, BankProblem
 from tests.sim.ranks import run_ranks
 
+pytestmark = pytest.mark.slow
+
 CHOSEN = (
     "planted sparse",
     "budget active",

@@ -19,15 +19,16 @@ from idl_cli.models.tracing.operations.arguments import (
 )
 
 
-def _activation(name: str, **defaults: float) -> Operation:
+def _activation(name: str, defaults: Mapping[str, float] = MappingProxyType({})) -> Operation:
     """One of ours by name, of which torch's further arguments must have their defaults."""
 
-    def operation(states: States, value: Expression, *given: Any, **named: Any) -> Expression:
-        others = [*zip(defaults, given, strict=False), *named.items()]
-        for key, setting in others:
-            if setting != defaults.get(key):
+    def operation(states: States, value: Expression, *given: Any) -> Expression:
+        if len(given) > len(defaults):
+            raise UnsupportedModelError(f"{name} with {given[len(defaults)]}")
+        for key, setting in zip(defaults, given, strict=False):
+            if setting != defaults[key]:
                 raise UnsupportedModelError(
-                    f"{name} with {key}={setting}; known with {key}={defaults.get(key)} alone"
+                    f"{name} with {key}={setting}; known with {key}={defaults[key]} alone"
                 )
         return states.activated(value, name)
 
@@ -81,17 +82,17 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
         "abs": _activation("abs"),
         "tanh": _activation("tanh"),
         "sigmoid": _activation("sigmoid"),
-        "elu": _activation("elu", alpha=1, scale=1, input_scale=1),
-        "celu": _activation("elu", alpha=1),
+        "elu": _activation("elu", {"alpha": 1, "scale": 1, "input_scale": 1}),
+        "celu": _activation("elu", {"alpha": 1}),
         "selu": _activation("selu"),
         "gelu": _activation("gelu"),
         "silu": _activation("silu"),
         "mish": _activation("mish"),
         "hardswish": _activation("hardswish"),
-        "softplus": _activation("softplus", beta=1, threshold=20),
+        "softplus": _activation("softplus", {"beta": 1, "threshold": 20}),
         "hardsigmoid": _activation("hardsigmoid"),
         "log_sigmoid": _activation("logsigmoid"),
-        "softshrink": _activation("softshrink", lambd=SOFTSHRINK_LAMBDA),
+        "softshrink": _activation("softshrink", {"lambd": SOFTSHRINK_LAMBDA}),
         "atan": _activation("arctan"),
         "arctan": _activation("arctan"),
         "sin": _activation("sin"),

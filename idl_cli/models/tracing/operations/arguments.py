@@ -18,7 +18,9 @@ Operation = Callable[..., Any]
 
 def array(tensor: Any) -> np.ndarray:
     """A constant in float64."""
-    return np.asarray(torch.as_tensor(tensor).detach().double().cpu())
+    if isinstance(tensor, torch.Tensor):
+        return np.asarray(tensor.detach().double().cpu())
+    return np.asarray(tensor, dtype=np.float64)
 
 
 def optional_array(tensor: Any) -> np.ndarray | None:

@@ -19,7 +19,7 @@ from idl_cli.models.tracing.operations.arguments import (
 )
 
 
-def _add(states: States, left: Any, right: Any, *, alpha: float = 1) -> Expression:
+def _add(states: States, left: Any, right: Any, alpha: float = 1) -> Expression:
     del states
     if not isinstance(left, Expression):
         left = as_expression(left, right)
@@ -29,12 +29,12 @@ def _add(states: States, left: Any, right: Any, *, alpha: float = 1) -> Expressi
     return total
 
 
-def _sub(states: States, left: Any, right: Any, *, alpha: float = 1) -> Expression:
-    return _add(states, left, right, alpha=-alpha)
+def _sub(states: States, left: Any, right: Any, alpha: float = 1) -> Expression:
+    return _add(states, left, right, -alpha)
 
 
-def _rsub(states: States, left: Any, right: Any, *, alpha: float = 1) -> Expression:
-    return _add(states, right, left, alpha=-alpha)
+def _rsub(states: States, left: Any, right: Any, alpha: float = 1) -> Expression:
+    return _add(states, right, left, -alpha)
 
 
 def _neg(states: States, value: Expression) -> Expression:

@@ -17,9 +17,9 @@ from idl_cli.models.tracing.operations.arguments import (
 
 
 def _move(operation: Callable[..., Any]) -> Operation:
-    def of_expression(states: States, value: Expression, *given: Any, **named: Any) -> Any:
+    def of_expression(states: States, value: Expression, *given: Any) -> Any:
         del states
-        return moved(value, lambda numbers: operation(numbers, *given, **named))
+        return moved(value, lambda numbers: operation(numbers, *given))
 
     return of_expression
 
@@ -39,11 +39,11 @@ def _constant_pad(states: States, value: Expression, pad: Any, fill: float = 0) 
     return _pad(states, value, pad, "constant", fill)
 
 
-def _same(states: States, value: Expression, *given: Any, **named: Any) -> Expression:
-    """A copy; to another floating type too: the model computes in one."""
+def _same(states: States, value: Expression, *given: Any) -> Expression:
+    """A copy; to single or double precision too: the model computes in one."""
     del states
-    for setting in (*given, *named.values()):
-        if isinstance(setting, torch.dtype) and not setting.is_floating_point:
+    for setting in given:
+        if isinstance(setting, torch.dtype) and setting not in (torch.float32, torch.float64):
             raise UnsupportedModelError(f"a conversion to {setting}")
     return value
 

@@ -21,14 +21,14 @@ from idl_cli.models.tracing.windows import Axis, adaptive_entries
 
 
 def _pool_axes(
-    value: Expression, kernel: Any, stride: Any, padding: Any, **rest: Any
+    value: Expression, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil: bool
 ) -> list[Axis]:
     dimensions = len(value.shape) - 1
     sizes, pads = each_of(kernel, dimensions), each_of(padding, dimensions)
     strides = sizes if stride is None or stride == [] else each_of(stride, dimensions)
-    spread = each_of(rest.get("dilation", 1), dimensions)
+    spread = each_of(dilation, dimensions)
     return [
-        Axis(size, k, s, p, p, d, bool(rest.get("ceil", False)))
+        Axis(size, k, s, p, p, d, ceil)
         for size, k, s, p, d in zip(value.shape[1:], sizes, strides, pads, spread, strict=True)
     ]
 
@@ -42,7 +42,7 @@ def _max_pool(
     dilation: Any = 1,
     ceil_mode: bool = False,
 ) -> Expression:
-    axes = _pool_axes(value, kernel, stride, padding, dilation=dilation, ceil=ceil_mode)
+    axes = _pool_axes(value, kernel, stride, padding, dilation, ceil_mode)
     return maxima.pooled(states, value, axes)
 
 
@@ -57,7 +57,7 @@ def _avg_pool(
     divisor_override: int | None = None,
 ) -> Expression:
     del states
-    axes = _pool_axes(value, kernel, stride, padding, ceil=ceil_mode)
+    axes = _pool_axes(value, kernel, stride, padding, 1, ceil_mode)
     return linear_maps.average(
         value, axes, count_padding=count_include_pad, divisor=divisor_override
     )
@@ -93,7 +93,7 @@ def _whole(value: Expression, axis: int) -> np.ndarray:
 
 
 def _mean(
-    states: States, value: Expression, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+    states: States, value: Expression, dim: Any = None, keepdim: bool = False, dtype: Any = None
 ) -> Expression:
     del states, dtype
     axes = sample_axes(dim, value)
@@ -103,7 +103,7 @@ def _mean(
 
 
 def _sum(
-    states: States, value: Expression, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+    states: States, value: Expression, dim: Any = None, keepdim: bool = False, dtype: Any = None
 ) -> Expression:
     count = np.prod([value.shape[axis] for axis in sample_axes(dim, value)])
     return _mean(states, value, dim, keepdim).scaled(np.asarray(float(count)))

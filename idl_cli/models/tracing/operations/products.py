@@ -40,7 +40,7 @@ def _linear(states: States, value: Expression, weight: Any, bias: Any = None) ->
 
 
 def _addmm(
-    states: States, bias: Any, left: Any, right: Any, *, beta: float = 1, alpha: float = 1
+    states: States, bias: Any, left: Any, right: Any, beta: float = 1, alpha: float = 1
 ) -> Expression:
     product = _matmul(states, left, right).scaled(np.asarray(float(alpha)))
     return product.plus(as_expression(array(bias) * beta, product))

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import time
+from copy import deepcopy
 from dataclasses import replace
 
 import torch
 
+from idl_cli.sim.fit.callbacks import SimCallbacks
 from idl_cli.sim.fit.fits import Fit, StageFit, Starts
 from idl_cli.sim.fit.fitting import FitSettings, fit
 from idl_cli.sim.fit.sparse.layerwise import fit_layers
 from idl_cli.sim.fit.sparse.plan import Plan, make_plan
-from idl_cli.sim.fit.sparse.refinement import refine
+from idl_cli.sim.fit.sparse.refinement import refine, steps_of
 from idl_cli.sim.regression.solver import Start
 from idl_cli.sim.states.recording import Loader, Recording
+
+AMPLE, AMPLE_SHARE = 4, 0.4
+"""A gradual refinement begins with so many times the weights that are kept, up to this share of the
+teacher's: with more it does not recover."""
+GRADUAL_STEPS = 1000
+"""A shorter refinement, as one on few samples is, has no time to lose weights and recover."""
 
 
 def fit_supports(
@@ -61,14 +69,25 @@ def fit_supports(
 def _refined(found: Fit, plan: Plan, loader: Loader, settings: FitSettings) -> Fit:
     """Move the kept weights towards the teacher's outputs."""
     started = time.perf_counter()
-    recorder, model, options = plan.recording.recorder, found.model, settings.options
-    report = refine(
-        model,
+    recorder, options, count = plan.recording.recorder, settings.options, plan.recording.raw.count
+    assert options.nonzeros is not None
+    ample = min(AMPLE * options.nonzeros, AMPLE_SHARE)
+    _, steps = steps_of(count, options.refine_epochs)
+    if plan.layers and steps >= GRADUAL_STEPS and ample > options.nonzeros:
+        sizes = plan.sizes(replace(options, nonzeros=ample))
+        quiet = replace(settings, callbacks=SimCallbacks())
+        begin = fit_layers(plan, sizes, loader, quiet, sequential=False).model
+    else:
+        begin = deepcopy(found.model)
+    model, report = refine(
+        found.model,
+        begin,
         plan.layers,
         recorder,
         loader,
+        nonzeros=sum(int(size.sum()) for size in plan.sizes(options)),
         samples=options.samples,
-        count=plan.recording.raw.count,
+        count=count,
         epochs=options.refine_epochs,
         loss=options.refine_loss,
         group=settings.group,
@@ -88,6 +107,7 @@ def _refined(found: Fit, plan: Plan, loader: Loader, settings: FitSettings) -> F
         stages[name] = replace(stage, solution=solution)
     return replace(
         found,
+        model=model,
         ab=stages["ab"],
         cd=stages["cd"],
         refinement=report,

@@ -39,7 +39,14 @@ class _Fitted:
     seconds: float
 
 
-def fit_layers(plan: Plan, sizes: Sequence[Tensor], loader: Loader, settings: FitSettings) -> Fit:
+def fit_layers(
+    plan: Plan,
+    sizes: Sequence[Tensor],
+    loader: Loader,
+    settings: FitSettings,
+    *,
+    sequential: bool = True,
+) -> Fit:
     """Fit one layer after another on the states of the sparse layers before it.
 
     Args:
@@ -47,6 +54,7 @@ def fit_layers(plan: Plan, sizes: Sequence[Tensor], loader: Loader, settings: Fi
         sizes: the number of weights (rows,) of every row, layer by layer.
         loader: of the recorded samples; one pass for each layer but the first.
         settings: how.
+        sequential: False: every layer on the teacher's own states, which takes no pass.
 
     Raises:
         NonFiniteError: the solver's weights are NaN or infinite.
@@ -68,7 +76,7 @@ def fit_layers(plan: Plan, sizes: Sequence[Tensor], loader: Loader, settings: Fi
     for index, layer in enumerate(plan.layers):
         started = time.perf_counter()
         stage: Stage = "cd" if layer.is_output else "ab"
-        if index == 0:
+        if index == 0 or not sequential:
             statistics = dense_statistics(recording, layer)
         else:
             statistics = sparse_statistics(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,8 @@ from torch.nn import functional
 from idl_cli.distributed.group import Group
 from idl_cli.errors import ConvergenceWarning
 from idl_cli.models.implicit import ImplicitModel
+from idl_cli.models.pruning.gradual import GradualSchedule
+from idl_cli.sim.fit.sparse.kept_weights import Adam, KeptWeights
 from idl_cli.sim.fit.sparse.layered import LayeredModel
 from idl_cli.sim.fit.sparse.layers import Layer
 from idl_cli.sim.options import RefineLoss
@@ -26,10 +28,6 @@ from idl_cli.sim.states.layout import StateRecorder, batches_of_inputs
 from idl_cli.sim.states.recording import Loader
 
 BATCH = 128
-LARGEST_STEP = 3e-3
-"""Of Adam, where it is largest."""
-_RISE = 0.3
-_MEMORY, _SQUARE_MEMORY, _EPS = 0.9, 0.999, 1e-8
 MIXED = 0.5
 """Largest weight of the second sample in a point between two, where samples come back often."""
 STEPS = 2000
@@ -54,76 +52,104 @@ class Refinement:
     after: float
 
 
+def steps_of(samples: int, epochs: int | None) -> tuple[int, int]:
+    """Epochs and, where all batches but the last are full, steps of a refinement.
+
+    Args:
+        samples: that it goes through.
+        epochs: passes; None for ``STEPS`` steps, at most ``MOST_EPOCHS`` passes.
+    """
+    if epochs is None:
+        epochs = min(MOST_EPOCHS, max(1, round(STEPS * BATCH / samples)))
+    return epochs, epochs * math.ceil(samples / BATCH)
+
+
 def refine(
-    model: ImplicitModel,
+    fitted: ImplicitModel,
+    begin: ImplicitModel,
     layers: Sequence[Layer],
     recorder: StateRecorder,
     loader: Loader,
     *,
+    nonzeros: int,
     samples: int | None,
     count: int,
     epochs: int | None,
     loss: RefineLoss,
     seed: int = 0,
     group: Group | None = None,
-) -> Refinement:
+) -> tuple[ImplicitModel, Refinement]:
     """Adam on the difference of outputs; weights that are zero stay zero.
 
     Args:
-        model: changed in place.
+        fitted: layer by layer, with as many weights as may be kept; left as it is.
+        begin: where Adam begins, changed in place. What it has more of goes gradually, the weights
+            that cost the loss least.
         layers: of a feed-forward model, which is then computed by them; empty for another.
         recorder: of the teacher.
         loader: of the samples whose states were recorded.
-        samples: how many of them.
+        nonzeros: weights that may be left at the end.
+        samples: how many samples of the loader.
         count: their number.
-        epochs: passes; None for ``STEPS`` steps, at most ``MOST_EPOCHS`` passes.
+        epochs: as for ``steps_of``.
         loss: ``auto``: ``kl`` where the loader gives class labels beside its inputs, whose values
             are not looked at, ``mse`` elsewhere.
         seed: of the order of the samples.
-        group: processes that hold the same model; the first one's answer is taken.
+        group: processes that hold the same models; the first one's answer is taken.
+
+    Returns:
+        ``begin``, or ``fitted`` where that was better, with a warning; and what was done.
     """
-    if epochs is None:
-        epochs = min(MOST_EPOCHS, max(1, round(STEPS * BATCH / count)))
+    epochs, _ = steps_of(count, epochs)
     kind = chosen_loss(loss, loader, recorder.layout.output_dim)
     measure = _divergence if kind == "kl" else functional.mse_loss
-    layered = LayeredModel(model, layers) if layers else None
-    forward = model if layered is None else layered
-    kept = _Kept.of(tuple(model.parameters()) if layered is None else layered.parameters)
     generator = torch.Generator().manual_seed(seed)
 
-    def mean_loss() -> float:
+    def mean_loss(model: Callable[[Tensor], Tensor]) -> float:
         total = 0.0
         with torch.no_grad():
             for inputs in batches_of_inputs(loader, samples):
-                outputs = recorder.outputs(inputs).to(model.B)
-                total += float(measure(forward(inputs.flatten(1).to(model.B)), outputs)) * len(
+                outputs = recorder.outputs(inputs).to(fitted.B)
+                total += float(measure(model(inputs.flatten(1).to(fitted.B)), outputs)) * len(
                     inputs
                 )
         return total / count
 
-    before, begun = mean_loss(), kept.values()
-    values = begun
+    before = mean_loss(LayeredModel(fitted, layers) if layers else fitted)
+    layered = LayeredModel(begin, layers) if layers else None
+    forward = begin if layered is None else layered
+    kept = KeptWeights.of(tuple(begin.parameters()) if layered is None else layered.parameters)
+    values = kept.values()
     steps = epochs * sum(math.ceil(len(u) / BATCH) for u in batches_of_inputs(loader, samples))
-    adam = _Adam(steps)
+    schedule = GradualSchedule(len(values), nonzeros, steps)
+    adam, taken = Adam(steps), 0
     for _ in range(epochs):
         for inputs in batches_of_inputs(loader, samples):
             asked = _between(inputs, MIXED * min(1.0, epochs / MOST_EPOCHS), generator)
-            outputs = recorder.outputs(asked).to(model.B)
-            flat = asked.flatten(1).to(model.B)
+            outputs = recorder.outputs(asked).to(fitted.B)
+            flat = asked.flatten(1).to(fitted.B)
             for part in torch.split(torch.randperm(len(flat), generator=generator), BATCH):
                 chosen = part.to(flat.device)
                 with torch.enable_grad():
                     value = measure(forward(flat[chosen]), outputs[chosen])
                     slopes = torch.autograd.grad(value, kept.parameters, allow_unused=True)
                 values = adam.step(values, kept.of_parameters(slopes))
+                taken += 1
+                left = schedule.nonzeros_at(taken)
+                if left < len(values) and schedule.is_due(taken):
+                    stay = adam.costliest(values, left)
+                    kept.keep(stay)
+                    adam.keep(stay)
+                    values = values[stay]
                 kept.set(values)
                 if layered is None:  # zeros below the blocks of another are all its constraint
-                    model.constrain_()
+                    begin.constrain_()
                     values = kept.values()
     if group is not None:
-        group.broadcast_(values)
-        kept.set(values)
-    after = mean_loss()
+        for parameter in kept.parameters:
+            group.broadcast_(parameter.detach())
+    after = mean_loss(forward)
+    report = Refinement(epochs, kind, before, after)
     if not after < before:
         warnings.warn(
             f"the refinement did not bring the outputs nearer to the teacher's (loss {before:.3g} "
@@ -132,73 +158,10 @@ def refine(
             ConvergenceWarning,
             stacklevel=2,
         )
-        kept.set(begun)
+        return fitted, report
     if layered is not None:
         layered.write_back()
-    return Refinement(epochs, kind, before, after)
-
-
-@dataclass(frozen=True, eq=False)
-class _Kept:
-    """The weights that are not zero, as one vector: all else of a model stays as it is.
-
-    Attributes:
-        parameters: of the model.
-        places: of each, the flat indices of its non-zeros.
-    """
-
-    parameters: Sequence[Tensor]
-    places: Sequence[Tensor]
-
-    @classmethod
-    def of(cls, parameters: Sequence[Tensor]) -> _Kept:
-        return cls(parameters, [p.detach().flatten().nonzero()[:, 0] for p in parameters])
-
-    def values(self) -> Tensor:
-        return self.of_parameters([parameter.detach() for parameter in self.parameters])
-
-    def of_parameters(self, tensors: Sequence[Tensor | None]) -> Tensor:
-        """The entries of such places in tensors of the parameters' shapes; zeros where None."""
-        like = self.parameters[0].detach()
-        pairs = zip(tensors, self.places, strict=True)
-        return torch.cat(
-            [
-                like.new_zeros(len(i)) if t is None else t.reshape(-1).index_select(0, i)
-                for t, i in pairs
-            ]
-        )
-
-    @torch.no_grad()
-    def set(self, values: Tensor) -> None:
-        parts = torch.split(values, [len(place) for place in self.places])
-        for parameter, place, part in zip(self.parameters, self.places, parts, strict=True):
-            parameter.view(-1).scatter_(0, place, part)
-
-
-class _Adam:
-    """Adam (Kingma and Ba, arXiv 1412.6980) on one vector, its step rising and falling once.
-
-    One-cycle (Smith and Topin, arXiv 1708.07120): cosines up to ``LARGEST_STEP`` at three tenths of
-    the steps and down again. torch's own loads its compiler first, which takes longer than this.
-    """
-
-    def __init__(self, steps: int) -> None:
-        self._steps = steps
-        self._taken = 0
-        self._mean: Tensor | float = 0.0
-        self._square: Tensor | float = 0.0
-
-    def step(self, values: Tensor, slope: Tensor) -> Tensor:
-        """The values after a step."""
-        rise = _RISE * self._steps
-        way = (self._taken - rise) / (rise if self._taken < rise else self._steps - rise)
-        rate = LARGEST_STEP * 0.5 * (1 + math.cos(math.pi * way))
-        self._taken += 1
-        self._mean = _MEMORY * self._mean + (1 - _MEMORY) * slope
-        self._square = _SQUARE_MEMORY * self._square + (1 - _SQUARE_MEMORY) * slope.square()
-        mean = self._mean / (1 - _MEMORY**self._taken)
-        square = self._square / (1 - _SQUARE_MEMORY**self._taken)
-        return values - rate * mean / (square.sqrt() + _EPS)
+    return begin, report
 
 
 def _between(inputs: Tensor, largest: float, generator: torch.Generator) -> Tensor:

@@ -19,6 +19,8 @@ from idl_cli.sim.solvers.scaling import ScaledProblem
 from tests.sim.problem_bank import BANK, planted
 from tests.sim.ranks import run_ranks
 
+pytestmark = pytest.mark.slow
+
 TOL = 1e-10
 
 

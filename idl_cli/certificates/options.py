@@ -19,7 +19,7 @@ class CertifyOptions:
         epsilon: radii ε, in the data's own unit (pixels in [0, 1]).
         norm: in which ε is measured.
         method: the bound; auto takes, sample by sample, the cheapest that decides.
-        samples: how many test samples, the first ones; None for all.
+        samples: at most so many test samples, the first ones; None for all.
         radius_steps: bisections of the interval in which a sample's certified radius lies; 0 leaves
             the radii out.
     """

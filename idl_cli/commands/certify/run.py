@@ -126,8 +126,6 @@ def _judgement(
         _warn(f"attack={settings.attack}: is of linf alone; beside norm=l2 it is pgd")
     part = dataset.test
     count = len(part) if settings.samples is None else min(settings.samples, len(part))
-    if settings.samples is not None and count < settings.samples:
-        _warn(f"samples={settings.samples}: the test part has {count}; all of them are judged")
     values = part.inputs[:count].double().flatten(1) / dataset.preprocessing.divisor
     certifier = Certifier(judged, unit, norm=settings.norm, method=settings.method)
     batches = len(list(certifier.batches(count)))

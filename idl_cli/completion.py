@@ -41,7 +41,17 @@ _HYDRA_FLAGS: Final = (
 )
 _OWN_FLAGS: Final = ("--help ", "--version ")
 _HYDRA_KEYS: Final = ("hydra.run.dir", "hydra.sweep.dir")
-_PATH_KEYS: Final = ("run", "resume", "root", "file", "target", "init_run", "dir")
+_PATH_KEYS: Final = (
+    "run",
+    "input",
+    "output",
+    "resume",
+    "root",
+    "file",
+    "target",
+    "init_run",
+    "dir",
+)
 """Last parts of keys whose value is a path."""
 
 _SCRIPT: Final = r"""

@@ -22,6 +22,12 @@ from tests.sub_commands import COMMANDS
 
 CONFIGS = config_directory()
 OFFERED = [command for command in COMMANDS.values() if command.name in SUB_COMMANDS]
+# Commands that take no presets, and what they cannot be without.
+BESIDE = {
+    "eval": ("run=there",),
+    "compress": ("run=there",),
+    "convert": ("teacher=mlp", "dataset=digits"),
+}
 COMPONENTS = [(group, name) for group in registry.groups() for name in registry.names(group)]
 
 
@@ -36,7 +42,7 @@ def _options(group: str) -> list[str]:
 
 
 def _choices(command: Command) -> list[tuple[Command, str, str]]:
-    groups = command.sections if command.name == "eval" else (*command.sections, *OVERLAYS)
+    groups = command.sections if command.name in BESIDE else (*command.sections, *OVERLAYS)
     return [
         (command, group, option)
         for group in groups
@@ -66,8 +72,8 @@ def _required(group: str, option: str) -> list[str]:
 )
 def test_every_option_composes_and_is_valid(command: Command, group: str, option: str) -> None:
     overrides = [f"{group}={option}", *_required(group, option)]
-    if command.name == "eval":
-        overrides.append("run=there")
+    beside = BESIDE.get(command.name, ())
+    overrides += [text for text in beside if not text.startswith(f"{group}=")]
     accepted = preflight(Request(command, COMMANDS, tuple(overrides), root=command.name))
     if group in command.sections:
         assert accepted.settings[group]["name"] == component_in(CONFIGS / group / f"{option}.yaml")

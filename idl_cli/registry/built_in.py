@@ -126,7 +126,7 @@ makes it where there is no such class."""
 
 RUNTIME: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
-        "model": frozenset({"input_dim", "input_shape", "output_dim"}),
+        "model": frozenset({"input_dim", "input_shape", "output_dim", "sparse_structure"}),
         "dataset": frozenset({"seed", "cache_dir", "for_task"}),
         "trainer": frozenset({"activation_fn", "states", "device", "dtype", "group"}),
         "solver": frozenset(),

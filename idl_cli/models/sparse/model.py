@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from typing import Any
 
 import scipy.sparse
 import torch
@@ -33,10 +34,10 @@ class SparseImplicitModel(TrainableModel):
     Args:
         input_dim: p; the product of the trailing dimensions of the input.
         output_dim: q.
-        sizes: states of each block, the last evaluated first; their sum is n.
-        activations: name of each block's φ.
-        nonzeros: stored entries of ``A``, ``B``, ``C`` and ``D``.
-        quantized: whether entries are stored in 8 bits with one step a row.
+        sparse_structure: ``sizes``, states of each block, the last evaluated first, n in all;
+            ``activations``, the name of each block's φ; ``nonzeros``, stored entries of ``A``,
+            ``B``, ``C`` and ``D``; ``quantized``, whether entries are stored in 8 bits with one
+            step a row.
 
     Raises:
         ArgumentError: sizes and activations are not as many, or a name is unknown.
@@ -47,12 +48,13 @@ class SparseImplicitModel(TrainableModel):
         input_dim: int,
         output_dim: int,
         *,
-        sizes: Sequence[int],
-        activations: Sequence[str],
-        nonzeros: Mapping[str, int],
-        quantized: bool = False,
+        sparse_structure: Mapping[str, Any],
     ) -> None:
         super().__init__()
+        sizes: Sequence[int] = sparse_structure["sizes"]
+        activations: Sequence[str] = sparse_structure["activations"]
+        nonzeros: Mapping[str, int] = sparse_structure["nonzeros"]
+        quantized = bool(sparse_structure["quantized"])
         if len(sizes) != len(activations) or any(size < 1 for size in sizes):
             raise ArgumentError(
                 f"sizes={list(sizes)} and activations={list(activations)} must be as many, one "
@@ -97,10 +99,12 @@ class SparseImplicitModel(TrainableModel):
         model = cls(
             weights.B.shape[1],
             weights.C.shape[0],
-            sizes=weights.sizes,
-            activations=weights.activations,
-            nonzeros={name: each.nonzeros for name, each in matrices.items()},
-            quantized=quantized,
+            sparse_structure={
+                "sizes": weights.sizes,
+                "activations": weights.activations,
+                "nonzeros": {name: each.nonzeros for name, each in matrices.items()},
+                "quantized": quantized,
+            },
         ).to(dtype)
         for name, matrix in matrices.items():
             setattr(model, name, matrix)
@@ -213,10 +217,12 @@ class SparseImplicitModel(TrainableModel):
         return {
             "input_dim": self.input_dim,
             "output_dim": self.output_dim,
-            "sizes": list(self.sizes),
-            "activations": list(self.activations),
-            "nonzeros": dict(self.nonzeros),
-            "quantized": self.quantized,
+            "sparse_structure": {
+                "sizes": list(self.sizes),
+                "activations": list(self.activations),
+                "nonzeros": dict(self.nonzeros),
+                "quantized": self.quantized,
+            },
         }
 
     def extra_repr(self) -> str:

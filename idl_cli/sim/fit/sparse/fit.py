@@ -17,9 +17,10 @@ from idl_cli.sim.fit.sparse.refinement import refine, steps_of
 from idl_cli.sim.regression.solver import Start
 from idl_cli.sim.states.recording import Loader, Recording
 
-AMPLE, AMPLE_SHARE = 4, 0.4
-"""A gradual refinement begins with so many times the weights that are kept, up to this share of the
-teacher's: with more it does not recover."""
+AMPLE = 4
+"""Times the weights that are kept, which a gradual refinement begins with."""
+GRADUAL_SHARE = 0.1
+"""A larger share is refined as it is: its supports are good already, and what goes is missed."""
 GRADUAL_STEPS = 1000
 """A shorter refinement, as one on few samples is, has no time to lose weights and recover."""
 
@@ -71,10 +72,9 @@ def _refined(found: Fit, plan: Plan, loader: Loader, settings: FitSettings) -> F
     started = time.perf_counter()
     recorder, options, count = plan.recording.recorder, settings.options, plan.recording.raw.count
     assert options.nonzeros is not None
-    ample = min(AMPLE * options.nonzeros, AMPLE_SHARE)
     _, steps = steps_of(count, options.refine_epochs)
-    if plan.layers and steps >= GRADUAL_STEPS and ample > options.nonzeros:
-        sizes = plan.sizes(replace(options, nonzeros=ample))
+    if plan.layers and options.nonzeros <= GRADUAL_SHARE and steps >= GRADUAL_STEPS:
+        sizes = plan.sizes(replace(options, nonzeros=AMPLE * options.nonzeros))
         quiet = replace(settings, callbacks=SimCallbacks())
         begin = fit_layers(plan, sizes, loader, quiet, sequential=False).model
     else:

@@ -154,7 +154,9 @@ def _is_unfinished_job(output: Path) -> bool:
     """
     from idl_cli.run import run_status
 
-    if _job_number() is None or not (output / ".hydra").is_dir():
+    # One that was interrupted at once has a summary, and no record of its request yet.
+    begun = (output / ".hydra").is_dir() or (output / "summary.json").is_file()
+    if _job_number() is None or not begun:
         return False
     try:
         return run_status(output) in ("failed", "interrupted", "killed")

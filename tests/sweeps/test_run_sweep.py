@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,21 @@ def test_damaged_records_cost_no_job_and_no_table(idl_here: IdlHere, tmp_path: P
     lines = done.errors.splitlines()
     for name in ("jobs.json", "summary.json", "last.safetensors", "metrics.jsonl"):
         assert len([line for line in lines if f"{name}: " in line]) == 1
+
+
+def test_a_job_that_was_interrupted_at_once_is_run_again(idl_here: IdlHere, tmp_path: Path) -> None:
+    """Ctrl-C came between its lock and the record of its request."""
+    job = tmp_path / "sweep" / "0"
+    request = ("seed=0", "optimizer.lr=1e-3", *LITTLE, "trainer.epochs=1")
+    assert idl_here("train", "-m", *request, "hydra.sweep.dir=sweep").status == 0
+    found = summary_of(job)["metrics"]
+    shutil.rmtree(job)
+    job.mkdir()
+    begun = {"command": "train", "status": "interrupted", "seed": 0, "seconds": 0.03, "metrics": {}}
+    (job / "summary.json").write_text(json.dumps(begun))
+    done = idl_here("train", "sweep.resume=sweep")
+    assert done.status == 0, done.errors
+    assert summary_of(job)["metrics"] == found
 
 
 @pytest.mark.usefixtures("flaky_solvers")

@@ -47,7 +47,7 @@ def _stood_in_for(word: str) -> str:
 
 @pytest.fixture
 def readers_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with what the documentation takes for granted: DIR, my_package, mine/small."""
+    """A directory with what the documentation takes for granted: DIR, FILE and packages."""
     monkeypatch.chdir(tmp_path)
     install_examples(tmp_path)
     entries = tmp_path / "my_package-1.0.dist-info" / "entry_points.txt"
@@ -56,6 +56,7 @@ def readers_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         text.replace("[idl_cli.solvers]", "[idl_cli.solvers]\nmine = my_package:GradientSolver")
     )
     monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "FILE").touch()
     run = tmp_path / "DIR"
     (run / ".hydra").mkdir(parents=True)
     (run / ".hydra" / "config.yaml").write_text("dataset: {name: identity}\n")

@@ -15,6 +15,7 @@ from idl_cli.errors import NonFiniteError, UnsupportedModelError
 from idl_cli.models.conversion import from_feedforward
 from idl_cli.models.explicit import ExplicitNetwork
 from idl_cli.models.implicit import ImplicitModel
+from idl_cli.models.implicit_conv import ImplicitConv
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Equation:
         """Read a model; it is left as it is.
 
         Args:
-            model: an ``ImplicitModel``, or a feed-forward network that has an exact implicit form.
+            model: an ``ImplicitModel``, an ``ImplicitConv`` of small images (by its matrices), or
+                a feed-forward network that has an exact implicit form.
 
         Raises:
             UnsupportedModelError: the model has no equilibrium of the kind that is judged here.
@@ -123,11 +125,14 @@ def _feedback(model: ImplicitModel) -> tuple[Tensor, ...]:
 def _implicit_form(model: nn.Module) -> ImplicitModel:
     if isinstance(model, ImplicitModel):
         return model
+    if isinstance(model, ImplicitConv):
+        return model.dense_form()
     network = model.layers if isinstance(model, ExplicitNetwork) else model
     if isinstance(network, nn.Sequential):
         return from_feedforward(deepcopy(network).double())
     raise UnsupportedModelError(
         f"{type(model).__name__} is certified by no bound here: what is certified are models "
-        "implicit (dense, low rank, triangular, and those of `idl sim`) and feed-forward networks "
+        "implicit (dense, low rank, triangular, and those of `idl sim`), implicit_conv of small "
+        "images, and feed-forward networks "
         "that have an exact implicit form (mlp)"
     )

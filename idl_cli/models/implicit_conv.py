@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import prod
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +19,15 @@ from idl_cli.equilibrium.implicit_gradient import equilibrium
 from idl_cli.equilibrium.precision import solving_dtype, without_autocast
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
-from idl_cli.errors import ArgumentError, ShapeError
+from idl_cli.errors import ArgumentError, ShapeError, UnsupportedModelError
 from idl_cli.json_value import JSONValue
+from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.options import ImplicitConvOptions
 from idl_cli.models.parametrizations.convolution_linf import ConvolutionLinf, Scale
 from idl_cli.models.parametrizations.model import ParametrizedModel
 from idl_cli.models.solve_settings import settings_of
+
+_LARGEST_MATRIX: Final = 2**30  # bytes
 
 
 class ImplicitConv(ParametrizedModel):
@@ -163,12 +167,8 @@ class ImplicitConv(ParametrizedModel):
         Raises:
             ShapeError: the input has another size or dtype.
         """
-        maps = self._maps(self.equilibrium(inputs))
-        pooled = [
-            functional.adaptive_avg_pool2d(each, self._fields(scale)).flatten(1)
-            for each, scale in zip(maps, self._scales, strict=True)
-        ]
-        features = functional.dropout(torch.cat(pooled, dim=1), self.dropout, self.training)
+        features = self._features(self.equilibrium(inputs))
+        features = functional.dropout(features, self.dropout, self.training)
         return functional.linear(features, self.C, self.output_bias)
 
     def equilibrium(self, inputs: Tensor, *, start: Tensor | None = None) -> Tensor:
@@ -191,6 +191,41 @@ class ImplicitConv(ParametrizedModel):
     def maps(self, inputs: Tensor) -> list[Tensor]:
         """Return the equilibrium as maps (m, c, height, width), a tensor a scale."""
         return self._maps(self.equilibrium(inputs))
+
+    @torch.no_grad()
+    def dense_form(self) -> ImplicitModel:
+        """Return the same model by its matrices, in float64: for small images, n² numbers.
+
+        A, B and the biases are exact; the read-out's entries are divided by the pooled areas and
+        added where these overlap, rounded to float64.
+
+        Raises:
+            UnsupportedModelError: A alone would take more than a gigabyte.
+        """
+        n = self.hidden_dim
+        if n * n * 8 > _LARGEST_MATRIX:
+            raise UnsupportedModelError(
+                f"the {n:,} states of {type(self).__name__} make a matrix of "
+                f"{n * n * 8 / 2**30:.1f} GiB; use fewer channels or a larger stride"
+            )
+        exact = copy.deepcopy(self).double().eval()
+        pixels = torch.eye(self.input_dim, dtype=torch.float64, device=self.C.device)
+        constant = exact._injected(torch.zeros_like(pixels[:1]).reshape(1, *self._image))
+        for level in range(len(self._scales)):
+            if self.output_bias is not None:
+                getattr(exact, f"state_bias_{level}").zero_()
+        states = torch.eye(n, dtype=torch.float64, device=self.C.device)
+        return ImplicitModel.from_weights(
+            exact.operator().to_dense(),
+            exact._injected(pixels.reshape(-1, *self._image)).t(),
+            (exact._features(states) @ exact.C.t()).t(),
+            state_bias=constant[0],
+            output_bias=exact.output_bias,
+            activation=self.activation.name,
+            kappa=self.kappa,
+            forward=self.forward_settings,
+            backward=self.backward_settings,
+        )
 
     @property
     def solve_statistics(self) -> SolveStatistics:
@@ -249,13 +284,18 @@ class ImplicitConv(ParametrizedModel):
             for part, scale in zip(parts, self._scales, strict=True)
         ]
 
+    def _features(self, states: Tensor) -> Tensor:
+        """Return the maps averaged over the fields, all scales in a row."""
+        pooled = [
+            functional.adaptive_avg_pool2d(each, self._fields(scale)).flatten(1)
+            for each, scale in zip(self._maps(states), self._scales, strict=True)
+        ]
+        return torch.cat(pooled, dim=1)
+
     def _equilibrium(self, images: Tensor, start: Tensor | None) -> Tensor:
         with without_autocast(images.device.type):
             dtype = solving_dtype(self.C.dtype)
-            images = images.to(dtype)
-            offset = torch.cat(
-                [self._injection(images, level) for level in range(len(self._scales))], dim=1
-            )
+            offset = self._injected(images.to(dtype))
             states = equilibrium(
                 self.operator().to(dtype),
                 offset,
@@ -267,13 +307,17 @@ class ImplicitConv(ParametrizedModel):
             )
             return states.to(self.C.dtype)
 
-    def _injection(self, images: Tensor, level: int) -> Tensor:
-        """Return B∗u + b of a scale, its maps in a row."""
-        offsets: Tensor | None = getattr(self, f"state_bias_{level}")
-        return functional.conv2d(
-            images,
-            getattr(self, f"B_{level}").to(images.dtype),
-            None if offsets is None else offsets.to(images.dtype),
-            stride=self.stride << level,
-            padding=self.input_kernel_size // 2,
-        ).flatten(1)
+    def _injected(self, images: Tensor) -> Tensor:
+        """Return B∗u + b of all scales, their maps in a row."""
+        injected = []
+        for level in range(len(self._scales)):
+            offsets: Tensor | None = getattr(self, f"state_bias_{level}")
+            maps = functional.conv2d(
+                images,
+                getattr(self, f"B_{level}").to(images.dtype),
+                None if offsets is None else offsets.to(images.dtype),
+                stride=self.stride << level,
+                padding=self.input_kernel_size // 2,
+            )
+            injected.append(maps.flatten(1))
+        return torch.cat(injected, dim=1)

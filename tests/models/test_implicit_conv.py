@@ -9,7 +9,7 @@ from torch.autograd import gradcheck
 from torch.func import functional_call
 from torch.nn import functional
 
-from idl_cli.errors import ArgumentError, ShapeError
+from idl_cli.errors import ArgumentError, ShapeError, UnsupportedModelError
 from idl_cli.models.implicit_conv import ImplicitConv
 
 TIGHT = {
@@ -89,6 +89,18 @@ def test_gradient_inside_and_outside_the_constraint(variant: str, scale: float) 
         return functional_call(model, dict(zip(names, parameters, strict=True)), (u,))
 
     assert gradcheck(predict, values, fast_mode=True)
+
+
+@ALL_VARIANTS
+def test_its_matrices_make_the_same_model(variant: str) -> None:
+    model = make(variant, **TIGHT).double()
+    u = images(model)
+    dense = model.dense_form()
+    torch.testing.assert_close(dense(u), model(u), atol=1e-11, rtol=0)
+    torch.testing.assert_close(dense.equilibrium(u), model.equilibrium(u), atol=1e-11, rtol=0)
+    assert dense.inf_norm_A() == pytest.approx(model.inf_norm_A(), rel=1e-12)
+    with pytest.raises(UnsupportedModelError, match="GiB"):
+        make(channels=[16], input_shape=(1, 64, 64), stride=1).dense_form()
 
 
 @ALL_VARIANTS

@@ -76,7 +76,7 @@ class Equation:
         for parameter, factor in zip(_feedback(exact), factors, strict=True):
             parameter.copy_(factor)
         if exact.well_posedness == "linf":  # in float64 a row rounded beyond κ would be projected
-            exact.well_posedness = "none"
+            exact.free_()
         exact.forward_settings = FixedPointSettings(max_iter=2000, tol=1e-12)
         weights = exact.effective_weights()
         return cls(

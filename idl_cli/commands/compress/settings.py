@@ -25,7 +25,7 @@ class _Compressed:
 
 @dataclass(frozen=True, kw_only=True)
 class CompressSettings(RunSettings, _Compressed):
-    """Make the implicit model of a run smaller, exactly and with proven bounds on its outputs."""
+    """Make the implicit model of a run smaller, exactly or with a proven bound."""
 
     def problems(self) -> Iterator[str]:
         """A run is a directory's path, never an empty text; the metric is one it can have."""

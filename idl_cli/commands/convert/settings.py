@@ -25,7 +25,7 @@ class _Source:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertSettings(RunSettings, _Source):
-    """Turn a feed-forward network into an exact, sparse implicit model, and compare the two."""
+    """Turn a feed-forward network into an exact, sparse implicit model and compare."""
 
     def problems(self) -> Iterator[str]:
         """There is one network, and inputs of a known shape."""

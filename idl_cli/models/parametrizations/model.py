@@ -100,6 +100,13 @@ class FeedbackModel(ParametrizedModel):
                 stacklevel=3,
             )
 
+    def free_(self) -> None:
+        """Keep A in no set from here on: what is stored is what is used, rounded as it may be."""
+        self.well_posedness = "none"
+        self._parametrization = parametrization_of(
+            self.hidden_dim, rank=self.rank, kappa=self.kappa, well_posedness="none"
+        )
+
     def ordered_operator(self) -> tuple[Operator, Tensor | None]:
         """Return A as it is solved fastest, and the order of the states in which it is so.
 

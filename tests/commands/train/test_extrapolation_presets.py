@@ -86,7 +86,7 @@ def test_a_preset_leaves_one_table_and_one_figure(
 @pytest.mark.parametrize("name", PRESETS)
 def test_models_of_a_preset_are_of_about_equal_size(name: str) -> None:
     from idl_cli import registry
-    from idl_cli.assembly.objects import input_dim
+    from idl_cli.assembly.objects import model_sizes
 
     counts = []
     for model in PRESETS[name]:
@@ -94,12 +94,8 @@ def test_models_of_a_preset_are_of_about_equal_size(name: str) -> None:
         settings = preflight(Request(COMMANDS["train"], COMMANDS, overrides, root="train")).settings
         small = {"test_samples": 10, "train_samples": 10} if name != "spiky" else {}
         task = registry.build("dataset", {**settings["dataset"], **small}, seed=0).task
-        made = registry.build(
-            "model",
-            settings["model"],
-            input_dim=input_dim(settings["model"], task),
-            output_dim=task.output_dim,
-        )
+        sizes = model_sizes(settings["model"], task)
+        made = registry.build("model", settings["model"], **sizes)
         counts.append(sum(p.numel() for p in made.parameters()))
     # The third of argmax is the published LSTM: 2,050 beside 1,850.
     assert max(counts[:2]) / min(counts[:2]) < 1.02

@@ -55,7 +55,7 @@ class KeptWeights:
 
     def keep(self, chosen: Tensor) -> None:
         """Set to zero, for good, what is not chosen (a mask over the vector)."""
-        self.set(self.values() * chosen)
+        self.set(self.values().masked_fill(~chosen, 0.0))  # a product leaves negative zeros
         parts = self._parts(chosen)
         self.places = [place[part] for place, part in zip(self.places, parts, strict=True)]
 

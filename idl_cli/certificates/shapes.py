@@ -12,6 +12,7 @@ from torch import Tensor
 
 from idl_cli.certificates.rounding import TINY, UNIT, above, below
 from idl_cli.equilibrium.activations import Activation
+from idl_cli.equilibrium.conditions import MONOTONE
 
 _EVALUATION: Final = 32 * UNIT  # torch's elementary functions are right to a few units
 _CHOOSING: Final = ("relu", "identity", "abs", "hardtanh", "relu6")  # nothing is rounded
@@ -25,13 +26,11 @@ class Shape:
     Attributes:
         kinks: where φ′ jumps.
         curvature: at least |φ″| between the kinks; 0 for a piecewise linear φ.
-        monotone: whether φ never falls.
         slack: absolute error of torch's φ beyond the rounding of its elementary functions.
     """
 
     kinks: tuple[float, ...] = ()
     curvature: float = 0.0
-    monotone: bool = True
     slack: float = 0.0
 
 
@@ -40,7 +39,7 @@ SHAPES: Final[Mapping[str, Shape]] = MappingProxyType(
         "relu": Shape((0.0,)),
         "leaky_relu": Shape((0.0,)),
         "identity": Shape(),
-        "abs": Shape((0.0,), monotone=False),
+        "abs": Shape((0.0,)),
         "hardtanh": Shape((-1.0, 1.0)),
         "relu6": Shape((0.0, 6.0)),
         "hardsigmoid": Shape((-3.0, 3.0)),
@@ -54,11 +53,11 @@ SHAPES: Final[Mapping[str, Shape]] = MappingProxyType(
         "logsigmoid": Shape(curvature=0.25),
         "softsign": Shape(curvature=2.0),
         "arctan": Shape(curvature=0.6496),
-        "sin": Shape(curvature=1.0, monotone=False),
-        "gelu": Shape(curvature=0.7979, monotone=False),
-        "silu": Shape(curvature=0.5, monotone=False),
-        "mish": Shape(curvature=0.65, monotone=False),
-        "hardswish": Shape((-3.0, 3.0), curvature=1 / 3, monotone=False),
+        "sin": Shape(curvature=1.0),
+        "gelu": Shape(curvature=0.7979),
+        "silu": Shape(curvature=0.5),
+        "mish": Shape(curvature=0.65),
+        "hardswish": Shape((-3.0, 3.0), curvature=1 / 3),
     }
 )
 """Of the activations of ``equilibrium.conditions``; of another only its Lipschitz constant is used.
@@ -89,7 +88,7 @@ class Graph:
 
     def image(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Bounds of φ on intervals, rounded outward; shapes as given."""
-        if self.shape is not None and self.shape.monotone:
+        if self.shape is not None and self.activation.name in MONOTONE:
             (first, wrong), (last, wrong_last) = self.values(low), self.values(high)
             return below(first - wrong), above(last + wrong_last)
         if self.shape is None:

@@ -27,12 +27,14 @@ class ActivationFacts:
             there is none, so that no explicit network has it.
         positively_homogeneous: whether φ(αz) = αφ(z) for every α ≥ 0.
         maps: ``"module:attribute"`` of its ``ActivationMaps``; None for those in ``activations``.
+        monotone: whether φ never falls, so that it maps an interval to that of its ends' images.
     """
 
     lipschitz: float
     module: str | None = None
     positively_homogeneous: bool = False
     maps: str | None = None
+    monotone: bool = False
 
 
 # The derivative of gelu, Φ(z) + zΦ'(z), peaks at z = √2.
@@ -44,29 +46,31 @@ _SELU = 1.0507009873554805 * 1.6732632423543772
 
 ACTIVATION_FACTS: Final = MappingProxyType(
     {
-        "relu": ActivationFacts(1.0, "ReLU", positively_homogeneous=True),
-        "leaky_relu": ActivationFacts(1.0, "LeakyReLU", positively_homogeneous=True),
-        "tanh": ActivationFacts(1.0, "Tanh"),
-        "sigmoid": ActivationFacts(0.25, "Sigmoid"),
-        "identity": ActivationFacts(1.0, positively_homogeneous=True),
-        "elu": ActivationFacts(1.0, "ELU"),
-        "softplus": ActivationFacts(1.0, "Softplus"),
-        "softsign": ActivationFacts(1.0, "Softsign"),
-        "hardtanh": ActivationFacts(1.0, "Hardtanh"),
-        "relu6": ActivationFacts(1.0, "ReLU6"),
-        "hardsigmoid": ActivationFacts(1.0 / 6.0, "Hardsigmoid"),
-        "logsigmoid": ActivationFacts(1.0, "LogSigmoid"),
-        "softshrink": ActivationFacts(1.0, "Softshrink"),
-        "arctan": ActivationFacts(1.0),
+        "relu": ActivationFacts(1.0, "ReLU", positively_homogeneous=True, monotone=True),
+        "leaky_relu": ActivationFacts(1.0, "LeakyReLU", positively_homogeneous=True, monotone=True),
+        "tanh": ActivationFacts(1.0, "Tanh", monotone=True),
+        "sigmoid": ActivationFacts(0.25, "Sigmoid", monotone=True),
+        "identity": ActivationFacts(1.0, positively_homogeneous=True, monotone=True),
+        "elu": ActivationFacts(1.0, "ELU", monotone=True),
+        "softplus": ActivationFacts(1.0, "Softplus", monotone=True),
+        "softsign": ActivationFacts(1.0, "Softsign", monotone=True),
+        "hardtanh": ActivationFacts(1.0, "Hardtanh", monotone=True),
+        "relu6": ActivationFacts(1.0, "ReLU6", monotone=True),
+        "hardsigmoid": ActivationFacts(1.0 / 6.0, "Hardsigmoid", monotone=True),
+        "logsigmoid": ActivationFacts(1.0, "LogSigmoid", monotone=True),
+        "softshrink": ActivationFacts(1.0, "Softshrink", monotone=True),
+        "arctan": ActivationFacts(1.0, monotone=True),
         "sin": ActivationFacts(1.0),
         "abs": ActivationFacts(1.0, positively_homogeneous=True),
         "gelu": ActivationFacts(_GELU, "GELU"),
         "silu": ActivationFacts(_SILU, "SiLU"),
         "mish": ActivationFacts(_MISH, "Mish"),
-        "selu": ActivationFacts(_SELU, "SELU"),
+        "selu": ActivationFacts(_SELU, "SELU", monotone=True),
         "hardswish": ActivationFacts(1.5, "Hardswish"),
     }
 )
+
+MONOTONE: Final = frozenset(name for name, facts in ACTIVATION_FACTS.items() if facts.monotone)
 
 
 if TYPE_CHECKING:

@@ -6,12 +6,11 @@ They are computed in the model's own precision and rounded to nearest: a loss, n
 
 from __future__ import annotations
 
-from typing import Final
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from idl_cli.equilibrium.conditions import MONOTONE
 from idl_cli.equilibrium.implicit_gradient import equilibrium
 from idl_cli.equilibrium.operators import Operator, StrictlyUpperTriangularOperator
 from idl_cli.equilibrium.operators.box import BoxOperator, centre_and_radius
@@ -19,27 +18,6 @@ from idl_cli.equilibrium.precision import without_autocast
 from idl_cli.errors import UnsupportedModelError
 from idl_cli.models.explicit import MLP
 from idl_cli.models.implicit import ImplicitModel
-
-MONOTONE: Final = frozenset(
-    {
-        "relu",
-        "leaky_relu",
-        "tanh",
-        "sigmoid",
-        "identity",
-        "elu",
-        "softplus",
-        "softsign",
-        "hardtanh",
-        "relu6",
-        "hardsigmoid",
-        "logsigmoid",
-        "softshrink",
-        "arctan",
-        "selu",
-    }
-)
-"""Activations that never fall."""
 
 
 def interval_problem(model: nn.Module) -> str | None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from idl_cli.evaluation.attacks.ball import Ball, ValidRange
 from idl_cli.evaluation.attacks.margins import LOSSES
 from idl_cli.evaluation.attacks.options import PgdOptions
-from idl_cli.evaluation.attacks.search import AttackResult, Predict, Search
+from idl_cli.evaluation.attacks.search import Search, SearchingAttack
 
 
-class EuclideanPgd:
+class EuclideanPgd(SearchingAttack):
     """Normalised gradient steps, projected on the ball, from several starting points.
 
     ``epsilon`` gives the half axes of the ball, one a feature where their units differ: what is
@@ -22,20 +21,11 @@ class EuclideanPgd:
     def __init__(self, options: PgdOptions | None = None) -> None:
         self._options = options or PgdOptions()
 
-    def __call__(
-        self,
-        model: Predict,
-        inputs: Tensor,
-        labels: Tensor,
-        epsilon: Tensor | float,
-        *,
-        valid: ValidRange | None = None,
-        generator: torch.Generator | None = None,
-    ) -> AttackResult:
-        """Attack a batch: see ``Attack``. Samples that are broken are left alone from then on."""
-        search = Search(model, inputs, labels, Ball.around(inputs, epsilon, valid))
+    def _try(
+        self, search: Search, epsilon: Tensor | float, generator: torch.Generator | None
+    ) -> None:
         centre = search.inputs.clone()
-        axes = torch.as_tensor(epsilon, dtype=torch.float64).to(inputs).expand_as(inputs)
+        axes = torch.as_tensor(epsilon, dtype=torch.float64).to(centre).expand_as(centre)
         steps, loss = self._options.steps, LOSSES[self._options.loss]
         lengths = 0.5 * (1 + torch.arange(steps).mul(torch.pi / steps).cos())
         for restart in range(self._options.restarts):
@@ -44,7 +34,7 @@ class EuclideanPgd:
             for length in lengths.tolist():
                 samples = search.standing
                 if not len(samples):
-                    return search.result()
+                    return
                 _, gradient = search.gradient(x[samples], samples, loss)
                 scaled = gradient * axes[samples]
                 step = axes[samples] * scaled / _norm(scaled)
@@ -53,7 +43,6 @@ class EuclideanPgd:
                 x = search.ball.project(inside(x, centre, axes))
             samples = search.standing
             search.consider(x[samples], samples)
-        return search.result()
 
 
 def inside(x: Tensor, centre: Tensor, axes: Tensor) -> Tensor:

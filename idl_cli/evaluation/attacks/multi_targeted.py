@@ -5,15 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from idl_cli.evaluation.attacks.ball import Ball, ValidRange
 from idl_cli.evaluation.attacks.margins import class_margin
 from idl_cli.evaluation.attacks.options import MultiTargetedOptions
 from idl_cli.evaluation.attacks.pgd import climb
-from idl_cli.evaluation.attacks.search import AttackResult, Predict, Search
+from idl_cli.evaluation.attacks.search import Search, SearchingAttack
 from idl_cli.evaluation.attacks.steps import RULES
 
 
-class MultiTargeted:
+class MultiTargeted(SearchingAttack):
     """PGD on the margin over one class at a time.
 
     The margin over the most dangerous class is a minimum of smooth functions, in which an iteration
@@ -24,29 +23,17 @@ class MultiTargeted:
     def __init__(self, options: MultiTargetedOptions | None = None) -> None:
         self._options = options or MultiTargetedOptions()
 
-    def __call__(
-        self,
-        model: Predict,
-        inputs: Tensor,
-        labels: Tensor,
-        epsilon: Tensor | float,
-        *,
-        valid: ValidRange | None = None,
-        generator: torch.Generator | None = None,
-    ) -> AttackResult:
-        """Attack a batch: see ``Attack``. Samples that are broken are left alone from then on."""
+    def _try(
+        self, search: Search, epsilon: Tensor | float, generator: torch.Generator | None
+    ) -> None:
         options = self._options
-        search = Search(model, inputs, labels, Ball.around(inputs, epsilon, valid))
-        with torch.no_grad():
-            classes = model(inputs[:1]).shape[1]
         first = search.inputs.clone()
         for restart in range(options.restarts):
             start = search.ball.uniform(generator) if restart else first
-            for offset in range(1, classes):
+            for offset in range(1, search.classes):
                 samples = search.standing
 
                 def loss(logits: Tensor, own: Tensor, offset: int = offset) -> Tensor:
                     return -class_margin(logits, own, (own + offset) % logits.shape[1])
 
                 climb(search, start, samples, loss, RULES[options.rule](), options.steps)
-        return search.result()

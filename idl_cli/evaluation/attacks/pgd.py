@@ -5,14 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from idl_cli.evaluation.attacks.ball import Ball, ValidRange
 from idl_cli.evaluation.attacks.margins import LOSSES, AttackLoss
 from idl_cli.evaluation.attacks.options import PgdOptions
-from idl_cli.evaluation.attacks.search import AttackResult, Predict, Search
+from idl_cli.evaluation.attacks.search import Search, SearchingAttack
 from idl_cli.evaluation.attacks.steps import RULES, StepRule
 
 
-class Pgd:
+class Pgd(SearchingAttack):
     """Steps along the gradient's signs, projected on the ball, from several starting points.
 
     More restarts with the same generator never find less: the starting points of fewer come first.
@@ -21,19 +20,10 @@ class Pgd:
     def __init__(self, options: PgdOptions | None = None) -> None:
         self._options = options or PgdOptions()
 
-    def __call__(
-        self,
-        model: Predict,
-        inputs: Tensor,
-        labels: Tensor,
-        epsilon: Tensor | float,
-        *,
-        valid: ValidRange | None = None,
-        generator: torch.Generator | None = None,
-    ) -> AttackResult:
-        """Attack a batch: see ``Attack``. Samples that are broken are left alone from then on."""
+    def _try(
+        self, search: Search, epsilon: Tensor | float, generator: torch.Generator | None
+    ) -> None:
         options = self._options
-        search = Search(model, inputs, labels, Ball.around(inputs, epsilon, valid))
         start = search.inputs.clone()
         for restart in range(options.restarts):
             if restart:
@@ -43,7 +33,6 @@ class Pgd:
             climb(
                 search, start, samples, LOSSES[options.loss], RULES[options.rule](), options.steps
             )
-        return search.result()
 
 
 def climb(

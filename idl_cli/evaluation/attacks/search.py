@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -77,6 +78,7 @@ class Search:
         inputs = inputs.detach()
         logits = self._logits(inputs)
         self.inputs = inputs.clone()
+        self.classes = logits.shape[1]
         self.margins = margins(logits, labels)
         self.broken = predicted_classes(logits) != labels
 
@@ -120,3 +122,28 @@ class Search:
     @torch.no_grad()
     def _logits(self, inputs: Tensor) -> Tensor:
         return self._model(inputs)
+
+
+class SearchingAttack(ABC):
+    """An attack that is one search; a subclass says what is tried."""
+
+    def __call__(
+        self,
+        model: Predict,
+        inputs: Tensor,
+        labels: Tensor,
+        epsilon: Tensor | float,
+        *,
+        valid: ValidRange | None = None,
+        generator: torch.Generator | None = None,
+    ) -> AttackResult:
+        """Attack a batch: see ``Attack``. Samples that are broken are left alone from then on."""
+        search = Search(model, inputs, labels, Ball.around(inputs, epsilon, valid))
+        self._try(search, epsilon, generator)
+        return search.result()
+
+    @abstractmethod
+    def _try(
+        self, search: Search, epsilon: Tensor | float, generator: torch.Generator | None
+    ) -> None:
+        """Look for worse inputs; the search keeps what it meets."""

@@ -7,6 +7,7 @@ of different units, and samples whose ball is cut by the valid range, move alike
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, Protocol
@@ -29,7 +30,7 @@ class StepRule(Protocol):
         ...
 
 
-class _Scheduled:
+class _Scheduled(ABC):
     """Steps whose length depends on their number alone."""
 
     def start(self, inputs: Tensor, ball: Ball, steps: int) -> None:
@@ -41,8 +42,9 @@ class _Scheduled:
         self._x = self._ball.project(self._x + length * self._ball.half_width * gradient.sign())
         return self._x
 
+    @abstractmethod
     def _length(self, progress: float) -> float:
-        raise NotImplementedError
+        """In half widths, after this share of the steps."""
 
 
 class Constant(_Scheduled):

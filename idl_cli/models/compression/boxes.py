@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 import scipy.sparse
 import torch
 
 from idl_cli.equilibrium.activations import get_activation
+from idl_cli.equilibrium.conditions import MONOTONE
 from idl_cli.models.sparse.weights import SparseWeights
-
-MONOTONE: Final = frozenset(
-    {
-        "relu",
-        "leaky_relu",
-        "tanh",
-        "sigmoid",
-        "identity",
-        "elu",
-        "softplus",
-        "softsign",
-        "hardtanh",
-        "relu6",
-        "hardsigmoid",
-        "logsigmoid",
-        "softshrink",
-        "arctan",
-        "selu",
-    }
-)
-"""Activations that map an interval to that of the images of its ends."""
 
 _STEPS = 50
 _RELATIVE = 1e-12  # outward, beyond what rounding of sums of some thousands of terms can do

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,8 @@ from idl_cli.equilibrium.implicit_gradient import equilibrium
 from idl_cli.equilibrium.precision import solving_dtype, without_autocast
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
-from idl_cli.errors import ShapeError
 from idl_cli.json_value import JSONValue
+from idl_cli.models.base import flat_inputs, outside_compiled_graphs
 from idl_cli.models.given_weights import ImplicitWeights as ImplicitWeights
 from idl_cli.models.given_weights import check_feedback, checked_dimensions
 from idl_cli.models.options import ImplicitOptions
@@ -291,27 +291,10 @@ class ImplicitModel(FeedbackModel):
         )
 
     def _flatten(self, inputs: Tensor) -> Tensor:
-        expected = f"expected (samples, ...) with {self.input_dim} values a sample"
-        if inputs.dim() < 2:
-            raise ShapeError(f"the input has shape {tuple(inputs.shape)}; {expected}.")
-        u = inputs.flatten(1)
-        if u.shape[1] != self.input_dim:
-            raise ShapeError(f"the input has shape {tuple(inputs.shape)}; {expected}.")
-        autocast = torch.is_autocast_enabled(u.device.type)
-        if u.dtype != self.B.dtype and not (autocast and u.is_floating_point()):
-            raise ShapeError(
-                f"the input is {u.dtype}, the model {self.B.dtype}: convert one of them, for "
-                f"example with inputs.to({self.B.dtype})."
-            )
-        return u
+        return flat_inputs(inputs, self.input_dim, self.B.dtype)
 
     def _equilibrium_eager(self, u: Tensor, start: Tensor | None = None) -> Tensor:
-        # A solve runs until it has converged: its length is data, which no compiled graph can hold.
-        # (torch.compiler.disable as a decorator would import the compiler with this module.)
-        if torch.compiler.is_compiling():
-            solve = torch.compiler.disable(ImplicitModel._equilibrium)  # type: ignore[no-untyped-call]
-            return cast(Tensor, solve(self, u, start))
-        return self._equilibrium(u, start)
+        return outside_compiled_graphs(ImplicitModel._equilibrium, self, u, start)
 
     def _equilibrium(self, u: Tensor, start: Tensor | None) -> Tensor:
         with without_autocast(u.device.type):

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import prod
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ArgumentError, ShapeError, UnsupportedModelError
 from idl_cli.json_value import JSONValue
+from idl_cli.models.base import flat_inputs, outside_compiled_graphs
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.options import ImplicitConvOptions
 from idl_cli.models.parametrizations.convolution_linf import ConvolutionLinf, Scale
@@ -181,12 +182,7 @@ class ImplicitConv(ParametrizedModel):
         Raises:
             ShapeError: an argument has another size or dtype.
         """
-        images = self._images(inputs)
-        # A solve runs until it has converged: its length is data, which no compiled graph can hold.
-        if torch.compiler.is_compiling():
-            solve = torch.compiler.disable(ImplicitConv._equilibrium)  # type: ignore[no-untyped-call]
-            return cast(Tensor, solve(self, images, start))
-        return self._equilibrium(images, start)
+        return outside_compiled_graphs(ImplicitConv._equilibrium, self, self._images(inputs), start)
 
     def maps(self, inputs: Tensor) -> list[Tensor]:
         """Return the equilibrium as maps (m, c, height, width), a tensor a scale."""
@@ -264,17 +260,11 @@ class ImplicitConv(ParametrizedModel):
         return min(self.pool, scale.height), min(self.pool, scale.width)
 
     def _images(self, inputs: Tensor) -> Tensor:
-        if prod(inputs.shape[1:]) != self.input_dim or inputs.dim() < 2:
+        if prod(inputs.shape[1:]) != self.input_dim:
             raise ShapeError(
                 f"inputs of shape {tuple(inputs.shape)} are no images of shape {self.input_shape}."
             )
-        autocast = torch.is_autocast_enabled(inputs.device.type)
-        if inputs.dtype != self.C.dtype and not (autocast and inputs.is_floating_point()):
-            raise ShapeError(
-                f"the input is {inputs.dtype}, the model {self.C.dtype}: convert one of them, for "
-                f"example with inputs.to({self.C.dtype})."
-            )
-        return inputs.reshape(-1, *self._image)
+        return flat_inputs(inputs, self.input_dim, self.C.dtype).reshape(-1, *self._image)
 
     def _maps(self, states: Tensor) -> list[Tensor]:
         sizes = [scale.channels * scale.height * scale.width for scale in self._scales]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from idl_cli.commands.certify.settings import CertifySettings
-from idl_cli.requests.specification import Command
+from idl_cli.requests.model_of_run import command_on_run
 
 if TYPE_CHECKING:
     from idl_cli.reporting import Reporter
@@ -22,25 +21,9 @@ def certify(
     return run(settings, directory, console)
 
 
-def complete_overrides(overrides: Sequence[str]) -> list[str]:
-    """Put the run's own data set before keys that change it; needs Hydra's parser."""
-    from idl_cli.requests.run_dataset import with_dataset_of_run
-
-    return with_dataset_of_run(overrides)
-
-
-COMMAND: Final = Command(
-    name="certify",
-    schema=CertifySettings,
-    work=certify,
-    complete_overrides=complete_overrides,
-    example="run=DIR",
-    elsewhere={
-        "model": "`idl certify` takes the model from run=DIR",
-        "trainer": "`idl certify` trains nothing; use `idl train`",
-        "optimizer": "`idl certify` trains nothing; use `idl train`",
-        "scheduler": "`idl certify` trains nothing; use `idl train`",
-        "experiment": "presets say how to train; `idl certify` takes all from run=DIR",
-        "debug": "`idl certify` has no quick looks; take fewer samples",
-    },
+COMMAND: Final = command_on_run(
+    "certify",
+    CertifySettings,
+    certify,
+    elsewhere={"debug": "`idl certify` has no quick looks; take fewer samples"},
 )

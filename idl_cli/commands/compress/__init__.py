@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from idl_cli.commands.compress.settings import CompressSettings
-from idl_cli.requests.specification import Command
+from idl_cli.requests.model_of_run import command_on_run
 
 if TYPE_CHECKING:
     from idl_cli.reporting import Reporter
@@ -29,18 +29,6 @@ def complete_overrides(overrides: Sequence[str]) -> list[str]:
     return with_data_of_run(with_dataset_of_run(overrides), "run")
 
 
-COMMAND: Final = Command(
-    name="compress",
-    schema=CompressSettings,
-    work=compress,
-    complete_overrides=complete_overrides,
-    example="run=DIR",
-    elsewhere={
-        "model": "`idl compress` takes the model from run=DIR",
-        "trainer": "`idl compress` trains nothing; use `idl train`",
-        "optimizer": "`idl compress` trains nothing; use `idl train`",
-        "scheduler": "`idl compress` trains nothing; use `idl train`",
-        "experiment": "presets say how to train; `idl compress` takes all from run=DIR",
-        "debug": "`idl compress` has no quick looks; they are of `idl train` and `idl sim`",
-    },
+COMMAND: Final = command_on_run(
+    "compress", CompressSettings, compress, complete_overrides=complete_overrides
 )

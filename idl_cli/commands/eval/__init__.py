@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from idl_cli.commands.eval.settings import EvalSettings
-from idl_cli.requests.specification import Command
+from idl_cli.requests.model_of_run import command_on_run
 
 if TYPE_CHECKING:
     from idl_cli.reporting import Reporter
@@ -22,25 +21,4 @@ def evaluate(
     return run(settings, directory, console)
 
 
-def complete_overrides(overrides: Sequence[str]) -> list[str]:
-    """Put the run's own data set before keys that change it; needs Hydra's parser."""
-    from idl_cli.requests.run_dataset import with_dataset_of_run
-
-    return with_dataset_of_run(overrides)
-
-
-COMMAND: Final = Command(
-    name="eval",
-    schema=EvalSettings,
-    work=evaluate,
-    complete_overrides=complete_overrides,
-    example="run=DIR",
-    elsewhere={
-        "model": "`idl eval` takes the model from run=DIR",
-        "trainer": "`idl eval` trains nothing; use `idl train`",
-        "optimizer": "`idl eval` trains nothing; use `idl train`",
-        "scheduler": "`idl eval` trains nothing; use `idl train`",
-        "experiment": "presets say how to train; `idl eval` takes all from run=DIR",
-        "debug": "`idl eval` has no quick looks; they are of `idl train` and `idl sim`",
-    },
-)
+COMMAND: Final = command_on_run("eval", EvalSettings, evaluate)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from idl_cli.commands.predict.settings import PredictSettings
-from idl_cli.requests.specification import Command
+from idl_cli.requests.model_of_run import command_on_run
 
 if TYPE_CHECKING:
     from idl_cli.reporting import Reporter
@@ -21,18 +21,11 @@ def predict(
     return run(settings, directory, console)
 
 
-COMMAND: Final = Command(
-    name="predict",
-    schema=PredictSettings,
-    work=predict,
+COMMAND: Final = command_on_run(
+    "predict",
+    PredictSettings,
+    predict,
     example="run=DIR input=FILE",
-    elsewhere={
-        "model": "`idl predict` takes the model from run=DIR",
-        "dataset": "`idl predict` reads input=FILE; `idl eval` measures on a data set",
-        "trainer": "`idl predict` trains nothing; use `idl train`",
-        "optimizer": "`idl predict` trains nothing; use `idl train`",
-        "scheduler": "`idl predict` trains nothing; use `idl train`",
-        "experiment": "presets say how to train; `idl predict` takes all from run=DIR",
-        "debug": "`idl predict` has no quick looks; they are of `idl train` and `idl sim`",
-    },
+    complete_overrides=list,
+    elsewhere={"dataset": "`idl predict` reads input=FILE; `idl eval` measures on a data set"},
 )

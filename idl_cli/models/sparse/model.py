@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from idl_cli.equilibrium.activations import get_activation
-from idl_cli.errors import ArgumentError, ShapeError, UnsupportedModelError
+from idl_cli.errors import ArgumentError, UnsupportedModelError
 from idl_cli.json_value import JSONValue
-from idl_cli.models.base import TrainableModel
+from idl_cli.models.base import TrainableModel, flat_inputs
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.sparse.matrix import SparseMatrix
 from idl_cli.models.sparse.sweep import Block, solve
@@ -138,16 +138,8 @@ class SparseImplicitModel(TrainableModel):
         return solve(self.A, self.B(u) + self.state_bias[:, None], self.blocks)
 
     def _state_major(self, inputs: Tensor) -> Tensor:
-        u = inputs.flatten(1) if inputs.dim() >= 2 else inputs
-        if u.dim() != 2 or u.shape[1] != self.input_dim:
-            raise ShapeError(
-                f"the input has shape {tuple(inputs.shape)}; expected (samples, ...) with "
-                f"{self.input_dim} values a sample."
-            )
-        if u.dtype != self.state_bias.dtype:
-            raise ShapeError(
-                f"the input is {u.dtype}, the model {self.state_bias.dtype}: convert one of them."
-            )
+        dtype = self.state_bias.dtype
+        u = flat_inputs(inputs, self.input_dim, dtype).to(dtype)
         return u.t().contiguous()
 
     @property

@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
-from idl_cli.models.few_nonzeros import lasting_patterns
 from idl_cli.models.parametrizations.model import FeedbackModel
+from idl_cli.models.sparse.few_nonzeros import lasting_patterns
 
 
 class SparsityMask:

@@ -19,10 +19,10 @@ from idl_cli.equilibrium.operators import (
 from idl_cli.equilibrium.sweep_order import SweepOrder
 from idl_cli.errors import WellPosednessWarning
 from idl_cli.models.base import TrainableModel
-from idl_cli.models.few_nonzeros import FewNonzeros
 from idl_cli.models.parametrizations.base import Parameters, Parametrization
 from idl_cli.models.parametrizations.choose import parametrization_of
 from idl_cli.models.parametrizations.free import Free
+from idl_cli.models.sparse.few_nonzeros import FewNonzeros
 
 
 class ParametrizedModel(TrainableModel):

@@ -16,7 +16,8 @@ from idl_cli.errors import DataError, MissingExtraError, UnsupportedModelError, 
 from idl_cli.models.sparse.model import SparseImplicitModel
 from idl_cli.models.tracing.expressions import Expression, States
 from idl_cli.models.tracing.network import check_same
-from idl_cli.models.tracing.onnx_operators import ONNX_OPERATIONS, Node
+from idl_cli.models.tracing.onnx_node import Node
+from idl_cli.models.tracing.onnx_operators import ONNX_OPERATIONS
 
 
 def _onnx() -> Any:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from types import MappingProxyType
 from typing import Any, Final
@@ -14,54 +13,10 @@ import torch
 from idl_cli.equilibrium.activations import LEAKY_RELU_SLOPE
 from idl_cli.errors import UnsupportedModelError
 from idl_cli.models.tracing import linear_maps, maxima
-from idl_cli.models.tracing.expressions import Expression, States
-from idl_cli.models.tracing.moves import SAMPLES, moved
-from idl_cli.models.tracing.operations.table import OPERATIONS
+from idl_cli.models.tracing.expressions import Expression
+from idl_cli.models.tracing.onnx_movement import MOVEMENTS
+from idl_cli.models.tracing.onnx_node import Node, Operator
 from idl_cli.models.tracing.windows import Axis
-
-
-@dataclass(frozen=True)
-class Node:
-    """One node of a graph.
-
-    Attributes:
-        states: of the network so far.
-        inputs: expressions, arrays, or None where one is left out.
-        attributes: by name.
-        outputs: how many it has.
-        batch: samples that the file fixes; None where it does not.
-    """
-
-    states: States
-    inputs: Sequence[Any]
-    attributes: Mapping[str, Any]
-    outputs: int
-    batch: int | None
-
-    @property
-    def value(self) -> Expression:
-        """The first input, which has to depend on the network's."""
-        if not isinstance(self.inputs[0], Expression):
-            raise UnsupportedModelError("its first input is a constant")
-        return self.inputs[0]
-
-    def constant(self, number: int, attribute: str = "") -> Any:
-        """An input that has to be constant, or the attribute of older versions; None without."""
-        found = self.inputs[number] if len(self.inputs) > number else None
-        if isinstance(found, Expression):
-            raise UnsupportedModelError(f"its input {number} depends on the network's input")
-        return self.attributes.get(attribute) if found is None else found
-
-    def is_single(self, attribute: float, number: float) -> bool:
-        """Whether a model in single precision cannot tell an attribute, itself single, from it."""
-        return self.states.dtype == torch.float32 and np.float32(number) == attribute
-
-    def torch(self, name: str, *arguments: Any) -> Any:
-        """What torch's operation of that name does."""
-        return OPERATIONS[name](self.states, *arguments)
-
-
-Operator = Callable[[Node], Any]
 
 
 def _simple(name: str) -> Operator:
@@ -160,97 +115,6 @@ def _batch_normalization(node: Node) -> Expression:
     return linear_maps.normalised(node.value, weight, bias, mean, variance, epsilon)
 
 
-def _batch_shape(node: Node) -> tuple[int, ...]:
-    return (SAMPLES, *node.value.shape)
-
-
-def _reshape(node: Node) -> Any:
-    target = [int(size) for size in node.constant(1, "shape")]
-    shape = _batch_shape(node)
-    if not node.attributes.get("allowzero"):
-        target = [shape[i] if size == 0 else size for i, size in enumerate(target)]
-    if node.batch is not None and target and target[0] == node.batch:
-        target[0] = SAMPLES
-    try:
-        return moved(node.value, lambda numbers: numbers.reshape(target))
-    except RuntimeError as error:
-        raise UnsupportedModelError(
-            f"samples of shape {node.value.shape} in the shape {target} of a batch"
-        ) from error
-
-
-def _flatten(node: Node) -> Expression:
-    if int(node.attributes.get("axis", 1)) != 1:
-        raise UnsupportedModelError("it flattens other axes than those of a sample")
-    return node.value.reshaped([len(node.value.constant)])
-
-
-def _move(operation: Callable[[torch.Tensor, Node], Any]) -> Operator:
-    return lambda node: moved(node.value, lambda numbers: operation(numbers, node))
-
-
-def _squeezed(numbers: torch.Tensor, node: Node) -> Any:
-    axes = node.constant(1, "axes")
-    if axes is None:
-        raise UnsupportedModelError("it squeezes whatever axes have one entry")
-    return numbers.squeeze(tuple(int(axis) for axis in axes))
-
-
-def _unsqueezed(numbers: torch.Tensor, node: Node) -> Any:
-    axes = [int(axis) for axis in node.constant(1, "axes")]
-    final = numbers.dim() + len(axes)
-    for axis in sorted(axis % final for axis in axes):
-        numbers = numbers.unsqueeze(axis)
-    return numbers
-
-
-def _sliced(numbers: torch.Tensor, node: Node) -> Any:
-    starts, ends = node.constant(1, "starts"), node.constant(2, "ends")
-    axes, steps = node.constant(3, "axes"), node.constant(4)
-    axes = range(len(starts)) if axes is None else axes
-    steps = [1] * len(starts) if steps is None else steps
-    array = numbers.numpy()
-    index = [slice(None)] * array.ndim
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        stop = None if step < 0 and end < -array.shape[int(axis)] else int(end)
-        index[int(axis)] = slice(int(start), stop, int(step))
-    return torch.from_numpy(array[tuple(index)].copy())
-
-
-def _split(node: Node) -> Any:
-    axis = int(node.attributes.get("axis", 0))
-    sizes = node.constant(1, "split")
-    if sizes is None:
-        longest = -(-_batch_shape(node)[axis] // node.outputs)  # the last part may be shorter
-        return moved(node.value, lambda numbers: torch.split(numbers, longest, axis))
-    listed = [int(size) for size in sizes]
-    return moved(node.value, lambda numbers: torch.split(numbers, listed, axis))
-
-
-def _gathered(numbers: torch.Tensor, node: Node) -> Any:
-    axis = int(node.attributes.get("axis", 0))
-    return torch.from_numpy(np.take(numbers.numpy(), node.constant(1), axis=axis))
-
-
-def _pad(node: Node) -> Any:
-    mode = node.attributes.get("mode", b"constant").decode()
-    fill = node.constant(2, "value")
-    fill = 0.0 if fill is None or mode != "constant" else float(np.ravel(fill)[0])
-    pads = [int(each) for each in node.constant(1, "pads")]
-    axes = node.constant(3)
-    rank = len(pads) // 2
-    widths = [(0, 0)] * (len(node.value.shape) + 1)
-    for number, axis in enumerate(range(rank) if axes is None else axes):
-        widths[int(axis)] = (pads[number], pads[rank + number])
-    modes = {"constant": "constant", "reflect": "reflect", "edge": "edge", "wrap": "wrap"}
-    if mode not in modes or min(pads, default=0) < 0:
-        raise UnsupportedModelError(f"padding {pads} in the mode {mode}")
-    kind: Any = modes[mode]
-    return moved(
-        node.value, lambda numbers: torch.from_numpy(np.pad(numbers.numpy(), widths, kind)), fill
-    )
-
-
 def _reduced(name: str) -> Operator:
     def operation(node: Node) -> Any:
         axes = node.constant(1, "axes")
@@ -347,20 +211,11 @@ ONNX_OPERATIONS: Final[Mapping[str, Operator]] = MappingProxyType(
         "Abs": _simple("abs"),
         "Atan": _simple("atan"),
         "Sin": _simple("sin"),
-        "Reshape": _reshape,
-        "Flatten": _flatten,
-        "Squeeze": _move(_squeezed),
-        "Unsqueeze": _move(_unsqueezed),
-        "Transpose": _move(lambda numbers, node: numbers.permute(*node.attributes["perm"])),
-        "Slice": _move(_sliced),
-        "Split": _split,
-        "Gather": _move(_gathered),
-        "Pad": _pad,
+        **MOVEMENTS,
         "Concat": lambda node: node.torch("cat", node.inputs, int(node.attributes["axis"])),
         "Identity": lambda node: node.value,
         "Dropout": _dropout,
         "Cast": _cast,
-        "Shape": lambda node: [np.array(_batch_shape(node))],
     }
 )
 """By the name of the operator in ONNX's own domain."""

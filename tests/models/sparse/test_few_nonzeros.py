@@ -16,7 +16,7 @@ from idl_cli.equilibrium.operators import (
     sparse_pays,
 )
 from idl_cli.equilibrium.operators.crossover import most_nonzeros
-from idl_cli.models.few_nonzeros import lasting_patterns
+from idl_cli.models.sparse.few_nonzeros import lasting_patterns
 from idl_cli.training.sparsity import SparsityMask
 
 SIZE, SAMPLES = 320, 6

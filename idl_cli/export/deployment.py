@@ -17,10 +17,10 @@ from idl_cli.data.dataset import Dataset
 from idl_cli.data.files.npy_format import Array
 from idl_cli.data.preprocessing import Preprocessing
 from idl_cli.data.task import Task
+from idl_cli.equilibrium.settings import FixedPointSettings
 from idl_cli.errors import UnsupportedModelError
 from idl_cli.export.equations import Changes, Equations, Implicit, equations_of
 from idl_cli.export.error_bound import ErrorBound, Floats, InputRange, bound_of
-from idl_cli.models.implicit import ImplicitModel
 from idl_cli.run import LoadedRun
 
 _MOST_STEPS = 20_000
@@ -206,8 +206,8 @@ def exact(model: nn.Module) -> nn.Module:
     """A copy of a model in float64 whose equilibria are solved to all digits."""
     wide = copy.deepcopy(model).double().eval()
     for module in wide.modules():
-        if isinstance(module, ImplicitModel):
-            module.forward_settings = replace(
-                module.forward_settings, tol=1e-12, max_iter=_MOST_STEPS
-            )
+        settings = getattr(module, "forward_settings", None)
+        if isinstance(settings, FixedPointSettings):
+            solved = replace(settings, tol=1e-12, max_iter=_MOST_STEPS)
+            module.forward_settings = solved  # type: ignore[assignment]
     return wide

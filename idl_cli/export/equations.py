@@ -15,6 +15,7 @@ from idl_cli.errors import UnsupportedModelError
 from idl_cli.models.differenced import Differenced
 from idl_cli.models.explicit import CNN, MLP
 from idl_cli.models.implicit import ImplicitModel
+from idl_cli.models.implicit_conv import ImplicitConv
 from idl_cli.models.rnn import ImplicitRNN
 
 _AFFINE = (nn.Linear, nn.Conv2d)
@@ -104,6 +105,8 @@ def equations_of(model: nn.Module) -> tuple[Equations, Changes | None]:
         return inner, Changes(model.target, *around)
     if isinstance(model, ImplicitModel):
         return implicit_equations(model), None
+    if isinstance(model, ImplicitConv):
+        return implicit_equations(model.dense_form().to(model.C.dtype)), None
     if isinstance(model, ImplicitRNN) and model.output == "last":
         cells = tuple(map(implicit_equations, model.implicit_models()))
         return Recurrent(cells, _array(model.readout.weight), _array(model.readout.bias)), None
@@ -112,8 +115,8 @@ def equations_of(model: nn.Module) -> tuple[Equations, Changes | None]:
         return Layers(modules, model.activation), None
     name = type(model).__name__
     raise UnsupportedModelError(
-        f"{name}: no equations are known of it; format=torch_export and format=safetensors take"
-        " explicit networks of every type"
+        f"{name}: no equations are known of it; format=safetensors and format=hub take every model,"
+        " format=torch_export explicit networks of every type"
     )
 
 

@@ -28,6 +28,7 @@ from idl_cli.export.formats.safetensors_file import SafetensorsFormat
 from idl_cli.export.formats.torch_export import TorchExportFormat
 from idl_cli.models.explicit import CNN
 from idl_cli.models.implicit import ImplicitModel
+from idl_cli.models.implicit_conv import ImplicitConv
 from idl_cli.models.rnn import ImplicitRNN
 from idl_cli.models.sequence_baselines import LSTM, MatchedMLP
 from idl_cli.run import fitted_to
@@ -139,6 +140,10 @@ def test_other_models_and_units(tmp_path: Path) -> None:
         "mlp": (MatchedMLP(16, 3, hidden_dims=[6, 5]), PICTURES, PIXELS, RAW, "mlp", "model"),
         "cnn": (
             CNN((1, 4, 4), 3, channels=[2], hidden_dim=5), PICTURES, PIXELS, RAW, "cnn", "teacher"
+        ),
+        "conv": (
+            ImplicitConv((1, 4, 4), 3, channels=[2], stride=1, pool=2, input_kernel_size=3),
+            *(PICTURES, PIXELS, RAW, "implicit_conv", "model"),
         ),
         "rnn": (ImplicitRNN(2, 2, 5, 4), SERIES, OF_SERIES, WINDOWS, "rnn", "model"),
         "lstm": (LSTM(2, 2, 4), SERIES, OF_SERIES, WINDOWS, "lstm", "model"),

@@ -16,6 +16,7 @@ from torch.nn import functional
 from idl_cli.config.arguments import check_options
 from idl_cli.equilibrium.activations import get_activation
 from idl_cli.equilibrium.implicit_gradient import equilibrium
+from idl_cli.equilibrium.operators import maps_of, rows_of
 from idl_cli.equilibrium.precision import solving_dtype, without_autocast
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
@@ -173,7 +174,7 @@ class ImplicitConv(ParametrizedModel):
         return functional.linear(features, self.C, self.output_bias)
 
     def equilibrium(self, inputs: Tensor, *, start: Tensor | None = None) -> Tensor:
-        """Return the equilibrium states x (m, n), the maps of all scales side by side in a row.
+        """Return the equilibrium states x (m, n): the maps of all scales, each pixel by pixel.
 
         Args:
             inputs: images, as for the prediction.
@@ -270,7 +271,7 @@ class ImplicitConv(ParametrizedModel):
         sizes = [scale.channels * scale.height * scale.width for scale in self._scales]
         parts = states.split_with_sizes(sizes, dim=1)
         return [
-            part.reshape(-1, scale.channels, scale.height, scale.width)
+            maps_of(part, (scale.height, scale.width, scale.channels))
             for part, scale in zip(parts, self._scales, strict=True)
         ]
 
@@ -298,16 +299,16 @@ class ImplicitConv(ParametrizedModel):
             return states.to(self.C.dtype)
 
     def _injected(self, images: Tensor) -> Tensor:
-        """Return B∗u + b of all scales, their maps in a row."""
+        """Return B∗u + b of all scales, in the order of the states."""
         injected = []
         for level in range(len(self._scales)):
             offsets: Tensor | None = getattr(self, f"state_bias_{level}")
             maps = functional.conv2d(
-                images,
+                images.contiguous(memory_format=torch.channels_last),
                 getattr(self, f"B_{level}").to(images.dtype),
                 None if offsets is None else offsets.to(images.dtype),
                 stride=self.stride << level,
                 padding=self.input_kernel_size // 2,
             )
-            injected.append(maps.flatten(1))
+            injected.append(rows_of(maps))
         return torch.cat(injected, dim=1)

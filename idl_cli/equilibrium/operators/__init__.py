@@ -6,6 +6,8 @@ from idl_cli.equilibrium.operators.base import written as written
 from idl_cli.equilibrium.operators.blocks import BlockOperator as BlockOperator
 from idl_cli.equilibrium.operators.convolution import ConvolutionLayout as ConvolutionLayout
 from idl_cli.equilibrium.operators.convolution import ConvolutionOperator as ConvolutionOperator
+from idl_cli.equilibrium.operators.convolution import maps_of as maps_of
+from idl_cli.equilibrium.operators.convolution import rows_of as rows_of
 from idl_cli.equilibrium.operators.crossover import sparse_pays as sparse_pays
 from idl_cli.equilibrium.operators.dense import DenseOperator as DenseOperator
 from idl_cli.equilibrium.operators.low_rank import LowRankOperator as LowRankOperator

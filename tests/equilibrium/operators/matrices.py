@@ -32,7 +32,7 @@ def convolution_matrix(kernel: Tensor, layout: ConvolutionLayout) -> Tensor:
     """The matrix of a convolution, entry by entry of its definition."""
     height, width = layout.output_size(kernel.shape[2])
     outputs, per_group = kernel.shape[0], layout.channels // layout.groups
-    matrix = kernel.new_zeros(outputs, height, width, layout.channels, layout.height, layout.width)
+    matrix = kernel.new_zeros(height, width, outputs, layout.height, layout.width, layout.channels)
     for out in range(outputs):
         group = out // (outputs // layout.groups)
         for row in range(height):
@@ -43,7 +43,7 @@ def convolution_matrix(kernel: Tensor, layout: ConvolutionLayout) -> Tensor:
                         x = column * layout.stride + j - layout.padding
                         if 0 <= y < layout.height and 0 <= x < layout.width:
                             channels = slice(group * per_group, (group + 1) * per_group)
-                            matrix[out, row, column, channels, y, x] = kernel[out, :, i, j]
+                            matrix[row, column, out, y, x, channels] = kernel[out, :, i, j]
     return matrix.reshape(outputs * height * width, -1)
 
 

@@ -16,13 +16,14 @@ from torch.nn import functional
 from idl_cli.config.arguments import check_options
 from idl_cli.equilibrium.activations import get_activation
 from idl_cli.equilibrium.implicit_gradient import equilibrium
-from idl_cli.equilibrium.operators import maps_of, rows_of
+from idl_cli.equilibrium.operators import rows_of
 from idl_cli.equilibrium.precision import solving_dtype, without_autocast
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ArgumentError, ShapeError, UnsupportedModelError
 from idl_cli.json_value import JSONValue
 from idl_cli.models.base import flat_inputs, outside_compiled_graphs
+from idl_cli.models.convolution_readout import Pooling, ReadoutLayer
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.options import ImplicitConvOptions
 from idl_cli.models.parametrizations.convolution_linf import ConvolutionLinf, Scale
@@ -30,6 +31,7 @@ from idl_cli.models.parametrizations.model import ParametrizedModel
 from idl_cli.models.solve_settings import settings_of
 
 _LARGEST_MATRIX: Final = 2**30  # bytes
+_MARGIN: Final = 1e-9  # of kappa, for rounding
 
 
 class ImplicitConv(ParametrizedModel):
@@ -39,7 +41,7 @@ class ImplicitConv(ParametrizedModel):
     (a stride leads down, its transpose up), B the image into every scale. ‖A‖∞ ≤ κ is kept on each
     channel's incoming kernels together, zero padding included, so the equilibrium exists and is
     unique as that of ``ImplicitModel``. The prediction is linear in the maps averaged over ``pool``
-    × ``pool`` fields.
+    × ``pool`` fields, or in those of one more layer above them (``ReadoutLayer``).
 
     Parameters: ``A`` (c, c/groups, k, k), of several scales ``A_i_j`` (see ``ConvolutionLinf``);
     ``B_i`` (c_i, c_in, k_B, k_B), ``state_bias_i`` (c_i,), ``C`` (q, features), ``output_bias``
@@ -58,6 +60,8 @@ class ImplicitConv(ParametrizedModel):
         groups: parts of a scale's channels that do not see each other in A.
         pool: fields a side, over which each scale's maps are averaged for the read-out; a scale
             with fewer pixels is read pixel by pixel.
+        readout_channels: maps of a layer between the states and the averages, φ of a normalised
+            3 × 3 convolution of each scale; 0 for none.
         kappa: κ of ‖A‖∞ ≤ κ, in (0, 1).
         bias: whether there are ``state_bias_i`` and ``output_bias``.
         dropout: share of the read-out's features that is left out in training.
@@ -80,6 +84,7 @@ class ImplicitConv(ParametrizedModel):
         stride: int = ImplicitConvOptions.stride,
         groups: int = ImplicitConvOptions.groups,
         pool: int = ImplicitConvOptions.pool,
+        readout_channels: int = ImplicitConvOptions.readout_channels,
         kappa: float = ImplicitConvOptions.kappa,
         bias: bool = ImplicitConvOptions.bias,
         dropout: float = ImplicitConvOptions.dropout,
@@ -99,6 +104,7 @@ class ImplicitConv(ParametrizedModel):
             "stride": stride,
             "groups": groups,
             "pool": pool,
+            "readout_channels": readout_channels,
             "kappa": kappa,
             "dropout": dropout,
             "activation": activation,
@@ -115,6 +121,7 @@ class ImplicitConv(ParametrizedModel):
         self.channels = tuple(channels)
         self.kernel_size, self.input_kernel_size = kernel_size, input_kernel_size
         self.stride, self.groups, self.pool = stride, groups, pool
+        self.readout_channels = readout_channels
         self.kappa, self.dropout = kappa, dropout
         self.activation = get_activation(activation)
         self.forward_settings = settings_of(FixedPointSettings, forward, "forward")
@@ -127,8 +134,14 @@ class ImplicitConv(ParametrizedModel):
             self.register_parameter(f"B_{level}", nn.Parameter(kernel))
             offsets = nn.Parameter(torch.empty(count)) if bias else None
             self.register_parameter(f"state_bias_{level}", offsets)
-        features = sum(scale.channels * prod(self._fields(scale)) for scale in scales)
-        self.C = nn.Parameter(torch.empty(output_dim, features))
+        self._states = Pooling(self._scales, pool)
+        self.readout = (
+            ReadoutLayer(scales, readout_channels, pool, self.activation)
+            if readout_channels
+            else None
+        )
+        self._pooling = self._states if self.readout is None else Pooling(self.readout.scales, pool)
+        self.C = nn.Parameter(torch.empty(output_dim, self._pooling.features))
         self.output_bias = nn.Parameter(torch.empty(output_dim)) if bias else None
         self.reset_parameters()
 
@@ -152,6 +165,8 @@ class ImplicitConv(ParametrizedModel):
             offsets = getattr(self, f"state_bias_{level}")
             if offsets is not None:
                 offsets.uniform_(-1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
+        if self.readout is not None:
+            self.readout.reset_parameters()
         bound = 1 / math.sqrt(self.C.shape[1])
         self.C.uniform_(-bound, bound)
         if self.output_bias is not None:
@@ -169,8 +184,10 @@ class ImplicitConv(ParametrizedModel):
         Raises:
             ShapeError: the input has another size or dtype.
         """
-        features = self._features(self.equilibrium(inputs))
-        features = functional.dropout(features, self.dropout, self.training)
+        states = self.equilibrium(inputs)
+        if self.readout is not None:
+            states = self.readout(self._states.maps(states))
+        features = functional.dropout(self._pooling(states), self.dropout, self.training)
         return functional.linear(features, self.C, self.output_bias)
 
     def equilibrium(self, inputs: Tensor, *, start: Tensor | None = None) -> Tensor:
@@ -187,19 +204,22 @@ class ImplicitConv(ParametrizedModel):
 
     def maps(self, inputs: Tensor) -> list[Tensor]:
         """Return the equilibrium as maps (m, c, height, width), a tensor a scale."""
-        return self._maps(self.equilibrium(inputs))
+        return self._states.maps(self.equilibrium(inputs))
 
     @torch.no_grad()
     def dense_form(self) -> ImplicitModel:
         """Return the same model by its matrices, in float64: for small images, n² numbers.
 
         A, B and the biases are exact; the read-out's entries are divided by the pooled areas and
-        added where these overlap, rounded to float64.
+        added where these overlap, rounded to float64. The maps of a read-out layer are states too,
+        which none feed; scaled down, and read with the inverse, such that ‖A‖∞ ≤ κ.
 
         Raises:
-            UnsupportedModelError: A alone would take more than a gigabyte.
+            UnsupportedModelError: A alone would take more than a gigabyte, or ‖A‖∞ ≤ κ can't be
+                had of the read-out layer, as φ is not positively homogeneous.
         """
-        n = self.hidden_dim
+        above = 0 if self.readout is None else self.readout.states
+        n = self.hidden_dim + above
         if n * n * 8 > _LARGEST_MATRIX:
             raise UnsupportedModelError(
                 f"the {n:,} states of {type(self).__name__} make a matrix of "
@@ -211,12 +231,29 @@ class ImplicitConv(ParametrizedModel):
         for level in range(len(self._scales)):
             if self.output_bias is not None:
                 getattr(exact, f"state_bias_{level}").zero_()
-        states = torch.eye(n, dtype=torch.float64, device=self.C.device)
+        A = functional.pad(exact.operator().to_dense(), (0, above, 0, above))
+        B = functional.pad(exact._injected(pixels.reshape(-1, *self._image)).t(), (0, 0, 0, above))
+        b = functional.pad(constant[0], (0, above))
+        read = torch.eye(above or n, dtype=torch.float64, device=self.C.device)
+        C = (exact._pooling(read) @ exact.C.t()).t()
+        if exact.readout is not None:
+            weight, offset = exact.readout.matrix(exact._states)
+            norms = weight.abs().sum(dim=1)
+            scale = (self.kappa * (1 - _MARGIN) / norms).clamp(max=1)
+            if float(scale.min()) < 1 and not self.activation.positively_homogeneous:
+                raise UnsupportedModelError(
+                    f"the read-out layer's largest row has an l1 norm of {float(norms.max()):.3g}, "
+                    f"above kappa={self.kappa:g}, and activation={self.activation.name} is not "
+                    "positively homogeneous, so that it can't be scaled down; relu can"
+                )
+            A[self.hidden_dim :, : self.hidden_dim] = weight * scale.unsqueeze(1)
+            b[self.hidden_dim :] = offset * scale
+            C = functional.pad(C / scale, (self.hidden_dim, 0))
         return ImplicitModel.from_weights(
-            exact.operator().to_dense(),
-            exact._injected(pixels.reshape(-1, *self._image)).t(),
-            (exact._features(states) @ exact.C.t()).t(),
-            state_bias=constant[0],
+            A,
+            B,
+            C,
+            state_bias=b,
             output_bias=exact.output_bias,
             activation=self.activation.name,
             kappa=self.kappa,
@@ -240,6 +277,7 @@ class ImplicitConv(ParametrizedModel):
             "stride": self.stride,
             "groups": self.groups,
             "pool": self.pool,
+            "readout_channels": self.readout_channels,
             "kappa": self.kappa,
             "bias": self.output_bias is not None,
             "dropout": self.dropout,
@@ -257,31 +295,12 @@ class ImplicitConv(ParametrizedModel):
             f"kappa={self.kappa:g}"
         )
 
-    def _fields(self, scale: Scale) -> tuple[int, int]:
-        return min(self.pool, scale.height), min(self.pool, scale.width)
-
     def _images(self, inputs: Tensor) -> Tensor:
         if prod(inputs.shape[1:]) != self.input_dim:
             raise ShapeError(
                 f"inputs of shape {tuple(inputs.shape)} are no images of shape {self.input_shape}."
             )
         return flat_inputs(inputs, self.input_dim, self.C.dtype).reshape(-1, *self._image)
-
-    def _maps(self, states: Tensor) -> list[Tensor]:
-        sizes = [scale.channels * scale.height * scale.width for scale in self._scales]
-        parts = states.split_with_sizes(sizes, dim=1)
-        return [
-            maps_of(part, (scale.height, scale.width, scale.channels))
-            for part, scale in zip(parts, self._scales, strict=True)
-        ]
-
-    def _features(self, states: Tensor) -> Tensor:
-        """Return the maps averaged over the fields, all scales in a row."""
-        pooled = [
-            functional.adaptive_avg_pool2d(each, self._fields(scale)).flatten(1)
-            for each, scale in zip(self._maps(states), self._scales, strict=True)
-        ]
-        return torch.cat(pooled, dim=1)
 
     def _equilibrium(self, images: Tensor, start: Tensor | None) -> Tensor:
         with without_autocast(images.device.type):

@@ -10,6 +10,7 @@ from idl_cli.config.fields import (
     AT_LEAST_ONE,
     COMMAND_ONLY,
     FRACTION,
+    NON_NEGATIVE,
     PROPER_FRACTION,
     SINGLE_POSITIVE,
     Existing,
@@ -106,6 +107,7 @@ class ImplicitConvOptions(_Trainable):
     stride: Count = 2
     groups: Count = 1
     pool: Count = 4
+    readout_channels: Annotated[int, NON_NEGATIVE] = 0
     kappa: Annotated[float, PROPER_FRACTION] = 0.95
     bias: bool = True
     dropout: Annotated[float, FRACTION] = 0.0

@@ -20,6 +20,7 @@ BENCHMARKS = (
     "equilibria",
     "equilibria_scaling",
     "epoch_time",
+    "image_step",
     "sim_solvers",
     "sim_accuracy",
     "sim_scaling",

@@ -18,6 +18,8 @@ from idl_cli.equilibrium.operators import (
     Operator,
     SparseOperator,
     SparsePattern,
+    maps_of,
+    rows_of,
 )
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
@@ -134,7 +136,7 @@ def convolution_case(samples: int, norm: float) -> Case:
     kernel = torch.rand(_CHANNELS, _CHANNELS, 3, 3, generator=generator)
     kernel *= norm / kernel.sum(dim=(1, 2, 3), keepdim=True)
     layout = ConvolutionLayout(_CHANNELS, _PIXELS, _PIXELS, padding=1)
-    image = (-1, _CHANNELS, _PIXELS, _PIXELS)
+    image = (_PIXELS, _PIXELS, _CHANNELS)
     size = _CHANNELS * _PIXELS**2
     offset, gradient = (torch.randn(samples, size, generator=generator) for _ in range(2))
     return Case(
@@ -142,7 +144,7 @@ def convolution_case(samples: int, norm: float) -> Case:
         offset,
         gradient,
         lambda k: ConvolutionOperator(k, layout),
-        lambda k, x: functional.conv2d(x.view(image), k, padding=1).flatten(1),
+        lambda k, x: rows_of(functional.conv2d(maps_of(x, image), k, padding=1)),
     )
 
 

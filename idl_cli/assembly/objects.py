@@ -19,6 +19,7 @@ from idl_cli.data.dataset import Dataset
 from idl_cli.data.fingerprint import fingerprint
 from idl_cli.data.input_scale import preprocessing_for
 from idl_cli.data.loader import BatchLoader
+from idl_cli.data.mixing import make_mixing
 from idl_cli.data.split import Split
 from idl_cli.data.task import Task
 from idl_cli.distributed.group import Group
@@ -162,6 +163,9 @@ class Loaders:
     """The loaders of a run: one to train with, one a part to measure on.
 
     Of a group of ranks, each draws its own part of every batch.
+
+    Raises:
+        ConfigError: the samples cannot be mixed as the trainer's settings ask.
     """
 
     def __init__(self, dataset: Dataset, context: RunContext[GradientRequest]) -> None:
@@ -177,6 +181,11 @@ class Loaders:
             shuffle=True,
             seed=settings.seed,
             augmentation=dataset.augmentation,
+            mixing=make_mixing(
+                dataset.task,
+                mixup=settings.trainer["mixup"],
+                cutmix=settings.trainer["cutmix"],
+            ),
             device=compute.device,
             dtype=compute.dtype,
             rank=group.rank,

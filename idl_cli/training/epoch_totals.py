@@ -47,6 +47,8 @@ class EpochTotals:
         self._has_own_objective = bool(
             settings.label_smoothing
             or settings.class_weights is not None
+            or settings.mixup
+            or settings.cutmix
             or (settings.loss == "mse" and task.kind == "classification")
             or robust_figure is not None
         )
@@ -74,6 +76,8 @@ class EpochTotals:
         self._standing[0] += result.standing
         for outputs, targets in result.outputs:
             self._standing[1] += len(targets)
+            if self._task.kind == "classification" and targets.is_floating_point():
+                targets = targets.argmax(dim=1)  # a mixed sample counts by what it mostly shows
             self._metrics.update(outputs, targets)
 
     def figures(self) -> dict[str, float]:

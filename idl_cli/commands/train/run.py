@@ -35,6 +35,7 @@ from idl_cli.run import RunDirectory, collect_environment, read_metrics
 from idl_cli.training.progress import TrainingResult
 from idl_cli.training.rng_state import seed_rank
 from idl_cli.training.trainer import Trainer
+from idl_cli.training.weight_average import kept_weights
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -130,12 +131,18 @@ def _fit(trainer: Trainer, logger: RunLogger, context: RunContext[TrainSettings]
 def _evaluate_kept_model(
     trainer: Trainer, loaders: Loaders, result: TrainingResult, directory: RunDirectory
 ) -> dict[str, dict[str, float]]:
-    """Bring the model to the weights that are kept and measure it on every part."""
+    """Bring the model to the weights that are kept and measure it on every part.
+
+    These are the best epoch's where there was a validation part; of a training with an average of
+    the weights, the averaged ones.
+    """
     model, group = trainer.model, trainer.group
+    if trainer.average is not None:
+        model.load_state_dict(trainer.average.model.state_dict())
     if result.best_epoch is not None:
         if group.is_main:
             best = cast(Mapping[str, Any], directory.load_checkpoint("best"))
-            model.load_state_dict(best["trainer"]["model"])
+            model.load_state_dict(kept_weights(best["trainer"]))
         for tensor in model.state_dict().values():
             group.broadcast_(tensor)
     return {

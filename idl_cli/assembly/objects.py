@@ -73,7 +73,8 @@ def build_model(
     """Make a new model, or take the one of ``model.init_run``.
 
     A run's model keeps its architecture, its κ and the preprocessing it was trained with, which
-    replaces the data set's; how its equilibria are solved follows the settings.
+    replaces the data set's; how its equilibria are solved, and what training leaves out, follow the
+    settings.
 
     Raises:
         ConfigError: the run's model has other inputs or outputs than the data set.
@@ -108,10 +109,11 @@ def build_model(
                 f" {needed['output_dim']}"
             ]
         )
-    solving = {key: settings.model[key] for key in ("forward", "backward") if key in arguments}
+    training = ("forward", "backward", "dropout")
+    given = {key: settings.model[key] for key in training if key in settings.model}
     trained_on = task if loaded.task is None else loaded.task
     model = fitted_to(
-        registry.build("model", {"name": loaded.name, **arguments, **solving}), trained_on
+        registry.build("model", {"name": loaded.name, **arguments, **given}), trained_on
     )
     model.to(loaded.dtype).load_state_dict(loaded.model.state_dict())
     preprocessing = loaded.preprocessing

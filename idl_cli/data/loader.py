@@ -27,8 +27,8 @@ class BatchLoader:
     Several processes that work on one batch together are ``ranks``: each draws the batches of one
     process and keeps its own part of every one. The parts of a batch are disjoint and consecutive,
     make up the batch, and differ by at most one sample in size; where a batch has fewer samples
-    than there are ranks, some are empty. Where samples are mixed each rank draws whole batches, since
-    a partner may be of any part, so that a batch is the same on any number of ranks.
+    than there are ranks, some are empty. Where samples are mixed each rank draws whole batches:
+    partners are of any part, so that a batch is the same on any number of ranks.
 
     Args:
         split: the samples.

@@ -88,7 +88,9 @@ class EpochTotals:
         solved: dict[str, float] = {}
         if self._statistics is not None:
             merge_statistics(self._statistics, self._group)
-            solved = self._statistics.summary()
+            seconds = self._statistics.seconds()  # of all ranks, which work side by side
+            solved = {key: value / self._group.size for key, value in seconds.items()}
+            solved |= self._statistics.summary()
         # No finite step, or none with weight: nothing was added to the metrics.
         metrics = {"loss": math.nan}
         if self._objective[1]:

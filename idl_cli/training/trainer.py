@@ -10,7 +10,8 @@ batch, all making the same steps and decisions.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from typing import Any, Literal
@@ -166,7 +167,7 @@ class Trainer:
 
     def _begin_epoch(self) -> None:
         self._totals.reset()
-        self.progress.epoch_seconds = 0.0
+        self.progress.epoch_seconds = self.progress.data_seconds = 0.0
         self.recovery.remember()
 
     def _train_epoch(self) -> bool:
@@ -175,7 +176,7 @@ class Trainer:
         self.model.train()
         self.train_loader.set_epoch(progress.epoch)
         batches = self.train_loader.iterate(progress.batch)
-        while group := list(islice(batches, self.settings.accumulate)):
+        while group := self._draw(batches):
             self.step(group)
             progress.batch += len(group)
             progress.step += 1
@@ -189,6 +190,12 @@ class Trainer:
                 return False
             self._stop_if_interrupted()
         return True
+
+    def _draw(self, batches: Iterator[Batch]) -> list[Batch]:
+        started = time.perf_counter()
+        group = list(islice(batches, self.settings.accumulate))
+        self.progress.data_seconds += time.perf_counter() - started
+        return group
 
     def step(self, group: Sequence[Batch]) -> None:
         """Make one optimiser step on a group of batches and take its figures into the epoch's."""
@@ -230,7 +237,13 @@ class Trainer:
         if self.robustness is not None:
             stage = self.robustness.stage(self._passes)
             figures.update(epsilon=stage.epsilon, clean_weight=stage.clean_weight)
-        return self.record("train", {**figures, "seconds": self.progress.epoch_seconds})
+        seconds = self.progress.epoch_seconds
+        figures |= {
+            "seconds": seconds,
+            "data_seconds": self.progress.data_seconds,
+            "samples_per_second": self.train_loader.samples / seconds,
+        }
+        return self.record("train", figures)
 
     def _validate(self) -> dict[str, float]:
         assert self.validation_loader is not None

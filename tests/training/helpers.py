@@ -152,5 +152,5 @@ def make_trainer(
 def without_seconds(value: Any) -> Any:
     """A record or a state without what a clock says."""
     if isinstance(value, dict):
-        return {k: without_seconds(v) for k, v in value.items() if "seconds" not in str(k)}
+        return {k: without_seconds(v) for k, v in value.items() if "second" not in str(k)}
     return [without_seconds(entry) for entry in value] if isinstance(value, list) else value

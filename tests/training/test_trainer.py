@@ -73,6 +73,16 @@ def test_a_row_holds_what_is_promised() -> None:
     assert all(float(r["inf_norm_A"]) <= 0.95 for r in listener.records)
 
 
+def test_a_training_row_says_where_the_time_went() -> None:
+    trainer, listener = make_trainer(epochs=2)
+    trainer.fit()
+    for row in (record for record in listener.records if record["split"] == "train"):
+        parts = [float(row[f"{part}_seconds"]) for part in ("equilibrium", "adjoint", "data")]
+        assert all(part > 0 for part in parts)
+        assert sum(parts) < float(row["seconds"])
+        assert float(row["samples_per_second"]) * float(row["seconds"]) == pytest.approx(44)
+
+
 def test_the_validation_row_is_that_of_the_evaluation() -> None:
     trainer, listener = make_trainer(epochs=1)
     trainer.fit()

@@ -117,7 +117,8 @@ def _fit(trainer: Trainer, logger: RunLogger, context: RunContext[TrainSettings]
     reporting = context.console.training(
         epochs=trainer.settings.epochs,
         steps_per_epoch=trainer.steps_per_epoch,
-        first_epoch=trainer.progress.epoch,
+        done=trainer.progress.epoch + trainer.progress.batch / len(trainer.train_loader),
+        spent=trainer.progress.seconds,
     )
     with reporting as reporter, watch_signals() as watch:
         trainer.callbacks = Recorder(context.settings, context.directory, logger, reporter)

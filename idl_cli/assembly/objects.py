@@ -27,6 +27,7 @@ from idl_cli.errors import ConfigError, DataError
 from idl_cli.models.differenced import Differenced
 from idl_cli.run import fitted_to, load_run
 from idl_cli.training.losses import make_loss
+from idl_cli.training.parameter_groups import decay_groups
 from idl_cli.training.robust.training import make_robustness
 from idl_cli.training.schedulers import Scheduler
 from idl_cli.training.settings import TrainerSettings
@@ -245,7 +246,9 @@ def build_trainer(
         preprocessing=dataset.preprocessing,
         device=context.compute.device,
     )
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters: object = [p for p in model.parameters() if p.requires_grad]
+    if settings.optimizer.get("weight_decay"):
+        parameters = decay_groups(model)
     optimizer: Optimizer = registry.build("optimizer", settings.optimizer, parameters=parameters)
     steps_per_epoch = math.ceil(len(loaders.training) / trainer_settings.accumulate)
     scheduler: Scheduler = registry.build(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from torch import nn
 
 from idl_cli.analysis.curves import iteration_curves, learning_curves
+from idl_cli.analysis.feature_maps import distinct, kernel_pictures, map_pictures
 from idl_cli.assembly.compute import RunContext, begin
 from idl_cli.assembly.measure import METRIC_NAMES, metrics_of, show_figures, timed_evaluation
 from idl_cli.assembly.objects import (
@@ -27,8 +28,10 @@ from idl_cli.commands.train.resumption import Resumption, find_resumption
 from idl_cli.commands.train.settings import TrainSettings
 from idl_cli.data.dataset import Dataset
 from idl_cli.distributed.process import watch_signals
+from idl_cli.evaluation.loop import evaluation_mode
 from idl_cli.loggers import RunLogger, open_logger
 from idl_cli.models.implicit import ImplicitModel
+from idl_cli.models.implicit_conv import ImplicitConv
 from idl_cli.models.parameter_count import parameter_count
 from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory, collect_environment, read_metrics
@@ -39,6 +42,8 @@ from idl_cli.training.weight_average import kept_weights
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_IMAGES: Final = 6  # whose feature maps are drawn
 
 
 def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> dict[str, object]:
@@ -177,6 +182,18 @@ def _save(
     directory.save_figure("learning_curves.png", figure)
     if any("iterations_mean" in row for row in rows):
         directory.save_figure("iterations.png", _iteration_curves(rows, model))
+    if isinstance(model, ImplicitConv):
+        directory.save_figure("kernels.png", kernel_pictures(model))
+        directory.save_figure("feature_maps.png", _feature_maps(model, dataset))
+
+
+def _feature_maps(model: ImplicitConv, dataset: Dataset) -> Figure:
+    """The maps of the first test images, one of each class as long as there are such."""
+    images = dataset.test.inputs[distinct(dataset.test.targets, _IMAGES)]
+    preprocess = dataset.preprocessing.on(model.C.device, model.C.dtype)
+    with evaluation_mode(model):
+        stored = images.reshape(len(images), -1, *model.input_shape[-2:])
+        return map_pictures(model, preprocess(images), stored)
 
 
 def _test_row(

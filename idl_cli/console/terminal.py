@@ -122,7 +122,7 @@ class Console:
             TimeRemainingColumn(),
         )
         with self._display(*columns) as display:
-            task = display.add_task("", total=epochs, completed=done, figures="")
+            task = display.add_task("", total=epochs, completed=int(done), figures="")
             yield LiveTraining(display, task, steps_per_epoch, done, self._log)
 
     @contextmanager

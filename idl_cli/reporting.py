@@ -54,9 +54,9 @@ class Reporter(Protocol):
         """Show a table; numbers stand right-aligned."""
 
     def training(
-        self, *, epochs: int, steps_per_epoch: int, first_epoch: int = 0
+        self, *, epochs: int, steps_per_epoch: int, done: float = 0.0, spent: float = 0.0
     ) -> AbstractContextManager[TrainingReporter]:
-        """Show a training from ``first_epoch`` (epochs already done) to ``epochs``."""
+        """Show a training of ``epochs``, of which ``done`` took ``spent`` seconds already."""
 
     def progress(
         self, label: str, *, total: float | None = None
@@ -84,7 +84,7 @@ class SilentReporter:
 
     @contextmanager
     def training(
-        self, *, epochs: int, steps_per_epoch: int, first_epoch: int = 0
+        self, *, epochs: int, steps_per_epoch: int, done: float = 0.0, spent: float = 0.0
     ) -> Iterator[TrainingReporter]:
         """Show nothing of a training."""
         yield _SilentTraining()

@@ -19,6 +19,7 @@ from idl_cli.data.dataset import Dataset
 from idl_cli.data.fingerprint import fingerprint
 from idl_cli.data.input_scale import preprocessing_for
 from idl_cli.data.loader import BatchLoader
+from idl_cli.data.mixing import make_mixing
 from idl_cli.data.split import Split
 from idl_cli.data.task import Task
 from idl_cli.distributed.group import Group
@@ -26,6 +27,7 @@ from idl_cli.errors import ConfigError, DataError
 from idl_cli.models.differenced import Differenced
 from idl_cli.run import fitted_to, load_run
 from idl_cli.training.losses import make_loss
+from idl_cli.training.parameter_groups import decay_groups
 from idl_cli.training.robust.training import make_robustness
 from idl_cli.training.schedulers import Scheduler
 from idl_cli.training.settings import TrainerSettings
@@ -72,7 +74,8 @@ def build_model(
     """Make a new model, or take the one of ``model.init_run``.
 
     A run's model keeps its architecture, its κ and the preprocessing it was trained with, which
-    replaces the data set's; how its equilibria are solved follows the settings.
+    replaces the data set's; how its equilibria are solved, and what training leaves out, follow the
+    settings.
 
     Raises:
         ConfigError: the run's model has other inputs or outputs than the data set.
@@ -107,10 +110,11 @@ def build_model(
                 f" {needed['output_dim']}"
             ]
         )
-    solving = {key: settings.model[key] for key in ("forward", "backward") if key in arguments}
+    training = ("forward", "backward", "dropout")
+    given = {key: settings.model[key] for key in training if key in settings.model}
     trained_on = task if loaded.task is None else loaded.task
     model = fitted_to(
-        registry.build("model", {"name": loaded.name, **arguments, **solving}), trained_on
+        registry.build("model", {"name": loaded.name, **arguments, **given}), trained_on
     )
     model.to(loaded.dtype).load_state_dict(loaded.model.state_dict())
     preprocessing = loaded.preprocessing
@@ -162,6 +166,9 @@ class Loaders:
     """The loaders of a run: one to train with, one a part to measure on.
 
     Of a group of ranks, each draws its own part of every batch.
+
+    Raises:
+        ConfigError: the samples cannot be mixed as the trainer's settings ask.
     """
 
     def __init__(self, dataset: Dataset, context: RunContext[GradientRequest]) -> None:
@@ -177,6 +184,11 @@ class Loaders:
             shuffle=True,
             seed=settings.seed,
             augmentation=dataset.augmentation,
+            mixing=make_mixing(
+                dataset.task,
+                mixup=settings.trainer["mixup"],
+                cutmix=settings.trainer["cutmix"],
+            ),
             device=compute.device,
             dtype=compute.dtype,
             rank=group.rank,
@@ -234,7 +246,9 @@ def build_trainer(
         preprocessing=dataset.preprocessing,
         device=context.compute.device,
     )
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters: object = [p for p in model.parameters() if p.requires_grad]
+    if settings.optimizer.get("weight_decay"):
+        parameters = decay_groups(model)
     optimizer: Optimizer = registry.build("optimizer", settings.optimizer, parameters=parameters)
     steps_per_epoch = math.ceil(len(loaders.training) / trainer_settings.accumulate)
     scheduler: Scheduler = registry.build(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 _SHOWN: Final = (
@@ -25,6 +25,13 @@ _SHOWN: Final = (
 )
 """What is shown of a record: its key, a short label, the number's format."""
 
+_TIMES: Final = (
+    ("equilibrium_seconds", "equilibria"),
+    ("adjoint_seconds", "adjoints"),
+    ("data_seconds", "data"),
+)
+"""Parts of the seconds of a record: the key, a short label."""
+
 
 def figures(record: Mapping[str, object]) -> str:
     """The known figures of a record on one line; unconverged equilibria if there are any."""
@@ -36,7 +43,18 @@ def figures(record: Mapping[str, object]) -> str:
     unconverged = record.get("unconverged_share")
     if is_number(unconverged) and float(str(unconverged)) > 0:
         parts.append(f"unconverged {float(str(unconverged)):.2%}")
-    return "  ".join(parts)
+    return "  ".join([*parts, *_pace(record)])
+
+
+def _pace(record: Mapping[str, object]) -> Iterator[str]:
+    """How fast samples are trained on, and which shares of the time go where."""
+    rate, seconds = record.get("samples_per_second"), record.get("seconds")
+    if not is_number(rate) or not is_number(seconds) or not float(str(seconds)) > 0:
+        return
+    yield f"{float(str(rate)):,.0f} samples/s"
+    for key, label in _TIMES:
+        if is_number(record.get(key)):
+            yield f"{label} {float(str(record[key])) / float(str(seconds)):.0%}"
 
 
 def duration(seconds: float) -> str:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from rich.progress import Progress, TaskID
 
 from idl_cli.console.figures import duration, figures
+
+_STEPS: Final = 5
+_SECONDS: Final = 5.0
+"""What an estimate is made from, at least; an epoch that is over before needs none."""
 
 
 class LiveTraining:
@@ -18,7 +23,7 @@ class LiveTraining:
         display: that the line is part of.
         task: the line.
         steps_per_epoch: that it moves by.
-        first_epoch: epochs already done.
+        done: epochs already done, fractions included.
         log: gets a line an epoch.
     """
 
@@ -27,13 +32,13 @@ class LiveTraining:
         display: Progress,
         task: TaskID,
         steps_per_epoch: int,
-        first_epoch: int,
+        done: float,
         log: logging.Logger,
     ) -> None:
         self._display = display
         self._task = task
         self._share = 1 / max(steps_per_epoch, 1)
-        self._done = float(first_epoch)
+        self._done = done
         self._log = log
         self._epoch: dict[str, object] = {}
 
@@ -51,32 +56,65 @@ class LiveTraining:
 
     def _show(self, record: Mapping[str, object]) -> None:
         text = figures({**self._epoch, **record})
-        self._display.update(self._task, completed=int(self._done), figures=text)
+        self._display.update(self._task, completed=self._done, figures=text)
 
 
 class PlainTraining:
-    """One line an epoch.
+    """One line an epoch, and before the first one what it will take, where that is long.
 
     Args:
         say: takes the line.
         epochs: of the whole training.
-        first_epoch: epochs already done.
+        steps_per_epoch: in each.
+        done: epochs already done, fractions included.
+        spent: seconds that these took.
+        clock: the present time in seconds.
     """
 
-    def __init__(self, say: Callable[[str], None], epochs: int, first_epoch: int) -> None:
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        epochs: int,
+        steps_per_epoch: int,
+        done: float = 0.0,
+        spent: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._say = say
         self._epochs = epochs
-        self._first_epoch = first_epoch
-        self._started = time.monotonic()
+        self._steps_per_epoch = steps_per_epoch
+        self._done = done
+        self._clock = clock
+        self._started = clock() - spent
+        self._steps = 0
+        self._timed_from = 0.0
+        self._estimated = False
 
     def on_step(self, record: Mapping[str, object]) -> None:
-        """Wait for the epoch's end: a log wants no line a step."""
+        """Say once how long it will take; for the rest a log wants no line a step."""
+        if self._estimated:
+            return
+        self._steps += 1
+        if self._steps == 1:  # the first step also pays for what is set up once
+            self._timed_from = self._clock()
+            return
+        seconds, steps = self._clock() - self._timed_from, self._steps - 1
+        if steps < _STEPS or seconds < _SECONDS:
+            return
+        self._estimated = True
+        epoch = seconds / steps * self._steps_per_epoch
+        self._done += self._steps / self._steps_per_epoch
+        self._say(
+            f"after {self._steps} steps: {duration(epoch)} an epoch, about"
+            f" {duration(epoch * (self._epochs - self._done))} left, validation aside"
+        )
 
     def on_epoch(self, record: Mapping[str, object]) -> None:
         """Say what the epoch came to, and how long the rest will take."""
+        self._estimated = True
         epoch = int(str(record["epoch"]))
-        elapsed = time.monotonic() - self._started
-        left = elapsed / max(epoch - self._first_epoch, 1) * (self._epochs - epoch)
+        elapsed = self._clock() - self._started
+        left = elapsed / epoch * (self._epochs - epoch)
         width = len(str(self._epochs))
         self._say(
             f"epoch {epoch:{width}d}/{self._epochs}  {figures(record)}  "

@@ -107,11 +107,11 @@ class Console:
 
     @contextmanager
     def training(
-        self, *, epochs: int, steps_per_epoch: int, first_epoch: int = 0
+        self, *, epochs: int, steps_per_epoch: int, done: float = 0.0, spent: float = 0.0
     ) -> Iterator[TrainingReporter]:
-        """Show a training from ``first_epoch`` (epochs already done) to ``epochs``."""
+        """Show a training of ``epochs``, of which ``done`` took ``spent`` seconds already."""
         if not self._out.is_terminal:
-            yield PlainTraining(self.message, epochs, first_epoch)
+            yield PlainTraining(self.message, epochs, steps_per_epoch, done, spent)
             return
         columns = (
             TextColumn("epoch"),
@@ -122,8 +122,8 @@ class Console:
             TimeRemainingColumn(),
         )
         with self._display(*columns) as display:
-            task = display.add_task("", total=epochs, completed=first_epoch, figures="")
-            yield LiveTraining(display, task, steps_per_epoch, first_epoch, self._log)
+            task = display.add_task("", total=epochs, completed=int(done), figures="")
+            yield LiveTraining(display, task, steps_per_epoch, done, self._log)
 
     @contextmanager
     def progress(self, label: str, *, total: float | None = None) -> Iterator[ProgressReporter]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from idl_cli.data.images.augmentation import Augmentation
+from idl_cli.data.mixing import Mixing
 from idl_cli.data.preprocessing import Preprocessing
 from idl_cli.data.randomness import Purpose, random_permutation
 from idl_cli.data.split import Split
@@ -26,7 +27,8 @@ class BatchLoader:
     Several processes that work on one batch together are ``ranks``: each draws the batches of one
     process and keeps its own part of every one. The parts of a batch are disjoint and consecutive,
     make up the batch, and differ by at most one sample in size; where a batch has fewer samples
-    than there are ranks, some are empty.
+    than there are ranks, some are empty. Where samples are mixed each rank draws whole batches:
+    partners are of any part, so that a batch is the same on any number of ranks.
 
     Args:
         split: the samples.
@@ -36,6 +38,7 @@ class BatchLoader:
         shuffle: a new order every epoch, or the stored order always.
         seed: integer from 0 to 2⁶⁴-1 behind the order and the augmentation.
         augmentation: applied to raw samples before the preprocessing.
+        mixing: applied to whole batches of inputs and classes; targets are probabilities then.
         device: where batches are returned; the CPU by default.
         dtype: floating dtype of inputs; torch's default dtype by default. Real targets stay as
             stored, in float64 as a rule: metrics would otherwise be those of rounded targets.
@@ -56,6 +59,7 @@ class BatchLoader:
         shuffle: bool,
         seed: int,
         augmentation: Augmentation | None = None,
+        mixing: Mixing | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
         drop_last: bool = False,
@@ -71,6 +75,7 @@ class BatchLoader:
         self._shuffle = shuffle
         self._seed = seed
         self._augmentation = augmentation
+        self._mixing = mixing
         self._device = torch.device(device)
         self._dtype = torch.get_default_dtype() if dtype is None else dtype
         self._drop_last = drop_last
@@ -112,20 +117,26 @@ class BatchLoader:
         """Draw the epoch's batches from ``start_batch`` on, as if the earlier ones had been drawn.
 
         Yields:
-            Inputs (b, *input_shape) and targets: (b,) int64, or (b, q) of their own dtype; b is
-            the size of this rank's part, which may be 0.
+            Inputs (b, *input_shape) and targets: (b,) int64, or (b, q) of their own dtype, or
+            where samples are mixed (b, K) of the inputs' dtype; b is the size of this rank's part,
+            which may be 0.
         """
         epoch = self._epoch  # a set_epoch during the iteration concerns the next one
         order = self._order(epoch)
         for batch in range(start_batch, len(self)):
             whole = order[batch * self._batch_size : (batch + 1) * self._batch_size]
             part = share(len(whole), self._rank, self._ranks)
-            chosen = whole[part]
+            drawn = part if self._mixing is None else slice(0, len(whole))
+            chosen = whole[drawn]
             inputs = self._split.inputs[chosen]
             targets = self._split.targets[chosen].to(self._device)
             if self._augmentation is not None:
-                inputs = self._augmentation(inputs, (self._seed, epoch, batch), first=part.start)
-            yield self._preprocess(inputs), targets
+                inputs = self._augmentation(inputs, (self._seed, epoch, batch), first=drawn.start)
+            inputs = self._preprocess(inputs)
+            if self._mixing is not None:
+                inputs, targets = self._mixing(inputs, targets, (self._seed, epoch, batch))
+                inputs, targets = inputs[part], targets[part]
+            yield inputs, targets
 
     def _order(self, epoch: int) -> Tensor:
         count = len(self._split)

@@ -33,6 +33,8 @@ class Purpose(IntEnum):
     NOISE = 10
     RANK = 11
     CUTOUT = 12
+    MIXING = 13
+    PARTNERS = 14
 
 
 def random_words(count: int, purpose: Purpose, *key: int) -> npt.NDArray[np.uint64]:

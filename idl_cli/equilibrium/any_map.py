@@ -7,6 +7,7 @@ products, and the gradient of whatever f was computed from is that of f(x) for t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -67,8 +68,9 @@ def fixed_point(
     def flat(x: Tensor) -> Tensor:
         return _checked(f, x.view_as(x0)).flatten(1)
 
+    started = time.perf_counter()
     found = solve_fixed_point(flat, x0.flatten(1), forward or FixedPointSettings())
-    counts.record_forward(found)
+    counts.record_forward(found, time.perf_counter() - started)
     x = found.value.view_as(x0)
     if not torch.is_grad_enabled():
         return x
@@ -94,8 +96,9 @@ def fixed_point(
             w = approximate_adjoint(g, transposed, backward)
             report_error(counts, backward, w, lambda: solve().value)
             return w.view_as(gradient)
+        started = time.perf_counter()
         solved = solve()
-        counts.record_backward(solved)
+        counts.record_backward(solved, time.perf_counter() - started)
         return solved.value.view_as(gradient)
 
     y: Tensor = _Implicit.apply(image, adjoint)  # type: ignore[no-untyped-call]

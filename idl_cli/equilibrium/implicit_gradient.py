@@ -7,6 +7,7 @@ v = d ⊙ (g + Aᵀv) and ∂b = v, ∂A = Σ_samples v xᵀ ([IDL] El Ghaoui et
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import Any
 
@@ -100,9 +101,10 @@ def known_equilibrium(
 def _solved_adjoint(
     problem: EquilibriumProblem, operator: Operator, slopes: Tensor, gradient: Tensor
 ) -> Tensor:
+    started = time.perf_counter()
     result = solve_adjoint(problem, operator, slopes, gradient)
     if problem.statistics is not None:
-        problem.statistics.record_backward(result)
+        problem.statistics.record_backward(result, time.perf_counter() - started)
     return result.value
 
 
@@ -129,9 +131,10 @@ class _Equilibrium(torch.autograd.Function):
     def forward(
         offset: Tensor, start: Tensor | None, problem: EquilibriumProblem, *factors: Tensor
     ) -> Tensor:
+        started = time.perf_counter()
         result = solve_state(problem, problem.form(*factors), offset, start)
         if problem.statistics is not None:
-            problem.statistics.record_forward(result)
+            problem.statistics.record_forward(result, time.perf_counter() - started)
         return result.value
 
     @staticmethod

@@ -34,12 +34,14 @@ class SolveStatistics:
         self._backward = _Direction()
         self._gradient_error: Tensor | None = None
 
-    def record_forward(self, result: FixedPointResult) -> None:
-        """Add the solve of a batch of equilibria."""
+    def record_forward(self, result: FixedPointResult, seconds: float = 0.0) -> None:
+        """Add the solve of a batch of equilibria, and how long it took."""
+        self._forward.seconds += seconds
         self._record(self._forward, result, "equilibria")
 
-    def record_backward(self, result: FixedPointResult) -> None:
-        """Add the solve of a batch of adjoints."""
+    def record_backward(self, result: FixedPointResult, seconds: float = 0.0) -> None:
+        """Add the solve of a batch of adjoints, and how long it took."""
+        self._backward.seconds += seconds
         self._record(self._backward, result, "adjoint states (gradients)")
 
     def record_gradient_error(self, errors: Tensor) -> None:
@@ -69,6 +71,16 @@ class SolveStatistics:
             | self._backward.summary("backward_")
             | self._error_of_gradient()
         )
+
+    def seconds(self) -> dict[str, float]:
+        """Return the wall-clock seconds of the solves since the last reset.
+
+        ``equilibrium_seconds`` and ``adjoint_seconds``; a direction without a solve is left out,
+        and so are inexact adjoints, which take a few steps. Of a recurrence the way from step to
+        step is in them. A GPU's are those until a solve is known to be done.
+        """
+        named = {"equilibrium_seconds": self._forward, "adjoint_seconds": self._backward}
+        return {name: solves.seconds for name, solves in named.items() if solves.seconds}
 
     def state_dict(self) -> dict[str, dict[str, float]]:
         """Return the counts as plain numbers, from which counting can go on exactly."""
@@ -121,6 +133,7 @@ class _Direction:
 
     def __init__(self) -> None:
         self.warned = False
+        self.seconds = 0.0
         self._results: list[tuple[Tensor, Tensor, Tensor]] = []
         self._samples = 0
         self._unconverged = 0
@@ -154,6 +167,7 @@ class _Direction:
             "iterations_sum": self._iterations_sum,
             "iterations_max": self._iterations_max,
             "residual_max": self._residual_max,
+            "seconds": self.seconds,
         }
 
     @classmethod
@@ -168,6 +182,7 @@ class _Direction:
         self._iterations_sum += int(state["iterations_sum"])
         self._iterations_max = max(self._iterations_max, int(state["iterations_max"]))
         self._residual_max = max(self._residual_max, state["residual_max"])
+        self.seconds += state.get("seconds", 0.0)  # older states have none
 
     def _fold(self) -> None:
         if not self._results:

@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from idl_cli.config.arguments import check_options
 from idl_cli.equilibrium.activations import get_activation
 from idl_cli.equilibrium.conditions import WellPosedness
 from idl_cli.equilibrium.constraints import project_rows_l1_
@@ -49,6 +51,11 @@ class ImplicitModel(FeedbackModel):
             some hundred iterations in the worst case.
         bias: whether there are ``state_bias`` and ``output_bias``.
         no_D: leaves out the direct term Du.
+        dropout: share p in [0, 1) of the states that the prediction does without in training: it
+            is C(m ⊙ x)/(1-p) + Du + c with m 0 or 1, drawn anew for every sample and call (Hinton
+            et al., arXiv 1207.0580). The equation is the same as in evaluation; x = m ⊙ φ(…)/(1-p)
+            would have a matrix of norm κ/(1-p), and without the division other states than are
+            evaluated.
         activation: name of φ.
         well_posedness: ``linf`` keeps every row of A in the l1 ball of radius κ, ``triangular``
             keeps A strictly upper triangular (a feed-forward network, solved in one sweep),
@@ -70,11 +77,13 @@ class ImplicitModel(FeedbackModel):
         kappa: float = ImplicitOptions.kappa,
         bias: bool = ImplicitOptions.bias,
         no_D: bool = ImplicitOptions.no_D,
+        dropout: float = ImplicitOptions.dropout,
         activation: str = ImplicitOptions.activation,
         well_posedness: WellPosedness = ImplicitOptions.well_posedness,
         forward: FixedPointSettings | Mapping[str, Any] | None = None,
         backward: AdjointSettings | Mapping[str, Any] | None = None,
     ) -> None:
+        check_options(ImplicitOptions, {"dropout": dropout})
         check_architecture(
             {"input_dim": input_dim, "output_dim": output_dim, "hidden_dim": hidden_dim},
             rank=rank,
@@ -85,6 +94,7 @@ class ImplicitModel(FeedbackModel):
         super().__init__(hidden_dim, rank=rank, kappa=kappa, well_posedness=well_posedness)
         self.input_dim = input_dim
         self.output_dim = output_dim
+        self.dropout = dropout
         self.activation = get_activation(activation)
         self.forward_settings = settings_of(FixedPointSettings, forward, "forward")
         self.backward_settings = settings_of(AdjointSettings, backward, "backward")
@@ -188,7 +198,8 @@ class ImplicitModel(FeedbackModel):
         """
         u = self._flatten(inputs)
         x = self._equilibrium_eager(u)
-        prediction = self.few_nonzeros.linear("C", x, self.C, self.output_bias)
+        read = functional.dropout(x, self.dropout) if self.training and self.dropout else x
+        prediction = self.few_nonzeros.linear("C", read, self.C, self.output_bias)
         if self.D is None:
             return prediction
         return prediction + self.few_nonzeros.linear("D", u, self.D, None)
@@ -275,6 +286,7 @@ class ImplicitModel(FeedbackModel):
             "kappa": self.kappa,
             "bias": self.state_bias is not None,
             "no_D": self.D is None,
+            "dropout": self.dropout,
             "activation": self.activation.name,
             "well_posedness": self.well_posedness,
             "forward": asdict(self.forward_settings),

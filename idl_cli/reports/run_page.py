@@ -30,6 +30,8 @@ _CAPTIONS: Final = {
     "path": "Accuracy against the number of weights that are not zero, along the path of λ",
     "learning_curves": "Loss and score by epoch; the vertical line marks the model that was kept",
     "iterations": "The equilibrium solves of the training part: iterations, largest residual, ‖A‖∞",
+    "kernels": "The kernels of B, and the l1 norm of A's kernel between each two channels",
+    "feature_maps": "Test images, and the equilibrium's maps that vary most among them",
     "gap": "Relative duality gap of both problems against the time of their solver",
     "sparsity": "Which weights are not zero",
     "forecast": "Forecast and truth on the test part",

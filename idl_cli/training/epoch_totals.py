@@ -47,6 +47,8 @@ class EpochTotals:
         self._has_own_objective = bool(
             settings.label_smoothing
             or settings.class_weights is not None
+            or settings.mixup
+            or settings.cutmix
             or (settings.loss == "mse" and task.kind == "classification")
             or robust_figure is not None
         )
@@ -74,6 +76,8 @@ class EpochTotals:
         self._standing[0] += result.standing
         for outputs, targets in result.outputs:
             self._standing[1] += len(targets)
+            if self._task.kind == "classification" and targets.is_floating_point():
+                targets = targets.argmax(dim=1)  # a mixed sample counts by what it mostly shows
             self._metrics.update(outputs, targets)
 
     def figures(self) -> dict[str, float]:
@@ -84,7 +88,9 @@ class EpochTotals:
         solved: dict[str, float] = {}
         if self._statistics is not None:
             merge_statistics(self._statistics, self._group)
-            solved = self._statistics.summary()
+            seconds = self._statistics.seconds()  # of all ranks, which work side by side
+            solved = {key: value / self._group.size for key, value in seconds.items()}
+            solved |= self._statistics.summary()
         # No finite step, or none with weight: nothing was added to the metrics.
         metrics = {"loss": math.nan}
         if self._objective[1]:

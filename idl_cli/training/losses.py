@@ -13,7 +13,10 @@ from idl_cli.errors import ArgumentError
 from idl_cli.training.settings import ClassWeights, LossName
 
 SummedLoss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(outputs (b, q), targets) → (Σᵢ wᵢ ℓᵢ, Σᵢ wᵢ): two scalars; their quotient is the mean loss."""
+"""(outputs (b, q), targets) → (Σᵢ wᵢ ℓᵢ, Σᵢ wᵢ): two scalars; their quotient is the mean loss.
+
+Targets of a classification are class indices (b,), or probabilities (b, K) of mixed samples.
+"""
 
 
 def make_loss(
@@ -55,7 +58,7 @@ def make_loss(
         )
     if classification:
         return lambda outputs, targets: squared_error_sum(
-            outputs, functional.one_hot(targets, task.output_dim).to(outputs.dtype)
+            outputs, _probabilities(targets, task.output_dim)
         )
     return squared_error_sum
 
@@ -70,11 +73,12 @@ def cross_entropy_sum(
     """Cross-entropy with label smoothing ε and class weights w, as a sum.
 
     For a sample of class c among K: ℓ = -(1-ε) w_c log p_c - (ε/K) Σ_k w_k log p_k, with weight
-    w_c: the definition of ``torch.nn.CrossEntropyLoss``, whose mean is Σℓ / Σw_c.
+    w_c: the definition of ``torch.nn.CrossEntropyLoss``, whose mean is Σℓ / Σw_c. Of a mixed sample
+    that is of the classes c with probabilities π_c it is Σ_c π_c times the ℓ and the w_c of each.
 
     Args:
         logits: outputs (b, K).
-        targets: class indices (b,).
+        targets: class indices (b,), or probabilities π (b, K).
         label_smoothing: ε in [0, 1).
         weights: w (K,), or None for ones.
 
@@ -85,8 +89,10 @@ def cross_entropy_sum(
     total = functional.cross_entropy(
         logits, targets, weight=weights, label_smoothing=label_smoothing, reduction="sum"
     )
-    count = logits.new_tensor(len(targets)) if weights is None else weights[targets].sum()
-    return total, count
+    if weights is None:
+        return total, logits.new_tensor(len(targets))
+    mixed = targets.is_floating_point()
+    return total, (targets @ weights if mixed else weights[targets]).sum()
 
 
 def squared_error_sum(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,6 +103,10 @@ def squared_error_sum(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]
     assert outputs.shape == targets.shape
     targets = targets.to(outputs.dtype)
     return (outputs - targets).square().mean(dim=1).sum(), outputs.new_tensor(len(targets))
+
+
+def _probabilities(targets: Tensor, classes: int) -> Tensor:
+    return targets if targets.is_floating_point() else functional.one_hot(targets, classes)
 
 
 def _class_weights(

@@ -14,8 +14,9 @@ from idl_cli.training.options import (
     RmspropOptions,
     SgdOptions,
 )
+from idl_cli.training.parameter_groups import Groups
 
-Parameters = Iterable[nn.Parameter]
+Parameters = Iterable[nn.Parameter] | Groups
 
 
 @keywords_of(AdamOptions)

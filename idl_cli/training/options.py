@@ -151,6 +151,13 @@ class GradientTrainerOptions(TrainerSettings):
                 f"robust={self.robust}: the worst case of trainer.loss=mse is not known; use"
                 " trainer.loss=auto or cross_entropy"
             )
+        for key in ("mixup", "cutmix"):
+            if getattr(self, key) and self.robust != "none":
+                yield (
+                    f"{key}={getattr(self, key):g}: a mixed sample has no one class that"
+                    f" trainer.robust={self.robust} could defend; set it to 0, or use"
+                    " trainer.robust=none"
+                )
         if self.loss == "mse" and self.class_weights is not None:
             yield (
                 "class_weights: trainer.loss=mse weighs all samples alike; use"

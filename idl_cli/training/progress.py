@@ -18,6 +18,7 @@ class Progress:
         batch: batches of the present epoch that have been used.
         step: optimiser steps made.
         epoch_seconds: wall-clock seconds spent in the present epoch's training pass.
+        data_seconds: those of them in which batches were drawn.
         seconds: wall-clock seconds spent in all passes so far, validation included.
         lr: learning rate of the last step.
     """
@@ -26,6 +27,7 @@ class Progress:
     batch: int = 0
     step: int = 0
     epoch_seconds: float = 0.0
+    data_seconds: float = 0.0
     seconds: float = 0.0
     lr: float = 0.0
 

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from idl_cli.errors import NonFiniteError
 from idl_cli.training.schedulers import Scheduler
 from idl_cli.training.settings import OnNonFinite
+from idl_cli.training.weight_average import WeightAverage
 
 _MAX_CONSECUTIVE = 10
 _MAX_ROLLBACKS = 5
@@ -32,6 +33,7 @@ class NonFiniteRecovery:
         model: whose weights are rolled back.
         optimizer: whose moments are rolled back.
         scheduler: whose learning rate is halved.
+        average: that is rolled back with the weights; None where there is none.
         lr_key: what a user lowers; where it is not ``optimizer.lr`` the keys of the gradient
             trainer are not theirs.
     """
@@ -42,6 +44,7 @@ class NonFiniteRecovery:
         model: nn.Module,
         optimizer: Optimizer,
         scheduler: Scheduler,
+        average: WeightAverage | None = None,
         *,
         lr_key: str = "optimizer.lr",
     ) -> None:
@@ -50,6 +53,7 @@ class NonFiniteRecovery:
         self._model = model
         self._optimizer = optimizer
         self._scheduler = scheduler
+        self._average = average
         self._consecutive = 0
         self._rollbacks = 0
         self._skipped = 0
@@ -63,8 +67,13 @@ class NonFiniteRecovery:
     def remember(self) -> None:
         """Take the present weights and moments as the ones to return to."""
         if self._mode == "rollback":
+            average = None if self._average is None else self._average.state_dict()
             self._good = copy.deepcopy(
-                {"model": self._model.state_dict(), "optimizer": self._optimizer.state_dict()}
+                {
+                    "model": self._model.state_dict(),
+                    "optimizer": self._optimizer.state_dict(),
+                    "average": average,
+                }
             )
 
     def succeeded(self) -> None:
@@ -105,6 +114,8 @@ class NonFiniteRecovery:
         assert self._good is not None, "something was remembered at the start of the epoch"
         self._model.load_state_dict(self._good["model"])
         self._optimizer.load_state_dict(copy.deepcopy(self._good["optimizer"]))
+        if self._average is not None:
+            self._average.load_state_dict(self._good["average"])
         self._scheduler.scale(_LR_FACTOR)
         warnings.warn(
             f"{message}: back to the start of the epoch with half the learning rate",

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from idl_cli.config.arguments import check_ranges
-from idl_cli.config.fields import AT_LEAST_ONE, FRACTION, LENGTH, NON_NEGATIVE, POSITIVE, RECORD
+from idl_cli.config.fields import (
+    AT_LEAST_ONE,
+    FINITE_NON_NEGATIVE,
+    FRACTION,
+    LENGTH,
+    NON_NEGATIVE,
+    POSITIVE,
+    RECORD,
+)
 from idl_cli.training.robust.settings import PerturbationSettings, RobustName
 
 OnNonFinite = Literal["stop", "skip", "rollback"]
@@ -49,8 +57,14 @@ class TrainerSettings:
         label_smoothing: share of the target's probability spread evenly over all classes.
         class_weights: weight of each class in the loss; ``balanced``: inversely proportional to
             its frequency in the training part.
+        mixup: α of the Beta distribution of the shares in which training samples are mixed in
+            pairs; 0 mixes none; see ``data.mixing``.
+        cutmix: the same for rectangles of one image put in another; with both, half of the samples
+            have either.
         clip_norm: largest Euclidean norm of the whole gradient; None does not clip.
         accumulate: batches whose gradients make one optimiser step.
+        ema: decay a step of an exponential moving average of the weights, which is then what is
+            validated, chosen as the best and kept: see ``WeightAverage``; 0 keeps the weights.
         precision: ``bf16`` computes outside the equilibrium in bfloat16 by autocast; weights,
             optimiser and equilibrium stay as they are.
         compile: run the model through ``torch.compile``.
@@ -72,8 +86,11 @@ class TrainerSettings:
     loss: LossName = "auto"
     label_smoothing: Annotated[float, FRACTION] = 0.0
     class_weights: ClassWeights = None
+    mixup: Annotated[float, FINITE_NON_NEGATIVE] = 0.0
+    cutmix: Annotated[float, FINITE_NON_NEGATIVE] = 0.0
     clip_norm: Annotated[float, POSITIVE] | None = 1.0
     accumulate: Annotated[int, AT_LEAST_ONE] = 1
+    ema: Annotated[float, FRACTION] = 0.0
     precision: Precision = "fp32"
     compile: bool = False
     on_nonfinite: OnNonFinite = "stop"

@@ -10,7 +10,8 @@ batch, all making the same steps and decisions.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from idl_cli.data.loader import BatchLoader
 from idl_cli.data.task import Task
 from idl_cli.distributed.group import Group
 from idl_cli.distributed.process import Interrupted
+from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.evaluation import evaluate
 from idl_cli.models.base import TrainableModel
 from idl_cli.training.callbacks import Callbacks, EpochRecord, StepReport
@@ -38,6 +40,7 @@ from idl_cli.training.robust.training import Robustness
 from idl_cli.training.schedulers import Scheduler
 from idl_cli.training.settings import TrainerSettings
 from idl_cli.training.stepping import Batch, Stepper
+from idl_cli.training.weight_average import WeightAverage
 
 
 class Trainer:
@@ -88,8 +91,9 @@ class Trainer:
         self.robustness = robustness
         figure = None if robustness is None else robustness.figure
         self.early_stopping = EarlyStopping(settings.early_stopping, task, figure)
+        self.average = WeightAverage(model, settings.ema) if settings.ema else None
         self.recovery = NonFiniteRecovery(
-            settings.on_nonfinite, model, optimizer, scheduler, lr_key=lr_key
+            settings.on_nonfinite, model, optimizer, scheduler, self.average, lr_key=lr_key
         )
         self.group = Group.single() if group is None else group
         self.interrupted = interrupted or (lambda: None)
@@ -104,13 +108,18 @@ class Trainer:
             consensus=self._consensus,
             robustness=robustness,
         )
-        self._statistics = model.solve_statistics if isinstance(model, TrainableModel) else None
+        self._statistics = _statistics_of(model)
         self._totals = EpochTotals(task, settings, self._statistics, self.group, figure)
         self._clock = Clock(self.progress)
 
     @property
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The model that is validated and kept: that of the averaged weights where there is one."""
+        return self.model if self.average is None else self.average.model
 
     @property
     def steps_per_epoch(self) -> int:
@@ -129,7 +138,8 @@ class Trainer:
         """
         self._clock = Clock(self.progress)
         self._consensus.start(self.settings.max_time)
-        with single_warnings_off(self._statistics):
+        averaged = None if self.average is None else _statistics_of(self.average.model)
+        with single_warnings_off(self._statistics), single_warnings_off(averaged):
             reason = self._ended()
             while reason is None:
                 if self.progress.batch == 0:
@@ -157,7 +167,7 @@ class Trainer:
 
     def _begin_epoch(self) -> None:
         self._totals.reset()
-        self.progress.epoch_seconds = 0.0
+        self.progress.epoch_seconds = self.progress.data_seconds = 0.0
         self.recovery.remember()
 
     def _train_epoch(self) -> bool:
@@ -166,7 +176,7 @@ class Trainer:
         self.model.train()
         self.train_loader.set_epoch(progress.epoch)
         batches = self.train_loader.iterate(progress.batch)
-        while group := list(islice(batches, self.settings.accumulate)):
+        while group := self._draw(batches):
             self.step(group)
             progress.batch += len(group)
             progress.step += 1
@@ -181,12 +191,20 @@ class Trainer:
             self._stop_if_interrupted()
         return True
 
+    def _draw(self, batches: Iterator[Batch]) -> list[Batch]:
+        started = time.perf_counter()
+        group = list(islice(batches, self.settings.accumulate))
+        self.progress.data_seconds += time.perf_counter() - started
+        return group
+
     def step(self, group: Sequence[Batch]) -> None:
         """Make one optimiser step on a group of batches and take its figures into the epoch's."""
         where = f"epoch {self.progress.epoch + 1}, step {self.progress.step + 1}"
         result = self._stepper.step(group, where, self._passes)
         if result is None:
             return
+        if self.average is not None:
+            self.average.update(self.model)
         self.progress.lr = result.lr
         self._totals.add(result)
 
@@ -204,7 +222,7 @@ class Trainer:
         improved = False
         if self.validation_loader is not None:
             figures = self._validate()
-            records.append(self.record("validation", figures))
+            records.append(self.record("validation", figures, self.evaluated_model))
             improved = self.early_stopping.update(figures, progress.epoch)
         self.callbacks.on_epoch(records)
         if improved:
@@ -215,27 +233,50 @@ class Trainer:
 
     def _train_record(self) -> EpochRecord:
         figures = self._totals.figures()
-        self._warn_if_unconverged("training")
+        self._warn_if_unconverged(self.model, "training")
         if self.robustness is not None:
             stage = self.robustness.stage(self._passes)
             figures.update(epsilon=stage.epsilon, clean_weight=stage.clean_weight)
-        return self.record("train", {**figures, "seconds": self.progress.epoch_seconds})
+        seconds = self.progress.epoch_seconds
+        figures |= {
+            "seconds": seconds,
+            "data_seconds": self.progress.data_seconds,
+            "samples_per_second": self.train_loader.samples / seconds,
+        }
+        return self.record("train", figures)
 
     def _validate(self) -> dict[str, float]:
         assert self.validation_loader is not None
-        figures = evaluate(self.model, self.validation_loader, self.task, group=self.group)
-        figures |= self.robust_figures(self.validation_loader)
-        self._warn_if_unconverged("validation")
+        model = self.evaluated_model
+        figures = evaluate(model, self.validation_loader, self.task, group=self.group)
+        figures |= self.robust_figures(self.validation_loader, model)
+        self._warn_if_unconverged(model, "validation")
         return {**figures, "seconds": self._clock.read(in_epoch=False)}
 
-    def robust_figures(self, loader: BatchLoader) -> dict[str, float]:
-        """Return the robust accuracy and ε of a part; nothing without a robust training."""
+    def robust_figures(
+        self, loader: BatchLoader, model: nn.Module | None = None
+    ) -> dict[str, float]:
+        """Return the robust accuracy and ε of a part; nothing without a robust training.
+
+        Args:
+            loader: of the part.
+            model: what is measured; None for the one that is trained.
+        """
         if self.robustness is None:
             return {}
-        return self.robustness.measure(self.model, loader, self.group)
+        return self.robustness.measure(model or self.model, loader, self.group)
 
-    def record(self, split: str, figures: Mapping[str, float]) -> EpochRecord:
-        """Return a row of ``metrics.jsonl``: figures of a part, and where the training stands."""
+    def record(
+        self, split: str, figures: Mapping[str, float], model: nn.Module | None = None
+    ) -> EpochRecord:
+        """Return a row of ``metrics.jsonl``: figures of a part, and where the training stands.
+
+        Args:
+            split: the part.
+            figures: of it.
+            model: what was measured; None for the one that is trained.
+        """
+        model = model or self.model
         record: EpochRecord = {
             "step": self.progress.step,
             "epoch": self.progress.epoch,
@@ -243,13 +284,13 @@ class Trainer:
             **figures,
             "lr": self.progress.lr,
         }
-        norm = self.model.inf_norm_A() if isinstance(self.model, TrainableModel) else None
+        norm = model.inf_norm_A() if isinstance(model, TrainableModel) else None
         if norm is not None:
             record["inf_norm_A"] = norm
         return record
 
-    def _warn_if_unconverged(self, part: str) -> None:
-        warn_if_unconverged(self._statistics, f"epoch {self.progress.epoch}, {part}")
+    def _warn_if_unconverged(self, model: nn.Module, part: str) -> None:
+        warn_if_unconverged(_statistics_of(model), f"epoch {self.progress.epoch}, {part}")
 
     # -- state ---------------------------------------------------------------------------------
 
@@ -282,6 +323,7 @@ class Trainer:
         own = {"rng": get_rng_state(self._device), "epoch": self._totals.state_dict()}
         return {
             "model": self.model.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "early_stopping": self.early_stopping.state_dict(),
@@ -300,6 +342,8 @@ class Trainer:
             RuntimeError, ValueError, KeyError: the state is that of another model or optimiser.
         """
         self.model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.early_stopping.load_state_dict(state["early_stopping"])
@@ -309,3 +353,7 @@ class Trainer:
         self._totals.load_state_dicts([rank["epoch"] for rank in ranks])
         if self.group.rank < len(ranks):
             set_rng_state(ranks[self.group.rank]["rng"], self._device)
+
+
+def _statistics_of(model: nn.Module) -> SolveStatistics | None:
+    return model.solve_statistics if isinstance(model, TrainableModel) else None

@@ -9,6 +9,7 @@ import warnings
 import pytest
 
 from idl_cli.console import Console, duration, figures
+from idl_cli.console.live_line import PlainTraining
 from idl_cli.reporting import Reporter, SilentReporter
 
 RECORD = {
@@ -56,7 +57,7 @@ def test_both_reporters_follow_the_protocol() -> None:
 
 def test_training_is_one_plain_line_an_epoch_without_a_terminal() -> None:
     reporter, out, _ = console()
-    with reporter.training(epochs=10, steps_per_epoch=10, first_epoch=1) as training:
+    with reporter.training(epochs=10, steps_per_epoch=10, done=1.0) as training:
         for _ in range(10):
             training.on_step({"loss": 1.0})
         training.on_epoch(RECORD)
@@ -66,6 +67,67 @@ def test_training_is_one_plain_line_an_epoch_without_a_terminal() -> None:
         "  ‖A‖∞ 0.9500  lr 0.001  "
     )
     assert line.endswith(" left")
+
+
+class Clock:
+    """Shows what it is set to."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_long_epoch_is_estimated_from_its_first_steps() -> None:
+    said: list[str] = []
+    clock = Clock()
+    training = PlainTraining(said.append, epochs=10, steps_per_epoch=100, clock=clock)
+    for seconds in (30.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0):  # what is set up once takes long
+        clock.now += seconds
+        training.on_step({"loss": 1.0})
+    # 2 s a step: 200 s an epoch, of which 9.94 are left.
+    assert said == ["after 6 steps: 3 min 20 s an epoch, about 33 min 08 s left, validation aside"]
+
+
+def test_a_short_epoch_is_not_estimated_before_its_end() -> None:
+    said: list[str] = []
+    clock = Clock()
+    training = PlainTraining(said.append, epochs=10, steps_per_epoch=20, clock=clock)
+    for _ in range(20):
+        clock.now += 0.2
+        training.on_step({"loss": 1.0})
+    assert said == []
+    training.on_epoch(RECORD)
+    for _ in range(20):
+        clock.now += 10.0
+        training.on_step({"loss": 1.0})
+    assert len(said) == 1
+
+
+def test_a_resumed_training_continues_the_estimate() -> None:
+    """1.5 epochs took 300 s, the half that follows 100 s: 400 s for two, 1600 s for eight more."""
+    said: list[str] = []
+    clock = Clock()
+    training = PlainTraining(
+        said.append, epochs=10, steps_per_epoch=2, done=1.5, spent=300.0, clock=clock
+    )
+    clock.now += 100.0
+    training.on_epoch(RECORD)
+    (line,) = said
+    assert line.endswith("6 min 40 s, 26 min 40 s left")
+
+
+def test_an_epochs_line_says_where_the_time_went() -> None:
+    pace = {
+        "seconds": 20.0,
+        "samples_per_second": 3000.0,
+        "equilibrium_seconds": 12.0,
+        "adjoint_seconds": 5.0,
+        "data_seconds": 0.5,
+    }
+    shown = figures({**RECORD, **pace})
+    assert shown.endswith("3,000 samples/s  equilibria 60%  adjoints 25%  data 2%")
+    assert "samples/s" not in figures(RECORD)
 
 
 def test_training_is_a_live_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

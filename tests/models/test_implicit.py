@@ -510,3 +510,54 @@ def test_rows_of_a_low_rank_product_in_half_precision_stay_in_the_ball(
     exact = half.L.detach().double() @ half.R.detach().double().t()
     # Rounded once, and drawn inside by at most as much for a row.
     assert float((matrix.double() - exact).abs().sum(1).max()) <= 2 * torch.finfo(dtype).eps
+
+
+# -- dropout ---------------------------------------------------------------------------------------
+
+
+def _dropping(share: float = 0.4) -> ImplicitModel:
+    torch.manual_seed(0)
+    tight = {"tol": 1e-13}
+    return ImplicitModel(
+        4, 3, 7, dropout=share, activation="tanh", forward=tight, backward=tight
+    ).double()
+
+
+def test_dropout_is_of_the_states_that_the_prediction_reads() -> None:
+    """The mask is what dropout makes of ones from the same seed; the equation has no part in it."""
+    model, u = _dropping(), torch.randn(5, 4, dtype=torch.float64)
+    x = model.equilibrium(u)
+    assert model.eval().equilibrium(u).equal(x)
+    whole = model(u)
+    model.train()
+    torch.manual_seed(3)
+    predicted = model(u)
+    torch.manual_seed(3)
+    mask = torch.nn.functional.dropout(torch.ones_like(x), 0.4)
+    assert set(mask.unique().tolist()) == {0.0, 1 / 0.6}
+    assert model.D is not None
+    expected = (mask * x) @ model.C.t() + u @ model.D.t() + model.output_bias
+    torch.testing.assert_close(predicted, expected, rtol=1e-12, atol=1e-12)
+    assert not predicted.equal(whole)
+    plain = ImplicitModel(**{**model.constructor_arguments(), "dropout": 0.0}).double()  # type: ignore[arg-type]
+    plain.load_state_dict(model.state_dict())
+    assert plain(u).equal(whole)
+
+
+def test_gradients_pass_a_drawn_mask() -> None:
+    model, u = _dropping(), torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    names = [name for name, _ in model.named_parameters()]
+
+    def predict(inputs: Tensor, *weights: Tensor) -> Tensor:
+        torch.manual_seed(3)
+        given = dict(zip(names, weights, strict=True))
+        return torch.func.functional_call(model, given, (inputs,))
+
+    weights = tuple(p.detach().clone().requires_grad_() for p in model.parameters())
+    assert torch.autograd.gradcheck(predict, (u, *weights), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_a_share_of_states_is_below_one(share: float) -> None:
+    with pytest.raises(ArgumentError, match="dropout"):
+        ImplicitModel(4, 3, 7, dropout=share)

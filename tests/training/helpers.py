@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from idl_cli.data.loader import BatchLoader
+from idl_cli.data.mixing import make_mixing
 from idl_cli.data.preprocessing import Preprocessing
 from idl_cli.data.split import Split
 from idl_cli.data.task import Task
@@ -106,7 +107,8 @@ def make_trainer(
     options = TrainerSettings(**{"epochs": 3, **settings})
     train = samples(task, count) if part is None else part
     parts = {} if group is None else {"rank": group.rank, "ranks": group.size}
-    train_loader = loader(train, batch_size, dtype=dtype, shuffle=shuffle, **parts)
+    mixing = make_mixing(task, mixup=options.mixup, cutmix=options.cutmix)
+    train_loader = loader(train, batch_size, dtype=dtype, shuffle=shuffle, mixing=mixing, **parts)
     made = getattr(optimizers, optimizer)(model.parameters(), lr=lr, **(optimizer_options or {}))
     steps_per_epoch = math.ceil(len(train_loader) / options.accumulate)
     schedule = getattr(schedulers, scheduler)(
@@ -150,5 +152,5 @@ def make_trainer(
 def without_seconds(value: Any) -> Any:
     """A record or a state without what a clock says."""
     if isinstance(value, dict):
-        return {k: without_seconds(v) for k, v in value.items() if "seconds" not in str(k)}
+        return {k: without_seconds(v) for k, v in value.items() if "second" not in str(k)}
     return [without_seconds(entry) for entry in value] if isinstance(value, list) else value

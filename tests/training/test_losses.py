@@ -51,6 +51,33 @@ def test_balanced_weights_give_every_class_the_same_say() -> None:
     assert shares == pytest.approx([10 / 3] * 3, rel=1e-14)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weights", [None, (0.5, 2.0, 1.0, 0.0, 3.0)])
+@pytest.mark.parametrize("name", ["cross_entropy", "mse"])
+def test_a_mixed_sample_counts_as_its_classes_in_their_shares(
+    name: str, smoothing: float, weights: tuple[float, ...] | None
+) -> None:
+    """Cross-entropy is linear in the target; a squared error is that of the probabilities."""
+    logits, targets = _batch()
+    others, share = targets.roll(1), torch.rand(12, 1, dtype=torch.float64)
+    one_hot = [nn.functional.one_hot(each, 5).double() for each in (targets, others)]
+    mixed = share * one_hot[0] + (1 - share) * one_hot[1]
+    if name == "mse":
+        expected = (logits - mixed).square().mean(dim=1).sum()
+        assert make_loss(_TASK, loss="mse")(logits, mixed)[0].item() == pytest.approx(
+            expected.item(), rel=1e-14
+        )
+        return
+    loss = make_loss(_TASK, class_weights=weights, label_smoothing=smoothing)
+    for index, figure in enumerate(loss(logits, mixed)):
+        expected = sum(
+            own[0] * loss(logits[[i]], targets[[i]])[index]
+            + (1 - own[0]) * loss(logits[[i]], others[[i]])[index]
+            for i, own in enumerate(share)
+        )
+        assert figure.item() == pytest.approx(expected.item(), rel=1e-12)
+
+
 def test_mean_squared_error_is_torchs() -> None:
     generator = torch.Generator().manual_seed(0)
     outputs = torch.randn(7, 2, generator=generator, dtype=torch.float64)

@@ -173,6 +173,7 @@ def _assert_close(several: Mapping[str, Any], one: Mapping[str, Any], tolerance:
         (3, {"optimizer": "sgd", "lr": 0.3, "clip_norm": 1e-1}),
         (2, {"accumulate": 4, "class_weights": (1.0, 4.0, 0.5), "label_smoothing": 0.1}),
         (3, {"task": REGRESSION, "accumulate": 2, "optimizer": "adamw"}),
+        (3, {"ema": 0.9, "mixup": 1.0, "label_smoothing": 0.1}),
     ],
 )
 def test_ranks_make_the_steps_of_one_process(

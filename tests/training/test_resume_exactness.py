@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from idl_cli.data.mixing import make_mixing
 from idl_cli.data.task import Task
 from idl_cli.distributed.process import Interrupted
 from idl_cli.run.state import read_state, write_state
@@ -38,7 +39,11 @@ def _make(task: Task, stop_at: int | None = None, **options: Any) -> tuple[Train
     torch.manual_seed(0)
     trainer, listener = make_trainer(task, model=NoisyModel(task.output_dim), epochs=4, **options)
     trainer.train_loader = loader(
-        samples(task, 44), 8, augmentation=_augment, dtype=options.get("dtype", torch.float32)
+        samples(task, 44),
+        8,
+        augmentation=_augment,
+        mixing=make_mixing(task, mixup=options.get("mixup", 0.0), cutmix=0.0),
+        dtype=options.get("dtype", torch.float32),
     )
     trainer.interrupted = lambda: 2 if trainer.progress.step == stop_at else None
     seed_everything(1)
@@ -53,6 +58,7 @@ def _make(task: Task, stop_at: int | None = None, **options: Any) -> tuple[Train
         (REGRESSION, {"optimizer": "adamw", "scheduler": "step", "validation": False}),
         (REGRESSION, {"optimizer": "rmsprop", "scheduler": "constant", "dtype": torch.float64}),
         (CLASSIFICATION, {"optimizer": "adagrad", "on_nonfinite": "rollback"}),
+        (CLASSIFICATION, {"ema": 0.95, "mixup": 0.5, "on_nonfinite": "rollback", "lr": 0.1}),
         (CLASSIFICATION, {"robust": "adversarial", "perturbation": PERTURBATION}),
     ],
 )

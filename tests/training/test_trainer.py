@@ -73,6 +73,16 @@ def test_a_row_holds_what_is_promised() -> None:
     assert all(float(r["inf_norm_A"]) <= 0.95 for r in listener.records)
 
 
+def test_a_training_row_says_where_the_time_went() -> None:
+    trainer, listener = make_trainer(epochs=2)
+    trainer.fit()
+    for row in (record for record in listener.records if record["split"] == "train"):
+        parts = [float(row[f"{part}_seconds"]) for part in ("equilibrium", "adjoint", "data")]
+        assert all(part > 0 for part in parts)
+        assert sum(parts) < float(row["seconds"])
+        assert float(row["samples_per_second"]) * float(row["seconds"]) == pytest.approx(44)
+
+
 def test_the_validation_row_is_that_of_the_evaluation() -> None:
     trainer, listener = make_trainer(epochs=1)
     trainer.fit()
@@ -438,3 +448,21 @@ def test_losses_are_means_over_samples() -> None:
     trainer.fit()
     assert listener.records[0]["loss"] == pytest.approx(expected, rel=1e-6)
     assert not math.isnan(listener.reports[0].loss)
+
+
+def test_mixed_samples_count_by_the_class_of_the_larger_share() -> None:
+    """Nothing is learned at this rate: accuracy and objective are those of the mixed batches."""
+    trainer, listener = make_trainer(
+        mixup=0.5, lr=1e-12, epochs=1, dtype=torch.float64, label_smoothing=0.1
+    )
+    batches = list(trainer.train_loader)
+    trainer.fit()
+    right, objective = 0, 0.0
+    for inputs, targets in batches:
+        outputs = trainer.model(inputs).detach()
+        right += int((outputs.argmax(dim=1) == targets.argmax(dim=1)).sum())
+        smooth = 0.9 * targets + 0.1 / CLASSES
+        objective -= float((smooth * outputs.log_softmax(dim=1)).sum())
+    row = listener.records[0]
+    assert row["accuracy"] == pytest.approx(right / 44)
+    assert row["objective"] == pytest.approx(objective / 44, rel=1e-9)

@@ -34,6 +34,7 @@ from idl_cli.run import (
 )
 from idl_cli.run.files import read_json
 from idl_cli.run.state import read_state
+from idl_cli.training.weight_average import kept_weights
 
 _DEFAULT_BATCH_SIZE = 128
 
@@ -119,13 +120,16 @@ def settings_of(path: Path) -> Mapping[str, Any] | None:
 
 
 def choose_weights(loaded: LoadedRun, checkpoint: str) -> None:
-    """Put the weights of a run's checkpoint into its model; ``model`` leaves it as the run did."""
+    """Put the weights of a run's checkpoint into its model; ``model`` leaves it as the run did.
+
+    Of a training with an average of the weights, the averaged ones.
+    """
     if checkpoint == "model":
         return
     file = loaded.path / CHECKPOINTS / f"{checkpoint}.safetensors"
     state = cast(Mapping[str, Any], read_state(file))
     try:
-        loaded.model.load_state_dict(state["trainer"]["model"])
+        loaded.model.load_state_dict(kept_weights(state["trainer"]))
     except (LookupError, TypeError, AttributeError, RuntimeError) as error:
         raise RunError(f"{file}: does not fit the run's model: {error}") from error
 

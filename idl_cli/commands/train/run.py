@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from torch import nn
 
 from idl_cli.analysis.curves import iteration_curves, learning_curves
+from idl_cli.analysis.feature_maps import distinct, kernel_pictures, map_pictures
 from idl_cli.assembly.compute import RunContext, begin
 from idl_cli.assembly.measure import METRIC_NAMES, metrics_of, show_figures, timed_evaluation
 from idl_cli.assembly.objects import (
@@ -27,17 +28,22 @@ from idl_cli.commands.train.resumption import Resumption, find_resumption
 from idl_cli.commands.train.settings import TrainSettings
 from idl_cli.data.dataset import Dataset
 from idl_cli.distributed.process import watch_signals
+from idl_cli.evaluation.loop import evaluation_mode
 from idl_cli.loggers import RunLogger, open_logger
 from idl_cli.models.implicit import ImplicitModel
+from idl_cli.models.implicit_conv import ImplicitConv
 from idl_cli.models.parameter_count import parameter_count
 from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory, collect_environment, read_metrics
 from idl_cli.training.progress import TrainingResult
 from idl_cli.training.rng_state import seed_rank
 from idl_cli.training.trainer import Trainer
+from idl_cli.training.weight_average import kept_weights
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_IMAGES: Final = 6  # whose feature maps are drawn
 
 
 def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> dict[str, object]:
@@ -116,7 +122,8 @@ def _fit(trainer: Trainer, logger: RunLogger, context: RunContext[TrainSettings]
     reporting = context.console.training(
         epochs=trainer.settings.epochs,
         steps_per_epoch=trainer.steps_per_epoch,
-        first_epoch=trainer.progress.epoch,
+        done=trainer.progress.epoch + trainer.progress.batch / len(trainer.train_loader),
+        spent=trainer.progress.seconds,
     )
     with reporting as reporter, watch_signals() as watch:
         trainer.callbacks = Recorder(context.settings, context.directory, logger, reporter)
@@ -130,12 +137,18 @@ def _fit(trainer: Trainer, logger: RunLogger, context: RunContext[TrainSettings]
 def _evaluate_kept_model(
     trainer: Trainer, loaders: Loaders, result: TrainingResult, directory: RunDirectory
 ) -> dict[str, dict[str, float]]:
-    """Bring the model to the weights that are kept and measure it on every part."""
+    """Bring the model to the weights that are kept and measure it on every part.
+
+    These are the best epoch's where there was a validation part; of a training with an average of
+    the weights, the averaged ones.
+    """
     model, group = trainer.model, trainer.group
+    if trainer.average is not None:
+        model.load_state_dict(trainer.average.model.state_dict())
     if result.best_epoch is not None:
         if group.is_main:
             best = cast(Mapping[str, Any], directory.load_checkpoint("best"))
-            model.load_state_dict(best["trainer"]["model"])
+            model.load_state_dict(kept_weights(best["trainer"]))
         for tensor in model.state_dict().values():
             group.broadcast_(tensor)
     return {
@@ -169,6 +182,18 @@ def _save(
     directory.save_figure("learning_curves.png", figure)
     if any("iterations_mean" in row for row in rows):
         directory.save_figure("iterations.png", _iteration_curves(rows, model))
+    if isinstance(model, ImplicitConv):
+        directory.save_figure("kernels.png", kernel_pictures(model))
+        directory.save_figure("feature_maps.png", _feature_maps(model, dataset))
+
+
+def _feature_maps(model: ImplicitConv, dataset: Dataset) -> Figure:
+    """The maps of the first test images, one of each class as long as there are such."""
+    images = dataset.test.inputs[distinct(dataset.test.targets, _IMAGES)]
+    preprocess = dataset.preprocessing.on(model.C.device, model.C.dtype)
+    with evaluation_mode(model):
+        stored = images.reshape(len(images), -1, *model.input_shape[-2:])
+        return map_pictures(model, preprocess(images), stored)
 
 
 def _test_row(

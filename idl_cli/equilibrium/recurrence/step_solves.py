@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 
 import torch
@@ -127,6 +128,7 @@ class _Solves:
         self._feedback = feedback if settings.method in _OF_STEPS else None
         self._driver = None if self._feedback is None else self._feedback.driver(settings)
         self._buffers: tuple[Tensor, ...] = ()
+        self._started = time.perf_counter()
 
     def _work_space(self, feedback: Feedback, samples: int) -> tuple[Tensor, Tensor]:
         if not self._buffers:
@@ -142,6 +144,11 @@ class _Solves:
         self._results.append(result)
         self._sizes.append(result.value.shape[0])
         return result.value
+
+    @property
+    def _seconds(self) -> float:
+        """Wall-clock seconds since the first step."""
+        return time.perf_counter() - self._started
 
     def _joined(self, value: Tensor) -> FixedPointResult:
         """All of them as one, as if ``value`` had been solved for at once."""
@@ -190,7 +197,7 @@ class StateSolves(_Solves):
         """Count the solves; ``value`` (rows, n) holds their solutions in any order."""
         statistics = self._problem.statistics
         if statistics is not None:
-            statistics.record_forward(self._joined(value))
+            statistics.record_forward(self._joined(value), self._seconds)
 
     def _solve(self, offset: Tensor, start: Tensor | None) -> NarrowResult:
         feedback, driver = self._feedback, self._driver
@@ -243,7 +250,7 @@ class AdjointSolves(_Solves):
         """Count the solves; ``value`` (rows, n) holds their solutions in any order."""
         statistics = self._problem.statistics
         if statistics is not None and self._results:
-            statistics.record_backward(self._joined(value))
+            statistics.record_backward(self._joined(value), self._seconds)
 
     def _solve(self, slopes: Tensor, gradient: Tensor) -> NarrowResult:
         feedback, driver = self._feedback, self._driver

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -20,9 +21,11 @@ class Parametrization(ABC):
 
     Attributes:
         shapes: of the parameters, by their names in the model.
+        bounded: whether the set bounds the size of the parameters.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
+    bounded: ClassVar[bool] = False
 
     @abstractmethod
     def reset(self, parameters: Parameters) -> None:

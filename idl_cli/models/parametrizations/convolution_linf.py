@@ -53,6 +53,8 @@ class ConvolutionLinf(Parametrization):
         ArgumentError: the scales do not follow from each other, or k is even.
     """
 
+    bounded = True
+
     def __init__(
         self, scales: Sequence[Scale], kernel_size: int, kappa: float, *, groups: int = 1
     ) -> None:

@@ -11,6 +11,8 @@ from idl_cli.models.parametrizations.free import Free
 class Linf(Free):
     """A matrix ``A`` (n, n) with ‖A‖∞ ≤ κ; arguments as of ``Free``."""
 
+    bounded = True
+
     def project_(self, parameters: Parameters) -> None:
         """Project the stored rows."""
         project_rows_l1_(parameters["A"], self._kappa)

@@ -11,6 +11,8 @@ from idl_cli.models.parametrizations.free import FreeLowRank
 class LowRankLinf(FreeLowRank):
     """A product of ``L`` and ``R`` (n, r) within κ; arguments as of ``FreeLowRank``."""
 
+    bounded = True
+
     def project_(self, parameters: Parameters) -> None:
         """Project the stored rows of L and of Rᵀ."""
         project_rows_l1_(parameters["L"], self._root)

@@ -43,6 +43,11 @@ class ParametrizedModel(TrainableModel):
     def _feedback_parameters(self) -> Parameters:
         return {name: getattr(self, name) for name in self._parametrization.shapes}
 
+    def bounded_parameters(self) -> list[Tensor]:
+        """Return the parameters of A where its set bounds their size."""
+        given = self._feedback_parameters().values()
+        return list(given) if self._parametrization.bounded else []
+
     @torch.no_grad()
     def reset_feedback(self) -> None:
         """Draw A anew; see ``Parametrization.reset``."""

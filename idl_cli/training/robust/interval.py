@@ -17,6 +17,8 @@ class Interval:
 
     def problem(self, model: nn.Module) -> str | None:
         """Say why boxes do not go through the model."""
+        if getattr(model, "dropout", 0):
+            return f"bounds are those of all states; set model.dropout={model.dropout:g} to 0"
         return interval_problem(model)
 
     def __call__(self, model: nn.Module, inputs: Tensor, labels: Tensor, ball: Ball) -> Tensor:

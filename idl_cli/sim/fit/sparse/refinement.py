@@ -18,8 +18,8 @@ from torch.nn import functional
 
 from idl_cli.distributed.group import Group
 from idl_cli.errors import ConvergenceWarning
-from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.pruning.gradual import GradualSchedule
+from idl_cli.sim.fit.fitted_model import FittedModel
 from idl_cli.sim.fit.sparse.kept_weights import Adam, KeptWeights
 from idl_cli.sim.fit.sparse.layered import LayeredModel
 from idl_cli.sim.fit.sparse.layers import Layer
@@ -65,8 +65,8 @@ def steps_of(samples: int, epochs: int | None) -> tuple[int, int]:
 
 
 def refine(
-    fitted: ImplicitModel,
-    begin: ImplicitModel,
+    fitted: FittedModel,
+    begin: FittedModel,
     layers: Sequence[Layer],
     recorder: StateRecorder,
     loader: Loader,
@@ -78,7 +78,7 @@ def refine(
     loss: RefineLoss,
     seed: int = 0,
     group: Group | None = None,
-) -> tuple[ImplicitModel, Refinement]:
+) -> tuple[FittedModel, Refinement]:
     """Adam on the difference of outputs; weights that are zero stay zero.
 
     Args:
@@ -104,15 +104,14 @@ def refine(
     kind = chosen_loss(loss, loader, recorder.layout.output_dim)
     measure = _divergence if kind == "kl" else functional.mse_loss
     generator = torch.Generator().manual_seed(seed)
+    like = next(fitted.parameters())
 
     def mean_loss(model: Callable[[Tensor], Tensor]) -> float:
         total = 0.0
         with torch.no_grad():
             for inputs in batches_of_inputs(loader, samples):
-                outputs = recorder.outputs(inputs).to(fitted.B)
-                total += float(measure(model(inputs.flatten(1).to(fitted.B)), outputs)) * len(
-                    inputs
-                )
+                outputs = recorder.outputs(inputs).to(like)
+                total += float(measure(model(inputs.flatten(1).to(like)), outputs)) * len(inputs)
         return total / count
 
     before = mean_loss(LayeredModel(fitted, layers) if layers else fitted)
@@ -126,8 +125,8 @@ def refine(
     for _ in range(epochs):
         for inputs in batches_of_inputs(loader, samples):
             asked = _between(inputs, MIXED * min(1.0, epochs / MOST_EPOCHS), generator)
-            outputs = recorder.outputs(asked).to(fitted.B)
-            flat = asked.flatten(1).to(fitted.B)
+            outputs = recorder.outputs(asked).to(like)
+            flat = asked.flatten(1).to(like)
             for part in torch.split(torch.randperm(len(flat), generator=generator), BATCH):
                 chosen = part.to(flat.device)
                 with torch.enable_grad():

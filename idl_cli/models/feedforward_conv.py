@@ -208,7 +208,7 @@ class FeedforwardConv(TrainableModel):
 
     @torch.no_grad()
     def inf_norm_A(self) -> float:
-        """Return ‖A‖∞, the padding left out; 0 of a single hidden layer."""
+        """Return ‖A‖∞, borders and all; 0 of a single hidden layer, which has no A."""
         largest = 0.0
         for module, maps in zip(self.weights[1:-1], self._maps[:-2], strict=True):
             size = module.weight.double().abs()
@@ -250,7 +250,8 @@ class FeedforwardConv(TrainableModel):
 
 
 def _layer_shape(fields: Mapping[str, Any]) -> LayerShape:
-    return LayerShape(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+    found: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    return LayerShape(**found)
 
 
 def _applied(module: Weights, maps: Tensor) -> Tensor:

@@ -62,6 +62,7 @@ def convolutional_form(recorder: StateRecorder) -> FeedforwardConv:
                 )
             made.weight.copy_(module.weight)
             if module.bias is not None:
+                assert made.bias is not None
                 made.bias.copy_(module.bias)
     _check_same(recorder, model)
     return model

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from idl_cli.models.feedforward_conv import Weights
+from idl_cli.models.feedforward_conv import LayerShape, Weights
 from idl_cli.sim.statistics.dense import SufficientStatistics
 
 TARGET = "T"
@@ -41,7 +41,7 @@ def add_maps(
     """
     places = targets[0, 0].numel()
     size = max(1, _ENTRIES // (places * statistics.feature_dim))
-    for part, of_part in zip(maps.split(size), targets.split(size), strict=True):
+    for part, of_part in zip(torch.split(maps, size), torch.split(targets, size), strict=True):
         features = patches(layer, part)
         rows = of_part.flatten(2) if of_part.dim() > 2 else of_part[:, :, None]
         statistics.update(features[:, :0], features, {TARGET: rows.transpose(1, 2).flatten(0, 1)})
@@ -55,8 +55,10 @@ def patches(layer: Weights, maps: Tensor) -> Tensor:
     if isinstance(layer, nn.Linear):
         found = maps.flatten(1)
     else:
+        shape = LayerShape.of(layer)
+        assert shape.kernel_size is not None
         columns = functional.unfold(
-            maps, layer.kernel_size, layer.dilation, layer.padding, layer.stride
+            maps, shape.kernel_size, shape.dilation, shape.padding, shape.stride
         )
         found = columns.transpose(1, 2).flatten(0, 1)
     if layer.bias is None:

@@ -84,7 +84,9 @@ def _make_plan(recording: ConvolutionRecording, loader: Loader, settings: FitSet
     of_states, of_outputs = output_sensitivity(teacher, loader, loss)
     # A row has an error at every place, and its objective adds up their squares: what the outputs
     # feel of a square is the mean over the places.
-    channels = [maps.reshape(maps.shape[1], -1).mean(dim=1) for maps in teacher.blocks(of_states[None])]
+    channels = [
+        maps.reshape(maps.shape[1], -1).mean(dim=1) for maps in teacher.blocks(of_states[None])
+    ]
     problems = [
         RowRegression.from_statistics(statistics, TARGET, penalty=0.0, l2=options.l2)
         for statistics in recording.statistics

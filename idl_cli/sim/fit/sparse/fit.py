@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 
+from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.fit.callbacks import SimCallbacks
 from idl_cli.sim.fit.fits import Fit, StageFit, Starts
 from idl_cli.sim.fit.fitting import FitSettings, fit
@@ -105,6 +106,7 @@ def _refined(found: Fit, plan: Plan, loader: Loader, settings: FitSettings) -> F
         loss=options.refine_loss,
         group=settings.group,
     )
+    assert isinstance(model, ImplicitModel)
     weights = model.effective_weights()
     biases = recorder.layout.has_bias
     stages = {}

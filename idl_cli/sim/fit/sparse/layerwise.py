@@ -58,6 +58,7 @@ def fit_layers(
         NonFiniteError: the solver's weights are NaN or infinite.
     """
     recording, options = plan.recording, settings.options
+    assert isinstance(recording, Recording)
     layout = recording.recorder.layout
     like = {"dtype": settings.dtype, "device": settings.device}
     stored: dict[Stage, Tensor] = {

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from idl_cli.distributed.group import Group
 from idl_cli.errors import ConvergenceWarning
+from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.pruning.gradual import GradualSchedule
 from idl_cli.sim.fit.fitted_model import FittedModel
 from idl_cli.sim.fit.sparse.kept_weights import Adam, KeptWeights
@@ -114,8 +115,8 @@ def refine(
                 total += float(measure(model(inputs.flatten(1).to(like)), outputs)) * len(inputs)
         return total / count
 
-    before = mean_loss(LayeredModel(fitted, layers) if layers else fitted)
-    layered = LayeredModel(begin, layers) if layers else None
+    before = mean_loss(_layered(fitted, layers) or fitted)
+    layered = _layered(begin, layers)
     forward = begin if layered is None else layered
     kept = KeptWeights.of(tuple(begin.parameters()) if layered is None else layered.parameters)
     values = kept.values()
@@ -161,6 +162,13 @@ def refine(
     if layered is not None:
         layered.write_back()
     return begin, report
+
+
+def _layered(model: FittedModel, layers: Sequence[Layer]) -> LayeredModel | None:
+    if not layers:
+        return None
+    assert isinstance(model, ImplicitModel)
+    return LayeredModel(model, layers)
 
 
 def _between(inputs: Tensor, largest: float, generator: torch.Generator) -> Tensor:

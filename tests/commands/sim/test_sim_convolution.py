@@ -24,6 +24,7 @@ QUICK = (
 )
 
 
+@pytest.mark.slow
 def test_kernels_go_where_models_go(idl_here: IdlHere, tmp_path: Path) -> None:
     done = idl_here(
         "sim",

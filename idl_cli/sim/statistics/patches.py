@@ -16,7 +16,7 @@ from idl_cli.sim.statistics.dense import SufficientStatistics
 
 TARGET = "T"
 _ENTRIES = 2**23
-"""Entries of patches held at once: 32 MB in float32. A pixel is in up to k_h·k_w of them."""
+"""Entries of patches held at once, 32 MB in float32; a pixel is in up to k_h·k_w of them."""
 
 
 def patch_statistics(layer: Weights, device: torch.device) -> SufficientStatistics:

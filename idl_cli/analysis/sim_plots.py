@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from idl_cli.models.feedforward_conv import FeedforwardConv
 from idl_cli.models.implicit import ImplicitModel
 
 if TYPE_CHECKING:
@@ -45,14 +46,16 @@ def gap_curves(rows: Sequence[Mapping[str, object]], tol: float) -> Figure:
     return figure
 
 
-def sparsity_pattern(model: ImplicitModel) -> Figure:
-    """Draw which entries of [A B; C D] are not zero.
+def sparsity_pattern(model: ImplicitModel | FeedforwardConv) -> Figure:
+    """Draw which entries of [A B; C D], or of each layer's kernels, are not zero.
 
     Args:
         model: any implicit model.
     """
     from matplotlib.figure import Figure
 
+    if isinstance(model, FeedforwardConv):
+        return _pattern_of_kernels(model)
     weights = model.effective_weights()
     n, q = weights.A.shape[0], weights.C.shape[0]
     blocks = [[weights.A, weights.B], [weights.C, weights.D]]
@@ -65,4 +68,18 @@ def sparsity_pattern(model: ImplicitModel) -> Figure:
     axis.set_xlabel(f"{n} states, then {pattern.shape[1] - n} inputs")
     axis.set_ylabel(f"{n} states, then {q} outputs")
     axis.set_title(f"non-zero entries of [A B; C D]: {pattern.mean():.1%}", fontsize="medium")
+    return figure
+
+
+def _pattern_of_kernels(model: FeedforwardConv) -> Figure:
+    """A panel a layer: a row for each output channel, its kernel's entries from left to right."""
+    from matplotlib.figure import Figure
+
+    rows = [(layer.weight != 0).flatten(1).cpu().numpy() for layer in model.weights]
+    figure = Figure(figsize=(7.0, 1.2 + 1.2 * len(rows)), layout="constrained")
+    for axis, pattern in zip(figure.subplots(len(rows), 1), rows, strict=True):
+        axis.imshow(pattern, cmap="Greys", aspect="auto", interpolation="nearest", vmin=0, vmax=1)
+        axis.set_ylabel(f"{len(pattern)} rows")
+        axis.set_xlabel(f"{pattern.shape[1]} weights each, {pattern.mean():.1%} non-zero")
+    figure.suptitle("non-zero weights, first layer first", fontsize="medium")
     return figure

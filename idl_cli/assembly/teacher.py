@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from torch import nn
 
 from idl_cli import registry
 from idl_cli.assembly.compute import Compute, RunContext
-from idl_cli.assembly.requested import TeacherRequest
+from idl_cli.assembly.requested import SimRequest, TeacherRequest
 from idl_cli.assembly.teacher_training import train_teacher
 from idl_cli.assembly.teacher_weights import as_it_was_trained, load_weights, network_of_file
 from idl_cli.data.dataset import Dataset
@@ -23,6 +24,7 @@ from idl_cli.evaluation import evaluate
 from idl_cli.models.differenced import Differenced
 from idl_cli.run import LoadedRun, RunDirectory, load_run
 from idl_cli.run.model_file import MODEL
+from idl_cli.sim.states.convolutional_form import convolutional_form
 from idl_cli.sim.states.recorders import state_recorder
 
 FOLDER = "teacher"
@@ -46,7 +48,7 @@ class Teacher:
     seconds: float
 
 
-def prepare_teacher(dataset: Dataset, context: RunContext[TeacherRequest]) -> Teacher:
+def prepare_teacher(dataset: Dataset, context: RunContext[SimRequest]) -> Teacher:
     """Take the teacher from a run, or train it and keep it in this one.
 
     Args:
@@ -95,7 +97,7 @@ def trained_here(dataset: Dataset, context: RunContext[TeacherRequest]) -> Teach
     return Teacher(model, dataset, "trained here", time.perf_counter() - started)
 
 
-def shared_teacher(dataset: Dataset, context: RunContext[TeacherRequest]) -> Teacher:
+def shared_teacher(dataset: Dataset, context: RunContext[SimRequest]) -> Teacher:
     """The same teacher on every rank: rank 0 takes or trains it, and sends it to the others.
 
     Args:
@@ -206,7 +208,7 @@ def new_teacher(settings: TeacherRequest, dataset: Dataset, compute: Compute) ->
     return made.to(device=compute.device, dtype=compute.dtype)
 
 
-def check_states(settings: TeacherRequest, dataset: Dataset, compute: Compute) -> None:
+def check_states(settings: SimRequest, dataset: Dataset, compute: Compute) -> None:
     """Find out before the training whether the states asked for can be recorded.
 
     Raises:
@@ -225,6 +227,9 @@ def check_states(settings: TeacherRequest, dataset: Dataset, compute: Compute) -
         dtype=compute.dtype,
     )
     inputs, _ = next(iter(loader))
+    if settings.trainer["structure"] == "convolution":
+        convolutional_form(state_recorder(model, inputs, max_features=sys.maxsize))
+        return
     state_recorder(model, inputs, names=settings.teacher["states"])
 
 

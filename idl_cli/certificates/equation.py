@@ -14,6 +14,7 @@ from idl_cli.equilibrium.settings import FixedPointSettings
 from idl_cli.errors import NonFiniteError, UnsupportedModelError
 from idl_cli.models.conversion import from_feedforward
 from idl_cli.models.explicit import ExplicitNetwork
+from idl_cli.models.feedforward_conv import FeedforwardConv
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.implicit_conv import ImplicitConv
 
@@ -125,14 +126,14 @@ def _feedback(model: ImplicitModel) -> tuple[Tensor, ...]:
 def _implicit_form(model: nn.Module) -> ImplicitModel:
     if isinstance(model, ImplicitModel):
         return model
-    if isinstance(model, ImplicitConv):
+    if isinstance(model, ImplicitConv | FeedforwardConv):
         return model.dense_form()
     network = model.layers if isinstance(model, ExplicitNetwork) else model
     if isinstance(network, nn.Sequential):
         return from_feedforward(deepcopy(network).double())
     raise UnsupportedModelError(
         f"{type(model).__name__} is certified by no bound here: what is certified are models "
-        "implicit (dense, low rank, triangular, and those of `idl sim`), implicit_conv of small "
-        "images, and feed-forward networks "
+        "implicit (dense, low rank, triangular, and those of `idl sim`), implicit_conv and "
+        "feedforward_conv of small images, and feed-forward networks "
         "that have an exact implicit form (mlp)"
     )

@@ -14,11 +14,12 @@ from idl_cli.equilibrium.operators import StrictlyUpperTriangularOperator
 from idl_cli.errors import UnsupportedModelError
 from idl_cli.models.differenced import Differenced
 from idl_cli.models.explicit import CNN, MLP
+from idl_cli.models.feedforward_conv import FeedforwardConv
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.implicit_conv import ImplicitConv
 from idl_cli.models.rnn import ImplicitRNN
 
-_AFFINE = (nn.Linear, nn.Conv2d)
+_LAYERS = (nn.Linear, nn.Conv2d, nn.Unflatten)
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,11 @@ def equations_of(model: nn.Module) -> tuple[Equations, Changes | None]:
     if isinstance(model, ImplicitRNN) and model.output == "last":
         cells = tuple(map(implicit_equations, model.implicit_models()))
         return Recurrent(cells, _array(model.readout.weight), _array(model.readout.bias)), None
+    if isinstance(model, FeedforwardConv):
+        modules = tuple(each for each in model.to_sequential() if isinstance(each, _LAYERS))
+        return Layers(modules, model.activation.name), None
     if isinstance(model, MLP | CNN):
-        modules = tuple(each for each in model.layers if isinstance(each, (*_AFFINE, nn.Unflatten)))
+        modules = tuple(each for each in model.layers if isinstance(each, _LAYERS))
         return Layers(modules, model.activation), None
     name = type(model).__name__
     raise UnsupportedModelError(

@@ -99,6 +99,13 @@ class SparseImplicitOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FeedforwardConvOptions:
+    """The convolutional model of a run of ``idl sim``, trained on, zeros kept."""
+
+    init_run: Run = field(metadata=COMMAND_ONLY)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImplicitConvOptions(_Trainable):
     """Implicit model of feature maps: x = φ(A∗x + B∗u + b), prediction linear in pooled x."""
 

@@ -12,6 +12,7 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str | None]]] = MappingProxyType(
             {
                 "implicit": "idl_cli.models.implicit:ImplicitModel",
                 "implicit_conv": "idl_cli.models.implicit_conv:ImplicitConv",
+                "feedforward_conv": "idl_cli.models.feedforward_conv:FeedforwardConv",
                 "rnn": "idl_cli.models.rnn:ImplicitRNN",
                 "deq": "idl_cli.models.deq:DEQ",
                 "lstm": "idl_cli.models.sequence_baselines:LSTM",
@@ -126,7 +127,9 @@ makes it where there is no such class."""
 
 RUNTIME: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
-        "model": frozenset({"input_dim", "input_shape", "output_dim", "sparse_structure"}),
+        "model": frozenset(
+            {"input_dim", "input_shape", "output_dim", "sparse_structure", "convolution_structure"}
+        ),
         "dataset": frozenset({"seed", "cache_dir", "for_task"}),
         "trainer": frozenset({"activation_fn", "states", "device", "dtype", "group"}),
         "solver": frozenset(),

@@ -26,7 +26,7 @@ Baseline: TypeAlias = Literal["magnitude", "gradual", "wanda", "sparsegpt", "alp
 _PATH_LENGTH = Range(1, 10_000)  # a model each
 
 LambdaScale: TypeAlias = Literal["absolute", "per_sample", "relative"]
-Structure: TypeAlias = Literal["full", "feedforward"]
+Structure: TypeAlias = Literal["full", "feedforward", "convolution"]
 Allocation: TypeAlias = Literal["pooled", "per_layer", "uniform"]
 RefineLoss: TypeAlias = Literal["auto", "kl", "mse"]
 
@@ -53,19 +53,26 @@ class ProblemOptions:
     refine_loss: RefineLoss = "auto"
 
     def idle(self) -> Iterator[str]:
-        """Options that are given, and that a limit on non-zeros leaves without effect."""
+        """Options that are given, and that a limit on non-zeros or the structure leaves idle."""
         names = []
         if self.nonzeros is not None:
             names += ["lambda_z", "lambda_y", "lambda_scale"]
-            if self.structure == "feedforward":
-                names += ["kappa", "rescale"]
+        if self.structure != "full":
+            names += ["kappa", "rescale"]
         yield from (n for n in names if getattr(self, n) != getattr(ProblemOptions, n))
 
     def problems(self) -> Iterator[str]:
         """What goes with a limit on non-zeros, and what does not."""
+        if self.skip_connections and self.structure == "convolution":
+            yield (
+                "skip_connections=true: with structure=convolution each layer reads the one before"
+                " it; use structure=feedforward, or leave it out"
+            )
         if self.nonzeros is None:
             for name in _OF_A_LIMIT:
                 value = getattr(self, name)
+                if self.structure == "convolution" and name in _SAID_OF_CONVOLUTIONS:
+                    continue
                 if value != getattr(ProblemOptions, name):
                     yield (
                         f"{name}={value}: goes with a limit on non-zeros; set nonzeros too, such"
@@ -86,6 +93,8 @@ class ProblemOptions:
 
 _OF_A_LIMIT: Final = ("structure", "allocation", "skip_connections", "refine_epochs", "refine_loss")
 """Options that say how a limit on non-zeros is spent."""
+_SAID_OF_CONVOLUTIONS: Final = ("structure", "skip_connections")
+"""Those that need none with ``structure=convolution``, or never go with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +142,13 @@ class SimTrainerOptions(ProblemOptions):
         yield from super().problems()
         if self.nonzeros is not None:
             yield from self._limit_problems()
+        if self.structure == "convolution":
+            for name in ("save_statistics", "load_statistics"):
+                if getattr(self, name):
+                    yield (
+                        f"{name}={getattr(self, name)}: structure=convolution records each layer's"
+                        " patches anew; leave it out"
+                    )
         if self.select_lambda is not None and not self.lambda_grid:
             yield "lambda_grid=[]: must name at least one value for trainer.select_lambda"
         if self.max_nonzero_fraction is not None and self.select_lambda is None:

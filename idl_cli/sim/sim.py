@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -13,11 +14,12 @@ from idl_cli.data.task import Task
 from idl_cli.distributed.group import Group
 from idl_cli.errors import ArgumentError, IgnoredOptionWarning
 from idl_cli.evaluation import evaluate
-from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.fit.agreement import agreement_with, pairs, task_of
 from idl_cli.sim.fit.callbacks import SimCallbacks
+from idl_cli.sim.fit.convolution.fit import fit_kernels
 from idl_cli.sim.fit.fit_report import report_of
 from idl_cli.sim.fit.fits import Fit, Starts
+from idl_cli.sim.fit.fitted_model import FittedModel
 from idl_cli.sim.fit.fitting import FitSettings, fit
 from idl_cli.sim.fit.options import ActivationLike, SimOptions, known_activation
 from idl_cli.sim.fit.row_fit import warn_of_poor_fits
@@ -28,13 +30,17 @@ from idl_cli.sim.regression.problem import LambdaScale
 from idl_cli.sim.regression.solve import warn_ignored
 from idl_cli.sim.regression.solver import BaseSolver
 from idl_cli.sim.solvers import ActiveSetSolver
+from idl_cli.sim.states.convolution_recording import (
+    AnyRecording,
+    ConvolutionRecording,
+    record_convolutions,
+)
 from idl_cli.sim.states.layout import batches_of_inputs
 from idl_cli.sim.states.origin import SampleOrigin
 from idl_cli.sim.states.recorders import state_recorder
 from idl_cli.sim.states.recording import (
     DataPass,
     Loader,
-    Recording,
     load_recording,
     record_states,
 )
@@ -72,8 +78,10 @@ class SIM:
         max_time: seconds after which a stage stops with what it has; None for no limit.
         nonzeros: share of the teacher's parameters that the model keeps, in (0, 1]: a limit on
             non-zeros in place of the penalties. None for the penalties.
-        structure: with ``nonzeros``: ``feedforward``, each layer fitted in turn on the states that
-            the sparse layers before it produce; ``full``, any state, ‖A‖∞ ≤ κ.
+        structure: ``full``, any state, ‖A‖∞ ≤ κ; with ``nonzeros`` ``feedforward``, each layer
+            fitted in turn on the states that the sparse layers before it produce; ``convolution``,
+            with ``nonzeros`` or penalties, the same for a chain of convolutions and fully connected
+            layers, a row an output channel, so that the model has kernels (``FeedforwardConv``).
         allocation: how the weights are spent: ``pooled`` over the model by what each is worth to
             the outputs, ``per_layer`` an equal share of each layer, ``uniform`` of each row.
         skip_connections: with ``feedforward``: offer all earlier states and the inputs to each
@@ -151,7 +159,7 @@ class SIM:
         dataloader: Loader,
         solver: BaseSolver | None = None,
         callbacks: SimCallbacks | None = None,
-    ) -> ImplicitModel:
+    ) -> FittedModel:
         """Record the states of ``model`` and fit an implicit model to them.
 
         Args:
@@ -195,9 +203,10 @@ class SIM:
         budget = options.structure == "full"
         warn_ignored(solver, l1=l1, l2=options.l2, budget=budget, nonzeros=limited)
         for name in options.idle():
+            limit = "" if options.nonzeros is None else f"nonzeros={options.nonzeros:g} and "
             warnings.warn(
-                f"{name}={getattr(options, name)}: has no effect with nonzeros={options.nonzeros:g}"
-                f" and structure={options.structure}",
+                f"{name}={getattr(options, name)}: has no effect with {limit}"
+                f"structure={options.structure}",
                 IgnoredOptionWarning,
                 stacklevel=2,
             )
@@ -211,7 +220,7 @@ class SIM:
         solver: BaseSolver | None = None,
         callbacks: SimCallbacks | None = None,
         origin: SampleOrigin | None = None,
-    ) -> Recording:
+    ) -> AnyRecording:
         """Record the statistics of a network's states.
 
         Args:
@@ -239,6 +248,8 @@ class SIM:
         if first is None:
             raise ArgumentError("the loader has no samples to record states of")
         processes = self._processes.size
+        if self.options.structure == "convolution":
+            return self._record_convolutions(model, first, dataloader, listener)
         largest = WHOLE_FEATURES
         if solver is not None and solver.splits_columns(WHOLE_FEATURES + 1, processes):
             largest = round(WHOLE_FEATURES * processes**0.5)  # as much memory in each of them
@@ -274,9 +285,19 @@ class SIM:
             split=solver is not None and solver.splits_columns(features, processes),
         )
 
+    def _record_convolutions(
+        self, model: nn.Module, first: Tensor, dataloader: Loader, listener: SimCallbacks
+    ) -> ConvolutionRecording:
+        recorder = state_recorder(model, first, max_features=sys.maxsize)
+        self.options.check_activation(recorder.layout, self._activation)
+        self._teacher = model
+        said = partial(listener.on_samples, "states")
+        data = DataPass(dataloader, self.options.samples, said, self._processes)
+        return record_convolutions(recorder, data, device=self.device)
+
     def fit(
         self,
-        recording: Recording,
+        recording: AnyRecording,
         *,
         dataloader: Loader,
         solver: BaseSolver,
@@ -303,10 +324,12 @@ class SIM:
             callbacks=SimCallbacks() if callbacks is None else callbacks,
             group=self._processes,
         )
+        if isinstance(recording, ConvolutionRecording):
+            return fit_kernels(recording, dataloader, settings, starts=starts)
         fitted = fit if options.nonzeros is None else fit_supports
         return fitted(recording, dataloader, settings, starts=starts)
 
-    def keep(self, found: Fit, recording: Recording, solver: BaseSolver) -> None:
+    def keep(self, found: Fit, recording: AnyRecording, solver: BaseSolver) -> None:
         """Make ``found`` the result: what ``model``, ``evaluate`` and ``report`` speak of.
 
         A PoorFitWarning names the rows of it that explain little of the teacher.
@@ -314,13 +337,13 @@ class SIM:
         self._fit = found
         self._report = report_of(found, recording, solver)
         if found.options.nonzeros is None:  # a limit takes weights from the rows it can spare
-            warn_of_poor_fits(found, recording.recorder.layout)
+            warn_of_poor_fits(found, recording.row_layout)
 
     # -- the result ------------------------------------------------------------------------------
 
     @property
-    def model(self) -> ImplicitModel:
-        """The implicit model.
+    def model(self) -> FittedModel:
+        """The implicit model: an ``ImplicitModel``, of kernels a ``FeedforwardConv``.
 
         Raises:
             ArgumentError: nothing has been trained yet.

@@ -18,6 +18,7 @@ from idl_cli.commands.sim.scores import SimScores, named_metrics
 from idl_cli.commands.sim.settings import SimSettings
 from idl_cli.data.loader import BatchLoader
 from idl_cli.loggers import RunLogger
+from idl_cli.models.feedforward_conv import FeedforwardConv
 from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory, read_metrics
 from idl_cli.run.model_file import MODEL
@@ -25,7 +26,7 @@ from idl_cli.sim.fit.diagnosis import RowDiagnosis, diagnose
 from idl_cli.sim.fit.fits import Fit
 from idl_cli.sim.fit.selection import Candidate
 from idl_cli.sim.sim import SIM
-from idl_cli.sim.states.recording import Recording
+from idl_cli.sim.states.convolution_recording import AnyRecording
 
 
 def measure(
@@ -69,7 +70,10 @@ def measure(
 def save(sim: SIM, found: Fit, teacher: Teacher, directory: RunDirectory) -> None:
     """Write the model and draw how it was found."""
     dataset = teacher.dataset
-    directory.save_model(found.model, preprocessing=dataset.preprocessing, task=dataset.task)
+    name = "feedforward_conv" if isinstance(found.model, FeedforwardConv) else "implicit"
+    directory.save_model(
+        found.model, preprocessing=dataset.preprocessing, task=dataset.task, name=name
+    )
     directory.save_figure("gap.png", gap_curves(read_metrics(directory.path), sim.options.tol))
     directory.save_figure("sparsity.png", sparsity_pattern(found.model))
 
@@ -175,10 +179,13 @@ def show_result(report: dict[str, Any], test: dict[str, float], console: Reporte
 
 
 def write_diagnosis(
-    found: Fit, recording: Recording, directory: RunDirectory, console: Reporter
+    found: Fit,
+    recording: AnyRecording,
+    directory: RunDirectory,
+    console: Reporter,
 ) -> None:
     """Write rows.json, and show the rows that stand out."""
-    layout = recording.recorder.layout
+    layout = recording.row_layout
     ab, cd = found.ab.solution, found.cd.solution
     stages: dict[str, tuple[RowDiagnosis, ...]] = {
         "ab": diagnose(ab.certificate, ab.weights, layout, stage="ab"),

@@ -22,7 +22,7 @@ from idl_cli.sim.fit.fits import Fit
 from idl_cli.sim.fit.path import PathGrid, asked, path_row
 from idl_cli.sim.fit.selection import Candidate, best_candidate
 from idl_cli.sim.regression.problem import LambdaScale
-from idl_cli.sim.states.recording import Recording
+from idl_cli.sim.states.convolution_recording import AnyRecording
 
 SIM_METHOD = "SIM"
 TUNED_METHOD = "SIM, fine-tuned"
@@ -78,7 +78,7 @@ class _Point(Candidate):
 
 def penalties_of(
     path: int | Mapping[str, Any] | Sequence[float],
-    recording: Recording,
+    recording: AnyRecording,
     scale: LambdaScale,
     nonzeros: float | None = None,
 ) -> tuple[float, ...]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from idl_cli.data.loader import BatchLoader
+from idl_cli.distributed.group import Group
 from idl_cli.sim.sim import SIM
 from idl_cli.sim.solvers.supports.elimination import BATCH_BYTES
+from idl_cli.sim.states.convolution_recording import record_convolutions
 from idl_cli.sim.states.layout import StateLayout
 from idl_cli.sim.states.recorders import state_recorder
-from idl_cli.sim.states.recording import OUTPUTS, PRE_ACTIVATIONS
+from idl_cli.sim.states.recording import OUTPUTS, PRE_ACTIVATIONS, DataPass
 from idl_cli.sim.statistics.dense import SufficientStatistics
 
 _GIB = 2**30
@@ -31,7 +34,7 @@ class SimEstimate:
 
     Attributes:
         states: n.
-        features: D = n + p, the constant included.
+        features: D = n + p, the constant included; of the widest layer with kernels.
         outputs: q.
         samples: m.
         memory_bytes: of the statistics and a solver, whatever the number of samples.
@@ -70,6 +73,8 @@ def estimate(sim: SIM, teacher: nn.Module, loader: BatchLoader) -> SimEstimate:
         UnsupportedModelError, ShapeError, NonFiniteError: as the training would.
     """
     inputs, _ = next(iter(loader))
+    if sim.options.structure == "convolution":
+        return _estimate_convolutions(sim, teacher, loader, inputs)
     recorder = state_recorder(teacher, inputs, names=sim.options.states)
     layout = recorder.layout
     n, features, q = layout.state_dim, layout.feature_dim, layout.output_dim
@@ -94,8 +99,7 @@ def estimate(sim: SIM, teacher: nn.Module, loader: BatchLoader) -> SimEstimate:
     if feedforward:
         passes = 1 + len(layout.sizes)  # one for each layer but the first, the outputs included
     batches = min(samples, loader.samples) / len(inputs)
-    square = torch.eye(min(features, 1024), dtype=torch.float64, device=sim.device)
-    product = 2 * len(square) ** 3 / _seconds(lambda: square @ square)
+    product = _products_per_second(features, sim.device)
     operations: float = 2 * _FACTORISATION * features**3 + _STEPS * 2 * (n + q) * features**2
     memory = 8 * (_COPIES * features**2 + 6 * (n + q) * features)
     if limited:
@@ -110,6 +114,40 @@ def estimate(sim: SIM, teacher: nn.Module, loader: BatchLoader) -> SimEstimate:
         seconds_passes=passes * batches * _seconds(one_batch),
         seconds_solve=operations / product,
     )
+
+
+def _estimate_convolutions(
+    sim: SIM, teacher: nn.Module, loader: BatchLoader, inputs: Tensor
+) -> SimEstimate:
+    recorder = state_recorder(teacher, inputs, max_features=sys.maxsize)
+    layout = recorder.layout
+    samples = loader.samples if sim.options.samples is None else sim.options.samples
+    data = DataPass([inputs], None, lambda _: None, Group.single())
+    found = record_convolutions(recorder, data, device=sim.device)
+    seconds = _seconds(lambda: record_convolutions(recorder, data, device=sim.device))
+    widths = [each.feature_dim for each in found.statistics]
+    rows = [*found.row_layout.sizes[::-1], layout.output_dim]
+    sizes = list(zip(rows, widths, strict=True))
+    operations: float = sum(_FACTORISATION * d**3 + _STEPS * 2 * r * d**2 for r, d in sizes)
+    if sim.options.nonzeros is not None:
+        operations = sum(_ELIMINATION * r * d**3 for r, d in sizes)
+    # Each layer but the first has a pass of its own, which adds to its sums alone.
+    passes = 2 if sim.options.regenerate_states else 1
+    return SimEstimate(
+        states=layout.state_dim,
+        features=max(widths),
+        outputs=layout.output_dim,
+        samples=min(samples, loader.samples),
+        memory_bytes=8 * (sum(d * d for d in widths) + _COPIES * max(widths) ** 2),
+        seconds_passes=passes * min(samples, loader.samples) / len(inputs) * seconds,
+        seconds_solve=operations / _products_per_second(max(widths), sim.device),
+    )
+
+
+def _products_per_second(features: int, device: torch.device) -> float:
+    """Operations a second of a matrix product of this size."""
+    square = torch.eye(min(features, 1024), dtype=torch.float64, device=device)
+    return 2 * len(square) ** 3 / _seconds(lambda: square @ square)
 
 
 def _layers(sim: SIM, layout: StateLayout) -> Iterator[tuple[int, int]]:

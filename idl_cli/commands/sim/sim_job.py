@@ -40,6 +40,7 @@ from idl_cli.sim.fit.path import fit_path
 from idl_cli.sim.fit.selection import Candidate, select_penalty
 from idl_cli.sim.regression.solver import BaseSolver
 from idl_cli.sim.sim import SIM
+from idl_cli.sim.states.convolution_recording import AnyRecording, ConvolutionRecording
 from idl_cli.sim.states.layout import InputBatches
 from idl_cli.sim.states.origin import SampleOrigin
 from idl_cli.sim.states.recording import Recording, Statistics
@@ -87,7 +88,7 @@ class SimJob:
             self._trainer["finetune_epochs"], settings.teacher, settings.seed
         )
 
-    def record(self) -> Recording:
+    def record(self) -> AnyRecording:
         """The statistics of the teacher's states; from a file where the user names one."""
         path = self._trainer["load_statistics"]
         statistics = None
@@ -112,13 +113,18 @@ class SimJob:
                 origin=origin,
             )
         if self._trainer["save_statistics"]:
+            assert isinstance(recording, Recording)  # the options say so
             _save(recording.raw, self._directory)
         self._show_problem(recording)
         return recording
 
-    def _show_problem(self, recording: Recording) -> None:
+    def _show_problem(self, recording: AnyRecording) -> None:
         layout = recording.recorder.layout
         blocks = zip(layout.names, layout.sizes, strict=True)
+        rows = {}
+        if isinstance(recording, ConvolutionRecording):
+            channels = ", ".join(map(str, recording.row_layout.sizes[::-1]))
+            rows = {"rows": f"one a channel: {channels}, {layout.output_dim}"}
         self._console.facts(
             "problem",
             {
@@ -127,15 +133,16 @@ class SimJob:
                 "sizes": f"n = {layout.state_dim} states, p = {layout.input_dim} inputs"
                 + (" and a constant" if layout.has_bias else "")
                 + f", q = {layout.output_dim} outputs",
-                "samples": recording.raw.count,
+                **rows,
+                "samples": recording.count,
                 "rescaled": f"by 1 to {float(recording.scale.max()):.4g}"
-                if bool((recording.scale != 1).any())
+                if isinstance(recording, Recording) and recording.is_rescaled
                 else "no",
                 "solver": f"{self._solver_name}, tol {self._sim.options.tol:g}",
             },
         )
 
-    def fit(self, recording: Recording) -> tuple[Fit, tuple[Candidate, ...]]:
+    def fit(self, recording: AnyRecording) -> tuple[Fit, tuple[Candidate, ...]]:
         """Solve both stages, at the λ asked for or at the one the validation part chooses."""
         if self._trainer["path"] is not None:
             return self._follow_path(recording), ()
@@ -155,7 +162,7 @@ class SimJob:
         self._console.table("choice of lambda on the validation part", columns, rows)
         return best.fit, candidates
 
-    def _fit_at(self, penalty: float | None, recording: Recording) -> Fit:
+    def _fit_at(self, penalty: float | None, recording: AnyRecording) -> Fit:
         options = self._sim.options
         if penalty is not None:
             options = with_penalties(options, penalty)
@@ -167,7 +174,7 @@ class SimJob:
             callbacks=self._progress,
         )
 
-    def _follow_path(self, recording: Recording) -> Fit:
+    def _follow_path(self, recording: AnyRecording) -> Fit:
         """Fit and measure along the path; the files of the path are written by ``finish``."""
         trainer, options = self._trainer, self._sim.options
         penalties = penalties_of(trainer["path"], recording, options.lambda_scale, options.nonzeros)
@@ -202,7 +209,7 @@ class SimJob:
         return found
 
     def finish(
-        self, found: Fit, recording: Recording, candidates: tuple[Candidate, ...]
+        self, found: Fit, recording: AnyRecording, candidates: tuple[Candidate, ...]
     ) -> dict[str, Any]:
         """Measure the model, save it, draw it, and say how it went."""
         teacher, console, directory = self._teacher, self._console, self._directory

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from idl_cli.sim.fit.fits import Fit, StageFit
 from idl_cli.sim.fit.row_fit import POOR_FIT
 from idl_cli.sim.regression.solver import BaseSolver
-from idl_cli.sim.states.recording import Recording
+from idl_cli.sim.states.convolution_recording import AnyRecording
 
 
-def report_of(fit: Fit, recording: Recording, solver: BaseSolver) -> dict[str, object]:
+def report_of(fit: Fit, recording: AnyRecording, solver: BaseSolver) -> dict[str, object]:
     """Plain values under the names of the run directory's contract.
 
     Args:
@@ -21,7 +21,7 @@ def report_of(fit: Fit, recording: Recording, solver: BaseSolver) -> dict[str, o
     options = fit.options
     report: dict[str, object] = {
         "solver": solver_name(solver) or type(solver).__name__,
-        "samples": recording.statistics.count,
+        "samples": recording.count,
         "teacher_test_accuracy": None,
         "agreement": None,
         "nonzero_fraction": fit.nonzero_fraction,
@@ -35,12 +35,14 @@ def report_of(fit: Fit, recording: Recording, solver: BaseSolver) -> dict[str, o
         "lambda_z": options.lambda_z if options.nonzeros is None else None,
         "lambda_y": options.lambda_y if options.nonzeros is None else None,
         "lambda_scale": options.lambda_scale,
-        "rescaled": bool((recording.scale != 1).any()),
+        "rescaled": recording.is_rescaled,
         "regenerated": fit.equilibria is not None,
         "unconverged": 0 if fit.equilibria is None else fit.equilibria.unconverged,
         "ab": _stage(fit.ab),
         "cd": _stage(fit.cd),
     }
+    if options.nonzeros is None and options.structure == "convolution":
+        report["structure"] = options.structure
     if options.nonzeros is not None:
         report |= {
             "nonzeros": fit.nonzeros,

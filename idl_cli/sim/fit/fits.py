@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.fit.equilibria import Equilibria
+from idl_cli.sim.fit.fitted_model import FittedModel
 from idl_cli.sim.fit.options import SimOptions
 from idl_cli.sim.fit.sparse.refinement import Refinement
 from idl_cli.sim.regression.problem import RowRegression
@@ -21,14 +21,15 @@ class StageFit:
     """The answer of one stage.
 
     Attributes:
-        problem: what was solved; of this process's rows where the statistics are split.
+        problem: what was solved; of this process's rows where the statistics are split. None of
+            layers whose features are their own (``structure=convolution``).
         solution: weights and certificate.
         seconds: wall-clock time, the certificate included.
         penalty: λ in absolute units, of the row where it is largest.
         row_r2: r² of every row against its target (rows,), see ``row_fit``.
     """
 
-    problem: RowRegression
+    problem: RowRegression | None
     solution: Solution
     seconds: float
     penalty: float
@@ -76,7 +77,7 @@ class Fit:
     """
 
     options: SimOptions
-    model: ImplicitModel
+    model: FittedModel
     ab: StageFit
     cd: StageFit
     state_fit: float
@@ -96,7 +97,7 @@ class Fit:
 
     @property
     def nonzeros(self) -> int:
-        """Entries of the model's A (L and R where it has these), B, C, D, biases: not zero."""
+        """Entries of the model's parameters, biases included, that are not zero."""
         return sum(int((each != 0).sum()) for each in self.model.parameters())
 
     @property

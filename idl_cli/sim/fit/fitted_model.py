@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -10,12 +11,15 @@ from torch import Tensor
 from idl_cli.equilibrium.conditions import WellPosedness
 from idl_cli.equilibrium.settings import FixedPointSettings
 from idl_cli.errors import WellPosednessWarning
+from idl_cli.models.feedforward_conv import FeedforwardConv
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.regression.problem import RowBudget
 from idl_cli.sim.regression.rounding import round_feasible
 from idl_cli.sim.regression.solver import LowRankFactors
 from idl_cli.sim.states.layout import StateLayout
 
+FittedModel: TypeAlias = ImplicitModel | FeedforwardConv
+"""What a fit makes: full matrices, or the kernels of ``structure=convolution``."""
 FORWARD = FixedPointSettings(tol=1e-6)
 """Tighter than a model's usual 1e-5: C magnifies what is left of the error in the small states of a
 rescaled network's last layers. float32 reaches it."""

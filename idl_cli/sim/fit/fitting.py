@@ -115,6 +115,7 @@ def fit(
     start = None if starts is None else starts.cd
     limit = None if limits is None else limits[1]
     cd = _solve_stage("cd", statistics, layout, settings, start, limit)
+    assert ab.problem is not None
     return Fit(
         options=options,
         model=assembled(cd.solution.stored),
@@ -177,20 +178,25 @@ def _solve_stage(
             "another solver, or raise lambda_z and lambda_y"
         )
     if solution.status == "inexact":
-        certificate = solution.certificate
-        warnings.warn(
-            f"[{stage[0].upper()} {stage[1].upper()}] is inexact: "
-            f"{len(certificate.inexact_rows)} of {len(certificate.row_status)} rows did not reach "
-            f"tol={options.tol:g} (relative gap {certificate.relative_gap:.1e}); "
-            f"{_advice(solver, solution, options.max_time)}",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
+        warn_inexact(f"[{stage[0].upper()} {stage[1].upper()}]", settings, solution)
     seconds = time.perf_counter() - started
     residual = residual_squares(problem, solution.weights)
     r2 = row_r2(problem, residual, count=statistics.count, has_constant=layout.has_bias)
     largest = float(problem.partition.whole_rows(problem.penalties).max())
     return StageFit(problem, solution, seconds, largest, r2)
+
+
+def warn_inexact(what: str, settings: FitSettings, solution: Solution) -> None:
+    """Say which part of a fit did not reach its tolerance, and what to do about it."""
+    certificate, options = solution.certificate, settings.options
+    warnings.warn(
+        f"{what} is inexact: "
+        f"{len(certificate.inexact_rows)} of {len(certificate.row_status)} rows did not reach "
+        f"tol={options.tol:g} (relative gap {certificate.relative_gap:.1e}); "
+        f"{_advice(settings.solver, solution, options.max_time)}",
+        ConvergenceWarning,
+        stacklevel=3,
+    )
 
 
 def _advice(solver: BaseSolver, solution: Solution, max_time: float | None) -> str:

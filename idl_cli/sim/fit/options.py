@@ -33,6 +33,11 @@ class SimOptions(ProblemOptions):
     def __post_init__(self) -> None:
         check_ranges(ProblemOptions, self)
         problems = list(self.problems())
+        if self.structure == "convolution" and self.states is not None:
+            problems.append(
+                f"states={list(self.states)}: structure=convolution needs the states of all "
+                "layers; leave them out (teacher.states=null)"
+            )
         if problems:
             raise ArgumentError("; ".join(problems))
 

@@ -15,7 +15,9 @@ from idl_cli.sim.options import PathOptions
 from idl_cli.sim.regression.problem import LambdaScale, RowRegression
 from idl_cli.sim.regression.solver import BaseSolver
 from idl_cli.sim.sim import SIM
-from idl_cli.sim.states.recording import PRE_ACTIVATIONS, Loader, Recording
+from idl_cli.sim.states.convolution_recording import AnyRecording, ConvolutionRecording
+from idl_cli.sim.states.recording import PRE_ACTIVATIONS, Loader
+from idl_cli.sim.statistics.patches import TARGET
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,20 +35,35 @@ class PathGrid(PathOptions):
                 f"PathGrid: points={self.points} must be >= 1, smallest={self.smallest} in (0, 1)"
             )
 
-    def values(self, recording: Recording, scale: LambdaScale) -> tuple[float, ...]:
+    def values(self, recording: AnyRecording, scale: LambdaScale) -> tuple[float, ...]:
         """The grid's λ_z in units of ``scale``, descending."""
         relative = [self.smallest ** (k / self.points) for k in range(1, self.points + 1)]
         if scale == "relative":
             return tuple(relative)
-        statistics = recording.statistics
-        largest = RowRegression.from_statistics(statistics, PRE_ACTIVATIONS, penalty=0.0).lambda_max
-        unit = largest / statistics.count if scale == "per_sample" else largest
-        return tuple(unit * each for each in relative)
+        largest = max(
+            problem.lambda_max / (count if scale == "per_sample" else 1)
+            for problem, count in _hidden_problems(recording)
+        )
+        return tuple(largest * each for each in relative)
+
+
+def _hidden_problems(
+    recording: AnyRecording,
+) -> Iterator[tuple[RowRegression, int]]:
+    """The problems of the hidden rows, unpenalised, and the samples that each has."""
+    if isinstance(recording, ConvolutionRecording):
+        parts, target = recording.statistics[:-1], TARGET
+        yield from (
+            (RowRegression.from_statistics(part, target, penalty=0.0), part.count) for part in parts
+        )
+        return
+    whole = recording.statistics
+    yield RowRegression.from_statistics(whole, PRE_ACTIVATIONS, penalty=0.0), whole.count
 
 
 def fit_path(
     sim: SIM,
-    recording: Recording,
+    recording: AnyRecording,
     penalties: Sequence[float],
     *,
     dataloader: Loader,
@@ -74,7 +91,7 @@ def fit_path(
     """
     if not penalties:
         raise ArgumentError("a path needs at least one penalty")
-    starts = Starts.zero(recording)
+    starts = None if isinstance(recording, ConvolutionRecording) else Starts.zero(recording)
     limited = options.nonzeros is not None
     for penalty in sorted(penalties, reverse=True):
         found = sim.fit(

@@ -13,7 +13,12 @@ from torch import Tensor
 
 from idl_cli.distributed.group import Group
 from idl_cli.errors import DataError, IgnoredOptionWarning, ShapeError
-from idl_cli.sim.states.layout import StateBatch, StateRecorder, batches_of_inputs
+from idl_cli.sim.states.layout import (
+    StateBatch,
+    StateLayout,
+    StateRecorder,
+    batches_of_inputs,
+)
 from idl_cli.sim.states.origin import Origin, SampleOrigin
 from idl_cli.sim.states.state_scale import state_scale
 from idl_cli.sim.statistics.column_blocks import ColumnBlockStatistics
@@ -49,9 +54,24 @@ class Recording:
     @cached_property
     def statistics(self) -> Statistics:
         """The statistics of the states divided by ``scale``."""
-        if not bool((self.scale != 1).any()):
+        if not self.is_rescaled:
             return self.raw
         return self.raw.rescaled(self.scale)
+
+    @property
+    def count(self) -> int:
+        """Number of samples m."""
+        return self.raw.count
+
+    @property
+    def is_rescaled(self) -> bool:
+        """Whether the states were divided by a scale."""
+        return bool((self.scale != 1).any())
+
+    @property
+    def row_layout(self) -> StateLayout:
+        """What the rows of [A B] make: a state each."""
+        return self.recorder.layout
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import torch
 
+from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.fit.callbacks import SimCallbacks
 from idl_cli.sim.fit.fits import Fit, StageFit, Starts
 from idl_cli.sim.fit.fitting import FitSettings, fit
+from idl_cli.sim.fit.options import SimOptions
 from idl_cli.sim.fit.sparse.layerwise import fit_layers
 from idl_cli.sim.fit.sparse.plan import Plan, make_plan
 from idl_cli.sim.fit.sparse.refinement import refine, steps_of
@@ -67,14 +69,26 @@ def fit_supports(
     return replace(found, ab=stage, teacher_parameters=plan.parameters)
 
 
+def begins_with(options: SimOptions, count: int) -> float | None:
+    """The share of weights that a gradual refinement begins with; None for one that is not.
+
+    Args:
+        options: with ``nonzeros``.
+        count: samples.
+    """
+    assert options.nonzeros is not None
+    _, steps = steps_of(count, options.refine_epochs)
+    gradual = options.nonzeros <= GRADUAL_SHARE and steps >= GRADUAL_STEPS
+    return AMPLE * options.nonzeros if gradual else None
+
+
 def _refined(found: Fit, plan: Plan, loader: Loader, settings: FitSettings) -> Fit:
     """Move the kept weights towards the teacher's outputs."""
     started = time.perf_counter()
-    recorder, options, count = plan.recording.recorder, settings.options, plan.recording.raw.count
-    assert options.nonzeros is not None
-    _, steps = steps_of(count, options.refine_epochs)
-    if plan.layers and options.nonzeros <= GRADUAL_SHARE and steps >= GRADUAL_STEPS:
-        sizes = plan.sizes(replace(options, nonzeros=AMPLE * options.nonzeros))
+    recorder, options, count = plan.recording.recorder, settings.options, plan.recording.count
+    ample = begins_with(options, count)
+    if plan.layers and ample is not None:
+        sizes = plan.sizes(replace(options, nonzeros=ample))
         quiet = replace(settings, callbacks=SimCallbacks())
         begin = fit_layers(plan, sizes, loader, quiet, sequential=False).model
     else:
@@ -92,6 +106,7 @@ def _refined(found: Fit, plan: Plan, loader: Loader, settings: FitSettings) -> F
         loss=options.refine_loss,
         group=settings.group,
     )
+    assert isinstance(model, ImplicitModel)
     weights = model.effective_weights()
     biases = recorder.layout.has_bias
     stages = {}

@@ -19,13 +19,11 @@ from idl_cli.sim.fit.row_fit import residual_squares, row_r2
 from idl_cli.sim.fit.sparse.layers import Layer
 from idl_cli.sim.fit.sparse.plan import Plan
 from idl_cli.sim.fit.sparse.sequential import TARGET, dense_statistics, sparse_statistics
-from idl_cli.sim.regression.certificate import merge_certificates
+from idl_cli.sim.regression.merging import merge_solutions
 from idl_cli.sim.regression.problem import RowRegression
-from idl_cli.sim.regression.solve import Solution, Status, solve
+from idl_cli.sim.regression.solve import Solution, solve
 from idl_cli.sim.regression.solver import Start
 from idl_cli.sim.states.recording import OUTPUTS, PRE_ACTIVATIONS, DataPass, Loader, Recording
-
-_WORST_LAST: tuple[Status, ...] = ("swap_optimal", "stationary", "unconstrained", "inexact")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +58,7 @@ def fit_layers(
         NonFiniteError: the solver's weights are NaN or infinite.
     """
     recording, options = plan.recording, settings.options
+    assert isinstance(recording, Recording)
     layout = recording.recorder.layout
     like = {"dtype": settings.dtype, "device": settings.device}
     stored: dict[Stage, Tensor] = {
@@ -121,6 +120,7 @@ def fit_layers(
     )
     ab = _stage(recording, "ab", fitted["ab"], stored["ab"], options.tol)
     lost = sum(float(part.residual.sum()) for part in fitted["ab"])
+    assert ab.problem is not None
     square = float(ab.problem.target_square.sum())
     return Fit(
         options=options,
@@ -142,27 +142,13 @@ def _stage(
     weights = torch.cat(
         [part.layer.spread(part.solution.weights, stored.shape[1]) for part in ordered]
     )
-    bounds = [answer.lower_bound for answer in answers if answer.lower_bound is not None]
-    states = recording.recorder.layout.state_dim
     name = OUTPUTS if stage == "cd" else PRE_ACTIVATIONS
     problem = replace(
         RowRegression.from_statistics(recording.raw, name, penalty=0.0),
         nonzeros=(weights != 0).sum(dim=1),
     )
-    solution = Solution(
-        weights=weights,
-        stored=stored,
-        stored_inf_norm=float(stored[:, :states].double().abs().sum(dim=1).max()),
-        status=max((a.status for a in answers), key=_WORST_LAST.index),
-        certificate=merge_certificates([a.certificate for a in answers], tol=tol),
-        iterations=sum(a.iterations for a in answers),
-        seconds=sum(a.seconds for a in answers),
-        history=tuple(entry for a in answers for entry in a.history),
-        ignored=tuple(sorted({each for a in answers for each in a.ignored})),
-        notes=tuple(dict.fromkeys(note for a in answers for note in a.notes)),
-        part_seconds={},
-        start=Start(weights),
-        lower_bound=torch.cat(bounds),
-    )
+    states = recording.recorder.layout.state_dim
+    norm = float(stored[:, :states].double().abs().sum(dim=1).max())
+    solution = merge_solutions(answers, weights, stored, stored_inf_norm=norm, tol=tol)
     seconds = sum(part.seconds for part in ordered)
     return StageFit(problem, solution, seconds, 0.0, torch.cat([part.r2 for part in ordered]))

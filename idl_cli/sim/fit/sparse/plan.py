@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -24,6 +25,7 @@ from idl_cli.sim.solvers.active_set import ActiveSetSolver
 from idl_cli.sim.solvers.options import BackwardEliminationOptions
 from idl_cli.sim.solvers.supports.backward_elimination import BackwardEliminationSolver
 from idl_cli.sim.solvers.supports.elimination import Elimination
+from idl_cli.sim.states.convolution_recording import AnyRecording
 from idl_cli.sim.states.implicit_form import implicit_form
 from idl_cli.sim.states.recording import OUTPUTS, PRE_ACTIVATIONS, Loader, Recording
 
@@ -36,13 +38,13 @@ class Plan:
         recording: whose plan it is.
         options: what it was made for; those that share it differ in ``nonzeros`` at most.
         parameters: number of the teacher's parameters.
-        layers: of a feed-forward model; empty for ``structure=full``.
-        sensitivity: (rows,) of each layer, or of [A B] and [C D].
+        layers: of a feed-forward model; empty for the other structures.
+        sensitivity: (rows,) of each layer, or with ``structure=full`` of [A B] and [C D].
         eliminations: of the dense rows of the same, as the solver gets them.
         costs: (rows, D_l), what the error of each row rises by when its weights go one by one.
     """
 
-    recording: Recording
+    recording: AnyRecording
     options: SimOptions
     parameters: int
     layers: tuple[Layer, ...]
@@ -50,7 +52,7 @@ class Plan:
     eliminations: tuple[Elimination, ...]
     costs: tuple[Tensor, ...]
 
-    def serves(self, recording: Recording, options: SimOptions) -> bool:
+    def serves(self, recording: AnyRecording, options: SimOptions) -> bool:
         """Whether this is the plan of other states or options too."""
         same = replace(self.options, nonzeros=options.nonzeros) == options
         return self.recording is recording and same
@@ -79,7 +81,6 @@ def make_plan(recording: Recording, loader: Loader, settings: FitSettings) -> Pl
     teacher = implicit_form(recorder)
     loss = chosen_loss(options.refine_loss, loader, recorder.layout.output_dim)
     of_states, of_outputs = output_sensitivity(teacher, loader, loss)
-    parameters = sum(p.numel() for p in recorder.teacher.parameters())
     layers: tuple[Layer, ...] = ()
     if options.structure == "feedforward":
         layers = tuple(
@@ -99,14 +100,33 @@ def make_plan(recording: Recording, loader: Loader, settings: FitSettings) -> Pl
         ]
         # Of pre-activations divided by the scale the outputs feel as much more.
         weights = [of_states * recording.scale.to(of_states).square(), of_outputs]
+    return plan_of(recording, settings, layers, weights, problems)
+
+
+def plan_of(
+    recording: AnyRecording,
+    settings: FitSettings,
+    layers: tuple[Layer, ...],
+    sensitivity: Sequence[Tensor],
+    problems: Sequence[RowRegression],
+) -> Plan:
+    """Eliminate all weights of every row once.
+
+    Args:
+        recording: of the teacher's states.
+        settings: as for ``make_plan``.
+        layers: of a feed-forward model.
+        sensitivity: (rows,) of each problem.
+        problems: unpenalised.
+    """
     ridge = getattr(settings.solver, "ridge", BackwardEliminationOptions.ridge)
     found = [_eliminated(problem, ridge, settings.group) for problem in problems]
     return Plan(
         recording,
-        options,
-        parameters,
+        settings.options,
+        sum(p.numel() for p in recording.recorder.teacher.parameters()),
         layers,
-        tuple(weights),
+        tuple(sensitivity),
         eliminations=tuple(elimination for elimination, _ in found),
         costs=tuple(costs for _, costs in found),
     )

@@ -20,6 +20,7 @@ from idl_cli.distributed.group import Group
 from idl_cli.errors import ConvergenceWarning
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.pruning.gradual import GradualSchedule
+from idl_cli.sim.fit.fitted_model import FittedModel
 from idl_cli.sim.fit.sparse.kept_weights import Adam, KeptWeights
 from idl_cli.sim.fit.sparse.layered import LayeredModel
 from idl_cli.sim.fit.sparse.layers import Layer
@@ -65,8 +66,8 @@ def steps_of(samples: int, epochs: int | None) -> tuple[int, int]:
 
 
 def refine(
-    fitted: ImplicitModel,
-    begin: ImplicitModel,
+    fitted: FittedModel,
+    begin: FittedModel,
     layers: Sequence[Layer],
     recorder: StateRecorder,
     loader: Loader,
@@ -78,7 +79,7 @@ def refine(
     loss: RefineLoss,
     seed: int = 0,
     group: Group | None = None,
-) -> tuple[ImplicitModel, Refinement]:
+) -> tuple[FittedModel, Refinement]:
     """Adam on the difference of outputs; weights that are zero stay zero.
 
     Args:
@@ -104,19 +105,18 @@ def refine(
     kind = chosen_loss(loss, loader, recorder.layout.output_dim)
     measure = _divergence if kind == "kl" else functional.mse_loss
     generator = torch.Generator().manual_seed(seed)
+    like = next(fitted.parameters())
 
     def mean_loss(model: Callable[[Tensor], Tensor]) -> float:
         total = 0.0
         with torch.no_grad():
             for inputs in batches_of_inputs(loader, samples):
-                outputs = recorder.outputs(inputs).to(fitted.B)
-                total += float(measure(model(inputs.flatten(1).to(fitted.B)), outputs)) * len(
-                    inputs
-                )
+                outputs = recorder.outputs(inputs).to(like)
+                total += float(measure(model(inputs.flatten(1).to(like)), outputs)) * len(inputs)
         return total / count
 
-    before = mean_loss(LayeredModel(fitted, layers) if layers else fitted)
-    layered = LayeredModel(begin, layers) if layers else None
+    before = mean_loss(_layered(fitted, layers) or fitted)
+    layered = _layered(begin, layers)
     forward = begin if layered is None else layered
     kept = KeptWeights.of(tuple(begin.parameters()) if layered is None else layered.parameters)
     values = kept.values()
@@ -126,8 +126,8 @@ def refine(
     for _ in range(epochs):
         for inputs in batches_of_inputs(loader, samples):
             asked = _between(inputs, MIXED * min(1.0, epochs / MOST_EPOCHS), generator)
-            outputs = recorder.outputs(asked).to(fitted.B)
-            flat = asked.flatten(1).to(fitted.B)
+            outputs = recorder.outputs(asked).to(like)
+            flat = asked.flatten(1).to(like)
             for part in torch.split(torch.randperm(len(flat), generator=generator), BATCH):
                 chosen = part.to(flat.device)
                 with torch.enable_grad():
@@ -162,6 +162,13 @@ def refine(
     if layered is not None:
         layered.write_back()
     return begin, report
+
+
+def _layered(model: FittedModel, layers: Sequence[Layer]) -> LayeredModel | None:
+    if not layers:
+        return None
+    assert isinstance(model, ImplicitModel)
+    return LayeredModel(model, layers)
 
 
 def _between(inputs: Tensor, largest: float, generator: torch.Generator) -> Tensor:

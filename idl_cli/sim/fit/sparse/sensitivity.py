@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from idl_cli.equilibrium.implicit_gradient import equilibrium
+from idl_cli.models.feedforward_conv import FeedforwardConv
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.states.layout import batches_of_inputs
 from idl_cli.sim.states.recording import Loader
@@ -15,7 +16,9 @@ _SAMPLES = 1000
 """A mean over a thousand samples is known to some per cent, far less than rows differ by."""
 
 
-def output_sensitivity(model: ImplicitModel, loader: Loader, loss: str) -> tuple[Tensor, Tensor]:
+def output_sensitivity(
+    model: ImplicitModel | FeedforwardConv, loader: Loader, loss: str
+) -> tuple[Tensor, Tensor]:
     """How much the loss between the model's outputs and changed ones bends with each row.
 
     An error of z_i reaches the outputs through every state that it feeds: x = φ(Ax + e) with
@@ -31,25 +34,18 @@ def output_sensitivity(model: ImplicitModel, loader: Loader, loss: str) -> tuple
     Returns:
         E[gᵢᵀFgᵢ] of the states (n,) and E[F_jj] of the outputs (q,), float64; F = 1 for ``mse``.
     """
-    weights = model.effective_weights()
-    states_total = torch.zeros(model.hidden_dim, dtype=torch.float64, device=weights.A.device)
+    like = next(model.parameters())
+    states_total = torch.zeros(model.hidden_dim, dtype=torch.float64, device=like.device)
     outputs_total, count = states_total.new_zeros(model.output_dim), 0
     with torch.enable_grad():
         for inputs in batches_of_inputs(loader, _SAMPLES):
-            flat = inputs.flatten(1).to(weights.B)
-            entering = functional.linear(flat, weights.B, weights.state_bias).detach()
-            entering.requires_grad_()
-            states = equilibrium(
-                model.operator(),
-                entering,
-                model.activation,
-                forward=model.forward_settings,
-                backward=model.backward_settings,
-            )
-            outputs = functional.linear(states, weights.C.detach())
+            flat = inputs.flatten(1).to(like)
+            if isinstance(model, FeedforwardConv):
+                entering, outputs = _of_maps(model, flat)
+            else:
+                entering, outputs = _of_equilibrium(model, flat)
             if loss == "kl":
-                direct = functional.linear(flat, weights.D, weights.output_bias)
-                root = _fisher_root((outputs + direct).detach().softmax(dim=1))
+                root = _fisher_root(outputs.detach().softmax(dim=1))
             else:
                 root = torch.diag_embed(torch.ones_like(outputs))
             for column in root.unbind(dim=2):
@@ -60,6 +56,27 @@ def output_sensitivity(model: ImplicitModel, loader: Loader, loss: str) -> tuple
                 outputs_total += column.double().square().sum(dim=0)
             count += len(inputs)
     return states_total / count, outputs_total / count
+
+
+def _of_equilibrium(model: ImplicitModel, flat: Tensor) -> tuple[Tensor, Tensor]:
+    """What enters the states, e (m, n), and the outputs (m, q) as a function of it."""
+    weights = model.effective_weights()
+    entering = functional.linear(flat, weights.B, weights.state_bias).detach().requires_grad_()
+    states = equilibrium(
+        model.operator(),
+        entering,
+        model.activation,
+        forward=model.forward_settings,
+        backward=model.backward_settings,
+    )
+    direct = functional.linear(flat, weights.D, weights.output_bias)
+    return entering, functional.linear(states, weights.C.detach()) + direct
+
+
+def _of_maps(model: FeedforwardConv, flat: Tensor) -> tuple[Tensor, Tensor]:
+    """The same of a model of feature maps."""
+    entering = model.injected(flat).detach().requires_grad_()
+    return entering, model.read_out(model.solve(entering))
 
 
 def _fisher_root(probabilities: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Layers whose places share their weights: one small problem an output channel."""

@@ -1,0 +1,163 @@
+"""The layers of a convolutional model fitted in order, a row for each output channel."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from idl_cli.errors import NonFiniteError
+from idl_cli.models.feedforward_conv import FeedforwardConv, Weights
+from idl_cli.sim.fit.callbacks import Stage
+from idl_cli.sim.fit.fits import Fit, StageFit
+from idl_cli.sim.fit.fitting import FitSettings, warn_inexact
+from idl_cli.sim.fit.row_fit import residual_squares, row_r2
+from idl_cli.sim.regression.merging import merge_solutions
+from idl_cli.sim.regression.problem import RowRegression
+from idl_cli.sim.regression.solve import Solution, solve
+from idl_cli.sim.regression.solver import Start
+from idl_cli.sim.states.convolution_recording import ConvolutionRecording, layer_statistics
+from idl_cli.sim.states.recording import DataPass, Loader
+from idl_cli.sim.statistics.patches import TARGET
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """A layer's answer: r² (rows,), ‖r‖² and ‖z‖² of all rows, λ of the row where it is largest."""
+
+    solution: Solution
+    r2: Tensor
+    residual: float
+    target: float
+    penalty: float
+    seconds: float
+
+
+def fit_convolutions(
+    recording: ConvolutionRecording,
+    loader: Loader,
+    settings: FitSettings,
+    *,
+    limits: Sequence[Tensor] | None = None,
+    starts: Sequence[Start] | None = None,
+    sequential: bool = True,
+) -> tuple[Fit, tuple[Start, ...]]:
+    """Fit each layer to the teacher's pre-activations, on the maps of the fitted layers before it.
+
+    Args:
+        recording: of the teacher's states.
+        loader: of the recorded samples; one pass for each layer but the first.
+        settings: how.
+        limits: the number of weights (rows,) of every row, layer by layer, in place of the
+            penalties; None for the penalties.
+        starts: of the solves, layer by layer; None for nowhere.
+        sequential: False: every layer on the teacher's own states, which takes no pass.
+
+    Returns:
+        The fit, and where one at another λ may begin.
+
+    Raises:
+        NonFiniteError: the solver's weights are NaN or infinite.
+    """
+    options, callbacks = settings.options, settings.callbacks
+    model = copy.deepcopy(recording.teacher).to(settings.device, settings.dtype)
+    data = DataPass(
+        loader, options.samples, partial(callbacks.on_samples, "equilibria"), settings.group
+    )
+    fitted: list[_Fitted] = []
+    for number, layer in enumerate(model.weights):
+        started = time.perf_counter()
+        stage = _stage_of(number, model)
+        statistics = recording.statistics[number]
+        if sequential and number > 0:
+            statistics = layer_statistics(recording, model, number, data)
+        penalty = options.lambda_z if stage == "ab" else options.lambda_y
+        problem = RowRegression.from_statistics(
+            statistics,
+            TARGET,
+            penalty=penalty if limits is None else 0.0,
+            scale=options.lambda_scale,
+            l2=options.l2,
+        )
+        if limits is not None:
+            problem = replace(problem, nonzeros=limits[number].to(problem.cross.device))
+        solution = solve(
+            problem,
+            settings.solver,
+            tol=options.tol,
+            max_time=options.max_time,
+            dtype=settings.dtype,
+            progress=partial(callbacks.on_progress, stage),
+            warn=limits is not None,  # of penalties: what is ignored was said before the data
+            group=settings.group,
+            start=None if starts is None else starts[number],
+        )
+        if solution.status == "failed":
+            raise NonFiniteError(
+                f"{type(settings.solver).__name__} gave NaN or infinite weights for layer {number};"
+                " choose another solver, or set trainer.l2 above 0"
+            )
+        if solution.status == "inexact" and limits is None:
+            warn_inexact(f"layer {number}", settings, solution)
+        _set(layer, solution.stored)
+        residual = residual_squares(problem, solution.weights)
+        r2 = row_r2(problem, residual, count=statistics.count, has_constant=layer.bias is not None)
+        fitted.append(
+            _Fitted(
+                solution,
+                r2,
+                float(residual.sum()),
+                float(problem.target_square.sum()),
+                float(problem.penalties.max()),
+                time.perf_counter() - started,
+            )
+        )
+    hidden = fitted[:-1]
+    square = sum(part.target for part in hidden)
+    found = Fit(
+        options=options,
+        model=model,
+        ab=_together(hidden[::-1], model.inf_norm_A(), options.tol),
+        cd=_together(fitted[-1:], 0.0, options.tol),
+        state_fit=(sum(part.residual for part in hidden) / square) ** 0.5 if square > 0 else 0.0,
+        equilibria=None,
+        seconds_equilibria=0.0,
+    )
+    begins = [part.solution.start for part in fitted]
+    return found, tuple(begin for begin in begins if begin is not None)
+
+
+def _stage_of(number: int, model: FeedforwardConv) -> Stage:
+    return "cd" if number == len(model.weights) - 1 else "ab"
+
+
+@torch.no_grad()
+def _set(layer: Weights, rows: Tensor) -> None:
+    """Give a layer the weights (rows, features), offsets last."""
+    layer.weight.copy_(rows[:, : layer.weight[0].numel()].reshape(layer.weight.shape))
+    if layer.bias is not None:
+        layer.bias.copy_(rows[:, -1])
+
+
+def _together(parts: Sequence[_Fitted], norm: float, tol: float) -> StageFit:
+    """Layers as one answer, in the order of the states."""
+    answers = [part.solution for part in parts]
+    widest = max(answer.weights.shape[1] for answer in answers)
+    weights = torch.cat(
+        [functional.pad(each.weights, (0, widest - each.weights.shape[1])) for each in answers]
+    )
+    # In one row, so that a share of these numbers does not count what pads the rows above.
+    stored = torch.cat([answer.stored.flatten() for answer in answers])[None]
+    return StageFit(
+        problem=None,
+        solution=merge_solutions(answers, weights, stored, stored_inf_norm=norm, tol=tol),
+        seconds=sum(part.seconds for part in parts),
+        penalty=max(part.penalty for part in parts),
+        row_r2=torch.cat([part.r2 for part in parts]),
+    )

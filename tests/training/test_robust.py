@@ -16,6 +16,7 @@ from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.interval import worst_logits
 from idl_cli.training.batch_loss import BatchLoss
 from idl_cli.training.losses import cross_entropy_sum
+from idl_cli.training.options import GradientTrainerOptions
 from idl_cli.training.robust.interval import Interval
 from idl_cli.training.robust.settings import PerturbationSettings
 from idl_cli.training.robust.training import Robustness
@@ -198,3 +199,16 @@ def test_what_cannot_be_certified_is_refused(options: dict[str, Any], why: str) 
 def test_a_metric_that_a_plain_training_has_not_is_refused() -> None:
     with pytest.raises(ArgumentError, match="metric=certified_accuracy: a classification has"):
         make_trainer(early_stopping={"metric": "certified_accuracy"})
+
+
+@pytest.mark.parametrize("key", ["mixup", "cutmix"])
+def test_mixed_samples_have_no_class_to_defend(key: str) -> None:
+    options = GradientTrainerOptions(robust="interval", **{key: 0.2})  # type: ignore[arg-type]
+    (problem,) = options.problems()
+    assert problem.startswith(f"{key}=0.2: a mixed sample has no one class")
+    assert not [*GradientTrainerOptions(**{key: 0.2}).problems()]  # type: ignore[arg-type]
+
+
+def test_bounds_are_those_of_all_states() -> None:
+    model = ImplicitModel(FEATURES, CLASSES, 6, dropout=0.1)
+    assert "model.dropout=0.1" in str(Interval().problem(model))

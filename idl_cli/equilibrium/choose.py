@@ -27,8 +27,9 @@ def step_method(
         tol: largest residual of a converged sample.
     """
     half = torch.finfo(start.dtype).bits < 32
+    work = function.multiplications if isinstance(function, Linearised) else 0
     if settings.method == "picard" or (settings.method == "auto" and half):
-        return Picard(start.shape[1])
+        return Picard(start.shape[1], work)
     if settings.method == "auto" and isinstance(function, Linearised):
-        return CoarseSteps(tol, start.shape[1])
+        return CoarseSteps(tol, Picard(start.shape[1], work))
     return Anderson(settings.window, settings.regularization)

@@ -21,6 +21,9 @@ from idl_cli.equilibrium.result import FixedPointResult, SolveStatus
 from idl_cli.equilibrium.settings import FixedPointSettings
 from idl_cli.errors import ShapeError
 
+# What passes by norm with this share of the tolerance passes state by state in most cases.
+_CLEARLY = 0.25
+
 
 class SampleMap(ABC):
     """A map f on a batch of samples that can be restricted to some of them.
@@ -89,6 +92,7 @@ class _Solve:
         # residual is told of it in figures from the start.
         self.lagged = self.method.steered
         self.floor = 0.0
+        self.passed: Tensor | None = None  # by norm at the last look, where that is to be confirmed
 
     def run(self) -> FixedPointResult:
         x, spare = self.start, None
@@ -118,17 +122,27 @@ class _Solve:
         # A NaN residual is not above the tolerance: that sample is finished, and failed.
         if self.method.recovers:
             change.residual.nan_to_num_(nan=torch.inf)
-        running = change.residual > self.tol
+        running = unproven = self._unconfirmed(change.residual, last)
         count = int(torch.count_nonzero(running))
         if count < len(x) and isinstance(self.function, Summed):
-            slack = change.slack(self.tol, self.function)
-            by_norm, count = count, int(torch.count_nonzero(running.logical_or_(slack < 0)))
+            slack = change.slack(self.tol, self.function, unproven)
+            running = unproven.logical_or(slack < 0)
+            by_norm, count = count, int(torch.count_nonzero(running))
             if count > by_norm and (self.lagged or last):
                 change.raise_lagging(self.tol, self.function, slack)
-                running = change.residual > self.tol
+                running = unproven.logical_or_(change.residual > self.tol)
                 count = int(torch.count_nonzero(running))
             self.lagged |= count > by_norm
         return change.residual, running, count
+
+    def _unconfirmed(self, residual: Tensor, last: bool) -> Tensor:
+        """Return which samples do not pass by norm, or only just and for the first time."""
+        running = residual > self.tol
+        if not self.method.confirms or last:
+            return running
+        before, self.passed = self.passed, ~running
+        just = residual > _CLEARLY * self.tol
+        return just if before is None else just.logical_and_(~before).logical_or_(running)
 
     def _freeze(
         self, x: Tensor, image: Tensor, residual: Tensor, iteration: int, running: Tensor
@@ -139,6 +153,8 @@ class _Solve:
         self.rows = kept if self.rows is None else self.rows.index_select(0, kept)
         self.function = self.function.restrict(kept)
         self.method.restrict(kept)
+        if self.passed is not None:
+            self.passed = self.passed.index_select(0, kept)
         if self.scale is not None:
             self.scale = self.scale.index_select(0, kept)
         return (

@@ -89,6 +89,10 @@ class _StateMap(SampleMap, SummedStates, Linearised):
     def modes(self) -> Modes | None:
         return self.problem.spectrum.modes(self.operator)
 
+    @property
+    def multiplications(self) -> int:
+        return self.operator.multiplications
+
 
 class _AdjointMap(SampleMap, SummedAdjoints, Linearised):
     """v ↦ d ⊙ (g + Aᵀv)."""
@@ -123,6 +127,10 @@ class _AdjointMap(SampleMap, SummedAdjoints, Linearised):
     def modes(self) -> Modes | None:
         modes = self.problem.spectrum.modes(self.operator)
         return None if modes is None else modes.transposed()
+
+    @property
+    def multiplications(self) -> int:
+        return self.operator.multiplications
 
 
 def solve_state(

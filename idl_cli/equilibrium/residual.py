@@ -34,6 +34,11 @@ from idl_cli.equilibrium.operators import Operator
 _SELECTION_SIZE = 8192
 _SELECTION_STATES = 400
 
+# More values are looked at in parts, of so many a thread, that stay in the cache, at least a sample
+# at a time.
+_WHOLE_VALUES = 2**20
+_PART_VALUES = 2**17
+
 # Below a few units in the last place of what is summed, changes are rounding. In float32 these are
 # 9.5e-7.
 _ROUNDING_UNITS = 8
@@ -53,8 +58,12 @@ class Summed(ABC):
     """What the states of a map f are sums of."""
 
     @abstractmethod
-    def known(self) -> Tensor:
-        """Return |b| (m, n), the part that does not depend on the state."""
+    def known(self, samples: Tensor | None = None) -> Tensor:
+        """Return |b| (k, n), the part that does not depend on the state.
+
+        Args:
+            samples: indices of those asked for (k,); None for all.
+        """
 
     @abstractmethod
     def fed(self, x: Tensor, known: Tensor) -> Tensor:
@@ -72,9 +81,9 @@ class SummedStates(Summed):
     operator: Operator
     inflow: Tensor
 
-    def known(self) -> Tensor:
+    def known(self, samples: Tensor | None = None) -> Tensor:
         """Return |b|."""
-        return self.inflow.abs()
+        return (self.inflow if samples is None else select(self.inflow, samples)).abs()
 
     def fed(self, x: Tensor, known: Tensor) -> Tensor:
         """Return |A|x + |b|."""
@@ -87,9 +96,9 @@ class SummedAdjoints(Summed):
     operator: Operator
     gradient: Tensor
 
-    def known(self) -> Tensor:
+    def known(self, samples: Tensor | None = None) -> Tensor:
         """Return |g|; where d is zero, so is what is compared with it."""
-        return self.gradient.abs()
+        return (self.gradient if samples is None else select(self.gradient, samples)).abs()
 
     def fed(self, x: Tensor, known: Tensor) -> Tensor:
         """Return |Aᵀ|x + |g|."""
@@ -106,21 +115,29 @@ def adjoint_scale(gradient: Tensor) -> Tensor:
     return gradient.abs().amax(dim=1).add_(torch.finfo(gradient.dtype).tiny)
 
 
+def _part(x: Tensor) -> int:
+    """Return how many samples of x (m, n) to look at at a time."""
+    if x.numel() <= _WHOLE_VALUES or x.is_cuda or not x.is_contiguous():
+        return len(x)
+    return max(1, _PART_VALUES * torch.get_num_threads() // x.shape[1])
+
+
 @dataclass(frozen=True)
 class Change:
     """What one evaluation f(x) tells of x.
 
     Attributes:
-        change: |f(x) − x| (m, n).
-        size: |f(x)| (m, n).
+        x: the iterates (m, n).
+        image: f(x) (m, n).
         residual: ‖f(x) − x‖∞ relative to the sample's size, or to a scale (m,); NaN where the
             sample is not finite.
+        whole: |f(x) − x| and |f(x)| (m, n); None of values so many that these are made in parts.
     """
 
     x: Tensor
-    change: Tensor
-    size: Tensor
+    image: Tensor
     residual: Tensor
+    whole: tuple[Tensor, Tensor] | None
 
     @classmethod
     def of(cls, x: Tensor, image: Tensor, scale: Tensor | None, floor: float = 0.0) -> Change:
@@ -133,41 +150,66 @@ class Change:
             floor: share of the sample's own size that the scale is not below; such that the
                 tolerance is that of rounding, where a small g has a large v.
         """
-        change = (image - x).abs_()
-        size = image.abs()
-        residual = change.amax(dim=1)
+        part = _part(x)
+        if part == len(x):
+            whole = (image - x).abs_(), image.abs()
+            residual, size = whole[0].amax(dim=1), whole[1].amax(dim=1)
+        else:
+            whole = None
+            pairs = list(zip(torch.split(x, part), torch.split(image, part), strict=True))
+            residual = torch.cat([(b - a).abs_().amax(dim=1) for a, b in pairs])
+            size = torch.cat([b.abs().amax(dim=1) for _, b in pairs])
         if scale is None:
             tiny = torch.finfo(residual.dtype).tiny
-            scale = torch.maximum(size.amax(dim=1), residual).clamp_(min=tiny)
+            scale = torch.maximum(size, residual).clamp_(min=tiny)
         elif floor:
-            scale = torch.maximum(scale, size.amax(dim=1).mul_(floor))
-        return cls(x, change, size, residual.div_(scale))
+            scale = torch.maximum(scale, size.mul_(floor))
+        return cls(x, image, residual.div_(scale), whole)
 
-    def slack(self, tol: float, summed: Summed) -> Tensor:
+    def slack(self, tol: float, summed: Summed, without: Tensor) -> Tensor:
         """Look state by state at |A|(|f(x)| − |r|/tol) + |b|, which is ≥ 0 in all of a good sample.
+
+        Args:
+            tol: the tolerance.
+            summed: what the states are sums of.
+            without: samples that need not be looked at (m,), among them all that do not pass by
+                norm.
 
         Returns:
             The smallest of each sample (m,), or any number ≥ 0 where none is negative; of samples
-            that do not pass by norm, any number or NaN.
+            that need not be looked at, any number or NaN.
         """
-        known = summed.known()
         if self.x.is_contiguous() and (
             self.x.numel() >= _SELECTION_SIZE or self.x.shape[1] >= _SELECTION_STATES
         ):
-            # Where |r| ≤ tol · max(|f(x)|, |b|) x itself obeys the rule, without a product.
-            own = torch.maximum(self.size, known).sub_(self.change, alpha=1 / tol).amin(dim=1)
-            doubtful = (own < 0).logical_and_(self.residual <= tol).nonzero().squeeze(1)
-            if not len(doubtful):
-                return torch.zeros_like(own)
-            slack = torch.sub(
-                self.size.index_select(0, doubtful),
-                self.change.index_select(0, doubtful),
-                alpha=1 / tol,
-            )
-            least = summed.fed(slack, known.index_select(0, doubtful)).amin(dim=1)
-            return torch.zeros_like(own).index_copy_(0, doubtful, least)
-        slack = torch.sub(self.size, self.change, alpha=1 / tol)
-        return summed.fed(slack, known).amin(dim=1)
+            return self._slack_of_doubtful(tol, summed, ~without)
+        change, size = self._parts(None)
+        return summed.fed(torch.sub(size, change, alpha=1 / tol), summed.known()).amin(dim=1)
+
+    def _slack_of_doubtful(self, tol: float, summed: Summed, passing: Tensor) -> Tensor:
+        """Look without a product where |r| ≤ tol · max(|f(x)|, |b|): x itself obeys the rule."""
+        least = torch.zeros_like(self.residual)
+        doubtful: list[tuple[Tensor, Tensor, Tensor]] = []
+        part = _part(self.x)
+        parts: tuple[Tensor | None, ...] = (None,)
+        if part < len(self.x):
+            parts = tuple(torch.split(passing.nonzero().squeeze(1), part))
+        for samples in parts:
+            change, size = self._parts(samples)
+            known = summed.known(samples)
+            own = torch.maximum(size, known).sub_(change, alpha=1 / tol).amin(dim=1)
+            found = own < 0
+            if samples is None:
+                found.logical_and_(passing)
+            rows = found.nonzero().squeeze(1)
+            if len(rows):
+                slack = size.index_select(0, rows).sub_(change.index_select(0, rows), alpha=1 / tol)
+                indices = rows if samples is None else samples.index_select(0, rows)
+                doubtful.append((indices, slack, known.index_select(0, rows)))
+        if doubtful:
+            indices, slack, known = (torch.cat(each) for each in zip(*doubtful, strict=True))
+            least.index_copy_(0, indices, summed.fed(slack, known).amin(dim=1))
+        return least
 
     def raise_lagging(self, tol: float, summed: Summed, slack: Tensor) -> None:
         """Look at x itself where f(x) lags, as it does where rounding stands in its way.
@@ -181,9 +223,20 @@ class Change:
             slack: of this change.
         """
         samples = (slack < 0).logical_and_(self.residual <= tol).nonzero().squeeze(1)
-        sums = summed.fed(select(self.x, samples).abs(), select(summed.known(), samples))
-        torch.maximum(sums, select(self.size, samples), out=sums)
+        change, size = self._parts(samples)
+        sums = summed.fed(select(self.x, samples).abs(), summed.known(samples))
+        torch.maximum(sums, size, out=sums)
         sums.clamp_(min=torch.finfo(sums.dtype).tiny)
-        ratios = select(self.change, samples).div_(sums).amax(dim=1)
+        ratios = change.div_(sums).amax(dim=1)
         kept = torch.maximum(self.residual.index_select(0, samples), ratios)
         self.residual.index_copy_(0, samples, kept)
+
+    def _parts(self, samples: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return |f(x) − x| and |f(x)| (k, n) of these samples (k,), None for all."""
+        if samples is None:
+            assert self.whole is not None, "asked for where they are kept"
+            return self.whole
+        if self.whole is not None:
+            return select(self.whole[0], samples), select(self.whole[1], samples)
+        image = select(self.image, samples)
+        return (image - select(self.x, samples)).abs_(), image.abs_()

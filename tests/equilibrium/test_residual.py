@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from idl_cli.equilibrium.activations import get_activation
-from idl_cli.equilibrium.operators import DenseOperator
+from idl_cli.equilibrium.operators import ConvolutionLayout, ConvolutionOperator, DenseOperator
 from idl_cli.equilibrium.problem import EquilibriumProblem, solve_adjoint, solve_state
 from idl_cli.equilibrium.recurrence.driver import NarrowDriver
 from idl_cli.equilibrium.recurrence.iterations import (
@@ -206,3 +206,23 @@ def test_a_sample_whose_states_all_nearly_cancel_converges_by_plain_steps() -> N
     ).value
     error = (result.value - exact).abs().amax(dim=1) / exact.amax(dim=1)
     assert float(error.max()) <= 1e-4  # tol / (1 − κ) with κ = 0.9
+
+
+def test_a_costly_map_is_looked_at_in_parts_and_ends_samples_by_themselves() -> None:
+    """More than 2**20 values, 1.6e7 multiplications a sample: as each of its samples alone."""
+    generator = torch.Generator().manual_seed(0)
+    kernel = torch.randn(32, 32, 3, 3, generator=generator)
+    kernel *= 0.9 / kernel.abs().sum(dim=(1, 2, 3), keepdim=True)
+    operator = ConvolutionOperator(kernel, ConvolutionLayout(32, 24, 24, padding=1))
+    sizes = torch.logspace(-3, 3, 60)[:, None]
+    offset = sizes + torch.randn(60, 32 * 24 * 24, generator=generator)
+    solved = solve_state(problem("auto", 1e-5), operator, offset, None)
+    assert bool(solved.converged.all())
+    assert len(solved.iterations.unique()) > 1
+    for sample in (0, 30, 59):
+        alone = solve_state(problem("auto", 1e-5), operator, offset[sample, None], None)
+        assert int(alone.iterations) == int(solved.iterations[sample])
+        torch.testing.assert_close(alone.value[0], solved.value[sample], rtol=1e-5, atol=1e-6)
+    change = solved.value - get_activation("relu").function(operator.apply(solved.value, offset))
+    sums = operator.magnitudes.apply(solved.value, offset.abs())
+    assert float((change.abs() / sums).max()) <= 1e-5

@@ -31,6 +31,7 @@ from idl_cli.equilibrium.iterations.step_method import StepMethod
 _REMAINING = 40
 # The rate is measured after the looks up to this iteration, and after those from the second on.
 _FIRST_LOOK, _SECOND_LOOK = 7, 20
+_APART = 3  # iterations, at least, from one to the next
 # Iterations from the last plain look to the first coarse one: a look costs as much as three steps.
 _UNTIL_LOOK, _UNTIL_LOOK_LINEAR = 7, 5
 # Steps from one extrapolation to the next.
@@ -59,6 +60,11 @@ class Linearised(ABC):
     def slopes(self, x: Tensor, image: Tensor) -> Tensor:
         """Return d (m, n) where f maps x (m, n) to ``image``."""
 
+    @property
+    @abstractmethod
+    def multiplications(self) -> int:
+        """How many f takes for one sample, but for what it does state by state."""
+
     @abstractmethod
     def matrix(self) -> Tensor:
         """Return A (n, n)."""
@@ -79,14 +85,15 @@ class CoarseSteps(StepMethod):
 
     Args:
         tol: largest residual of a converged sample.
-        states: n.
+        plain: the steps to begin with.
     """
 
-    def __init__(self, tol: float, states: int) -> None:
+    def __init__(self, tol: float, plain: Picard) -> None:
         self._tol = tol
-        self._plain = Picard(states)
-        self.check = self._plain.check
+        self._plain = plain
+        self.check = plain.check
         self._look = 0  # iteration of the last look
+        self._measured = 0  # and of the last after which the rate was measured
         self._worst = 0.0  # residual at a look after which the rate is to be measured
         self._change = 0.0  # and largest change of a state there
         self._begun = False
@@ -105,6 +112,11 @@ class CoarseSteps(StepMethod):
         """Whether other steps than plain ones are taken."""
         return self._begun
 
+    @property
+    def confirms(self) -> bool:  # type: ignore[override]
+        """Whether plain steps are taken, and a product costs much more than a look by norm."""
+        return not self._begun and self._plain.confirms
+
     def step(
         self, function: Callable[..., Tensor], x: Tensor, image: Tensor, residual: Tensor | None
     ) -> Tensor:
@@ -114,14 +126,16 @@ class CoarseSteps(StepMethod):
             x, image = self._judged(x, image, residual)
             self._reconsider(function, image, residual)
             self.check += self._until_next
-        elif residual is not None:
-            self._measure(x, image, residual)
-            self._plain.step(function, x, image, residual)
-            self._look, self.check = self.check, self._plain.check
-        elif self._change:
-            rate, self._change = float((image - x).abs_().amax()) / self._change, 0.0
-            if self._far(rate, _REMAINING):
-                self._begin(function, image)
+        else:
+            if self._change:
+                rate, self._change = float((image - x).abs_().amax()) / self._change, 0.0
+                if self._far(rate, _REMAINING):
+                    self._begin(function, image)
+            elif residual is not None:
+                self._measure(x, image, residual)
+            if residual is not None and not self._begun:
+                self._plain.step(function, x, image, residual)
+                self._look, self.check = self.check, self._plain.check
         if self._matrix is not None:
             step = newton_step(self._matrix, function.slopes(x, image), x, image)
             return torch.where((self._wait == 0)[:, None], step, image)
@@ -165,8 +179,9 @@ class CoarseSteps(StepMethod):
         return following
 
     def _measure(self, x: Tensor, image: Tensor, residual: Tensor) -> None:
-        if _FIRST_LOOK <= self._look < _SECOND_LOOK:
+        if _FIRST_LOOK <= self._look < _SECOND_LOOK or self.check - self._measured < _APART:
             return
+        self._measured = self.check
         self._worst = float(residual.amax())
         if self._worst > 10 * self._tol:
             self._change = float((image - x).abs_().amax())

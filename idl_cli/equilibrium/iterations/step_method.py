@@ -19,11 +19,14 @@ class StepMethod(ABC):
         check: the next iteration whose residual is looked at; a step that is told of it moves on.
         steered: whether the steps depend on the residual.
         recovers: whether a sample that is not finite goes back to an iterate that was.
+        confirms: whether a sample that only just passes by norm is looked at state by state only
+            once it has passed twice: that costs a product, and the first time it mostly fails.
     """
 
     check: int = 1
     steered: bool = False
     recovers: bool = False
+    confirms: bool = False
 
     @abstractmethod
     def step(

@@ -41,6 +41,11 @@ class Operator(ABC):
         return self.shape[0]
 
     @property
+    def multiplications(self) -> int:
+        """How many a product with one sample takes: by each entry of a factor once, if no more."""
+        return sum(factor.numel() for factor in self.factors)
+
+    @property
     def form(self) -> Callable[..., Operator]:
         """What makes an operator of this structure of other factors; holds none itself."""
         return type(self)

@@ -46,6 +46,11 @@ class BlockOperator(Operator):
         return sum(self._rows), sum(self._columns)
 
     @property
+    def multiplications(self) -> int:
+        """How many a product with one sample takes: those of all blocks."""
+        return sum(block.multiplications for block in self._blocks())
+
+    @property
     def form(self) -> Callable[..., Operator]:
         """What makes a grid of these structures of other factors."""
         forms: _Forms = tuple(

@@ -28,6 +28,11 @@ class TransposedOperator(Operator):
         return columns, rows
 
     @property
+    def multiplications(self) -> int:
+        """How many a product with one sample takes: as many as that of A."""
+        return self._operator.multiplications
+
+    @property
     def form(self) -> Callable[..., Operator]:
         """What makes the transpose of other factors."""
         return partial(_transposed, self._operator.form)

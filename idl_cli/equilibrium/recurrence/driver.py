@@ -111,7 +111,7 @@ class NarrowDriver:
             many = x.numel() >= _COMPACTION_SIZE
             last, lagging = done == self._max_iter, False
             if summed is not None and worst <= tol:
-                slack = change.slack(tol, summed)
+                slack = change.slack(tol, summed, residual > tol)
                 lagging = float(slack.amin()) < 0
                 if lagging and (lagged or last):
                     change.raise_lagging(tol, summed, slack)
@@ -137,7 +137,7 @@ class NarrowDriver:
                 count = int(torch.count_nonzero(running))
                 left = failed or count <= _COMPACTION_SHARE * len(x)
                 if left and summed is not None:
-                    running.logical_or_(change.slack(tol, summed) < 0)
+                    running.logical_or_(change.slack(tol, summed, running) < 0)
                     count = int(torch.count_nonzero(running))
                 if failed and (last or count == 0):
                     return NarrowResult(value, residual, done, SolveStatus.NON_FINITE)

@@ -126,6 +126,8 @@ class _Solve:
         count = int(torch.count_nonzero(running))
         if count < len(x) and isinstance(self.function, Summed):
             slack = change.slack(self.tol, self.function, unproven)
+            if count == 0 and float(slack.amin()) >= 0:
+                return change.residual, running, 0
             running = unproven.logical_or(slack < 0)
             by_norm, count = count, int(torch.count_nonzero(running))
             if count > by_norm and (self.lagged or last):

@@ -20,20 +20,28 @@ from idl_cli.equilibrium.statistics import SolveStatistics
 
 
 class Spectrum:
-    """The slow modes of the A of an equilibrium and its adjoint, found where they are asked for.
+    """What is known of the A of an equilibrium and its adjoint, found where it is asked for.
 
-    They are found once, and anew for another A.
+    It is found once, and anew for another A.
     """
 
     def __init__(self) -> None:
-        self._known: tuple[object, Modes | None] = (None, None)
+        self._modes: tuple[object, Modes | None] = (None, None)
+        self._gain: tuple[object, float] = (None, 0.0)
 
     def modes(self, operator: Operator) -> Modes | None:
         """Return A's slow modes; None where nothing sets them apart."""
         key = [written(factor) for factor in operator.factors]
-        if self._known[0] != key:
-            self._known = (key, dominant_modes(operator))
-        return self._known[1]
+        if self._modes[0] != key:
+            self._modes = (key, dominant_modes(operator))
+        return self._modes[1]
+
+    def gain(self, operator: Operator) -> float:
+        """Return how large A makes a vector of random entries, of size 1, in the mean."""
+        key = [written(factor) for factor in operator.factors]
+        if self._gain[0] != key:
+            self._gain = (key, operator.gain())
+        return self._gain[1]
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class EquilibriumProblem:
         forward: how the equilibrium is solved.
         backward: how the adjoint is solved.
         statistics: where the solves are counted.
-        spectrum: the slow modes of A, once they are known.
+        spectrum: what is known of A.
     """
 
     form: Callable[..., Operator]
@@ -93,6 +101,9 @@ class _StateMap(SampleMap, SummedStates, Linearised):
     def multiplications(self) -> int:
         return self.operator.multiplications
 
+    def gain(self) -> float:
+        return self.problem.spectrum.gain(self.operator)
+
 
 class _AdjointMap(SampleMap, SummedAdjoints, Linearised):
     """v ↦ d ⊙ (g + Aᵀv)."""
@@ -131,6 +142,9 @@ class _AdjointMap(SampleMap, SummedAdjoints, Linearised):
     @property
     def multiplications(self) -> int:
         return self.operator.multiplications
+
+    def gain(self) -> float:
+        return self.problem.spectrum.gain(self.operator)
 
 
 def solve_state(

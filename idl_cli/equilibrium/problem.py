@@ -162,9 +162,10 @@ def solve_state(
     if isinstance(operator, NilpotentOperator):
         x = operator.swept_state(offset, problem.activation)
         return _exact_result(x, function(x))
-    if start is None:
-        start = problem.activation.function(offset)
-    return solve_fixed_point(function, start, problem.forward)
+    if start is not None:
+        return solve_fixed_point(function, start, problem.forward)
+    start = problem.activation.function(offset)
+    return solve_fixed_point(function, start, problem.forward, overwrite=True)
 
 
 def solve_adjoint(
@@ -184,7 +185,7 @@ def solve_adjoint(
         v = operator.swept_adjoint(slopes, gradient)
         return _exact_result(v, function(v), scale)
     settings = problem.backward.fixed_point
-    return solve_fixed_point(function, slopes * gradient, settings, scale=scale)
+    return solve_fixed_point(function, slopes * gradient, settings, scale=scale, overwrite=True)
 
 
 def _exact_result(value: Tensor, image: Tensor, scale: Tensor | None = None) -> FixedPointResult:

@@ -12,11 +12,11 @@ at most; torchdeq: its relative norm, Picard and Anderson) is as loose as that a
   the entries; tridiagonal: a continuum of slow modes.
 
 Then operators that the others do not have: 5 % non-zeros of 2,000 states, and a convolution of 64
-channels on 32 x 32 pixels. All contestants take turns in one process, in any order; medians of processor time
-where one thread is used, else of wall time. Told beside: the largest residual and error of the
-gradient that each achieved, the memory that a solve takes at most beyond what was there, and the
-share of idl's time that its own products with A would take alone. ``equilibria_scaling`` adds how
-the times grow.
+channels on 32 x 32 pixels. All contestants take turns in one process, in any order; medians of
+processor time where one thread is used, else of wall time. Told beside: the largest residual and
+error of the gradient that each achieved, the memory that a solve takes at most beyond what was
+there, and the share of idl's time that its own products with A would take alone.
+``equilibria_scaling`` adds how the times grow.
 """
 
 from __future__ import annotations

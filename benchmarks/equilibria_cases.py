@@ -195,7 +195,7 @@ def fitted(case: Case, contestant: Callable[[float], Solve]) -> Solve:
 
 
 def torchidl(case: Case, tol: float = TOL) -> Solve:
-    """Return torchidl's solve, of a matrix; its absolute tolerance is ``tol`` times b's, g's size."""
+    """Return torchidl's solve, of a matrix, to ``tol`` times the size of b, and of g."""
     from torchidl.implicit_function import ImplicitFunction
 
     def solve() -> tuple[Tensor, Tensor]:

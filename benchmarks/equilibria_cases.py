@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ from idl_cli.models.implicit import ImplicitModel
 
 TOL, MAX_ITER = 1e-5, 3000
 _CHANNELS, _PIXELS = 64, 32
+_LONG = 2.0  # seconds
+_TOLERANCES = 6  # tried of a rival: TOL to TOL/300
 
 Solve = Callable[[], tuple[Tensor, Tensor]]
 """Returns x and the gradient of b."""
@@ -171,8 +174,30 @@ def idl(case: Case, method: str, counts: SolveStatistics) -> Solve:
     return solve
 
 
-def torchidl(case: Case) -> Solve:
-    """Return torchidl's solve, of a matrix."""
+def fitted(case: Case, contestant: Callable[[float], Solve]) -> Solve:
+    """Return a contestant at the largest tolerance at which it achieves TOL, both ways.
+
+    Tolerances mean something else to each, so that equal ones are no equal terms. They are tried
+    from TOL on, each a third of the one before, until one takes long; if none will do, it is TOL.
+
+    Args:
+        case: what is solved.
+        contestant: returns the solve at a tolerance.
+    """
+    for power in range(_TOLERANCES):
+        started = time.perf_counter()
+        solve = contestant(TOL / 10 ** (power / 2))
+        x, v = solve()
+        seconds = time.perf_counter() - started
+        if case.residual(x) <= TOL and case.adjoint_residual(x, v) <= TOL:
+            return solve
+        if seconds > _LONG:
+            break
+    return contestant(TOL)
+
+
+def torchidl(case: Case, tol: float = TOL) -> Solve:
+    """Return torchidl's solve, of a matrix, to ``tol`` times the size of b, and of g."""
     from torchidl.implicit_function import ImplicitFunction
 
     def solve() -> tuple[Tensor, Tensor]:
@@ -180,11 +205,11 @@ def torchidl(case: Case) -> Solve:
         A, Z = case.parameter.detach(), case.offset.t()
         with torch.no_grad():
             scale = 10 * float(Z.abs().max())
-            X, _, _ = ImplicitFunction.inn_pred(A, Z, torch.zeros_like(Z), 300, TOL * scale)
+            X, _, _ = ImplicitFunction.inn_pred(A, Z, torch.zeros_like(Z), 300, tol * scale)
             slopes = ImplicitFunction.dphi(A @ X + Z)
             G = slopes * case.gradient.t()
             V, _, _ = ImplicitFunction.inn_pred_grad(
-                A.T, G, slopes, 300, TOL * float(G.abs().max())
+                A.T, G, slopes, 300, tol * float(G.abs().max())
             )
             V @ X.T
         return X.t(), V.t()
@@ -192,15 +217,15 @@ def torchidl(case: Case) -> Solve:
     return solve
 
 
-def torchdeq(case: Case, solver: str) -> Solve:
-    """Return torchdeq's solve by this solver."""
+def torchdeq(case: Case, solver: str, tol: float = TOL) -> Solve:
+    """Return torchdeq's solve by this solver, to its relative norm ``tol``."""
     import torchdeq
 
     deq = torchdeq.get_deq(
         f_solver=solver,
         b_solver=solver,
-        f_tol=TOL,
-        b_tol=TOL,
+        f_tol=tol,
+        b_tol=tol,
         f_stop_mode="rel",
         b_stop_mode="rel",
         f_max_iter=MAX_ITER,

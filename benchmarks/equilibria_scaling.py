@@ -11,11 +11,21 @@ import math
 import statistics
 import time
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from benchmarks.equilibria_cases import Case, Solve, idl, make_case, torchdeq, torchidl
+from benchmarks.equilibria_cases import (
+    Case,
+    Solve,
+    fitted,
+    idl,
+    make_case,
+    torchdeq,
+    torchidl,
+)
 from idl_cli.equilibrium.statistics import SolveStatistics
 
 RESULTS = Path(__file__).parent / "results"
@@ -45,38 +55,41 @@ def run(root: Path | None = None) -> dict[str, object]:
         Of each series and contestant the points (what changes, milliseconds) and the exponent.
     """
     warnings.simplefilter("ignore")
-    for solve in contestants(make_case("easy", 20, 4)).values():
-        solve()
+    for make in contestants(make_case("easy", 20, 4)).values():
+        make()()
     figures: dict[str, dict[str, dict[str, object]]] = {}
     for name, cases in SERIES.items():
         points: dict[str, list[tuple[float, float]]] = {}
         late: set[str] = set()
         for value, spectrum, states, samples in cases:
-            for who, solve in contestants(make_case(spectrum, states, samples)).items():
+            for who, make in contestants(make_case(spectrum, states, samples)).items():
                 if who in late:
                     continue
-                seconds = _seconds(solve)
+                seconds = _seconds(make())
                 points.setdefault(who, []).append((value, 1e3 * seconds))
                 if seconds > LIMIT:
                     late.add(who)
         figures[name] = {
             who: {"points": each, "exponent": exponent(each)} for who, each in points.items()
         }
-        fitted = ", ".join(f"{who} {each['exponent']:.2f}" for who, each in figures[name].items())
-        print(f"{name:30} exponents: {fitted}", flush=True)
+        slopes = ", ".join(f"{who} {each['exponent']:.2f}" for who, each in figures[name].items())
+        print(f"{name:30} exponents: {slopes}", flush=True)
     RESULTS.mkdir(exist_ok=True)
     _draw(figures)
     (RESULTS / "equilibria_scaling.md").write_text(table(figures), encoding="utf-8")
     return {"threads": torch.get_num_threads(), "series": figures}
 
 
-def contestants(case: Case) -> dict[str, Solve]:
-    """Return who solves a case."""
+def contestants(case: Case) -> dict[str, Callable[[], Solve]]:
+    """Return what makes who solves a case: a rival is fitted to it."""
+    rivals = {
+        "torchidl": partial(torchidl, case),
+        "torchdeq picard": partial(torchdeq, case, "fixed_point_iter"),
+        "torchdeq anderson": partial(torchdeq, case, "anderson"),
+    }
     return {
-        "idl": idl(case, "auto", SolveStatistics(warn=False)),
-        "torchidl": torchidl(case),
-        "torchdeq picard": torchdeq(case, "fixed_point_iter"),
-        "torchdeq anderson": torchdeq(case, "anderson"),
+        "idl": lambda: idl(case, "auto", SolveStatistics(warn=False)),
+        **{name: partial(fitted, case, rival) for name, rival in rivals.items()},
     }
 
 

@@ -2,7 +2,7 @@
 
 The model of ``experiment=conv_cifar10`` (64 channels at 16 × 16 pixels, a read-out layer of 128;
 136,202 parameters) on batches of 128 made images of CIFAR-10's size, from new weights and from
-weights after 100 steps: loss, gradient, Adam, projection. Contestants, in turn in one process:
+weights after 30 steps: loss, gradient, Adam, projection. Contestants, in turn in one process:
 
 - idl with the exact gradient at 1e-3, and as in the preset (1e-2, Jacobian-free);
 - torchdeq 0.1.0 on the same cell with the same injection and read-out, Picard at 1e-3 with the
@@ -118,7 +118,7 @@ def run(root: Path | None = None) -> dict[str, object]:
 
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     rows: dict[str, dict[str, object]] = {}
-    for trained, steps in (("new", 2), ("trained", 100)):
+    for trained, steps in (("new", 2), ("trained", 30)):
         for name in contestants:
             for _ in range(steps):
                 step(name)

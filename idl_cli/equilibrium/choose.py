@@ -9,7 +9,7 @@ from torch import Tensor
 
 from idl_cli.equilibrium.iterations.anderson import Anderson
 from idl_cli.equilibrium.iterations.coarse import CoarseSteps, Linearised
-from idl_cli.equilibrium.iterations.picard import Picard
+from idl_cli.equilibrium.iterations.picard import COSTLY_STATES, Picard, expected_iterations
 from idl_cli.equilibrium.iterations.step_method import StepMethod
 from idl_cli.equilibrium.settings import FixedPointSettings
 
@@ -27,9 +27,18 @@ def step_method(
         tol: largest residual of a converged sample.
     """
     half = torch.finfo(start.dtype).bits < 32
-    work = function.multiplications if isinstance(function, Linearised) else 0
     if settings.method == "picard" or (settings.method == "auto" and half):
-        return Picard(start.shape[1], work)
+        return _picard(function, start, tol)
     if settings.method == "auto" and isinstance(function, Linearised):
-        return CoarseSteps(tol, Picard(start.shape[1], work))
+        return CoarseSteps(tol, _picard(function, start, tol))
     return Anderson(settings.window, settings.regularization)
+
+
+def _picard(function: Callable[..., Tensor], start: Tensor, tol: float) -> Picard:
+    states = start.shape[1]
+    if not isinstance(function, Linearised):
+        return Picard(states)
+    expected = None
+    if states < COSTLY_STATES:
+        expected = expected_iterations(function.gain(), tol)
+    return Picard(states, function.multiplications, expected=expected)

@@ -47,6 +47,7 @@ def solve_fixed_point(
     settings: FixedPointSettings,
     *,
     scale: Tensor | None = None,
+    overwrite: bool = False,
 ) -> FixedPointResult:
     """Solve x = f(x) for every sample.
 
@@ -54,9 +55,10 @@ def solve_fixed_point(
 
     Args:
         function: f, from (m, n) to (m, n), each sample by itself.
-        start: first iterates (m, n); not overwritten.
+        start: first iterates (m, n); not overwritten unless ``overwrite``.
         settings: method, tolerance and limits.
         scale: what each sample's ‖f(x) − x‖∞ is divided by (m,); its own size where it is None.
+        overwrite: whether ``start`` may hold later iterates, and the result.
 
     Raises:
         ShapeError: ``start`` or an f(x) is not (m, n).
@@ -67,7 +69,8 @@ def solve_fixed_point(
         restrictable = (
             function if isinstance(function, SampleMap) else _WholeBatchMap(function, start)
         )
-        return _Solve(restrictable, start.detach(), settings, scale).run()
+        start = start.detach()
+        return _Solve(restrictable, start, settings, scale, overwrite).run(start)
 
 
 class _Solve:
@@ -79,9 +82,10 @@ class _Solve:
         start: Tensor,
         settings: FixedPointSettings,
         scale: Tensor | None,
+        overwrite: bool,
     ) -> None:
         self.function = function
-        self.start = start
+        self.start = None if overwrite else start
         self.settings = settings
         self.scale = scale
         self.tol = reachable(settings.tol, start.dtype)
@@ -94,8 +98,8 @@ class _Solve:
         self.floor = 0.0
         self.passed: Tensor | None = None  # by norm at the last look, where that is to be confirmed
 
-    def run(self) -> FixedPointResult:
-        x, spare = self.start, None
+    def run(self, x: Tensor) -> FixedPointResult:
+        spare: Tensor | None = None
         settings, method = self.settings, self.method
         iteration = 0
         while True:
@@ -126,6 +130,8 @@ class _Solve:
         count = int(torch.count_nonzero(running))
         if count < len(x) and isinstance(self.function, Summed):
             slack = change.slack(self.tol, self.function, unproven)
+            if count == 0 and float(slack.amin()) >= 0:
+                return change.residual, running, 0
             running = unproven.logical_or(slack < 0)
             by_norm, count = count, int(torch.count_nonzero(running))
             if count > by_norm and (self.lagged or last):

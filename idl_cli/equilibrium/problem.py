@@ -20,20 +20,28 @@ from idl_cli.equilibrium.statistics import SolveStatistics
 
 
 class Spectrum:
-    """The slow modes of the A of an equilibrium and its adjoint, found where they are asked for.
+    """What is known of the A of an equilibrium and its adjoint, found where it is asked for.
 
-    They are found once, and anew for another A.
+    It is found once, and anew for another A.
     """
 
     def __init__(self) -> None:
-        self._known: tuple[object, Modes | None] = (None, None)
+        self._modes: tuple[object, Modes | None] = (None, None)
+        self._gain: tuple[object, float] = (None, 0.0)
 
     def modes(self, operator: Operator) -> Modes | None:
         """Return A's slow modes; None where nothing sets them apart."""
         key = [written(factor) for factor in operator.factors]
-        if self._known[0] != key:
-            self._known = (key, dominant_modes(operator))
-        return self._known[1]
+        if self._modes[0] != key:
+            self._modes = (key, dominant_modes(operator))
+        return self._modes[1]
+
+    def gain(self, operator: Operator) -> float:
+        """Return how large A makes a vector of random entries, of size 1, in the mean."""
+        key = [written(factor) for factor in operator.factors]
+        if self._gain[0] != key:
+            self._gain = (key, operator.gain())
+        return self._gain[1]
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class EquilibriumProblem:
         forward: how the equilibrium is solved.
         backward: how the adjoint is solved.
         statistics: where the solves are counted.
-        spectrum: the slow modes of A, once they are known.
+        spectrum: what is known of A.
     """
 
     form: Callable[..., Operator]
@@ -93,6 +101,9 @@ class _StateMap(SampleMap, SummedStates, Linearised):
     def multiplications(self) -> int:
         return self.operator.multiplications
 
+    def gain(self) -> float:
+        return self.problem.spectrum.gain(self.operator)
+
 
 class _AdjointMap(SampleMap, SummedAdjoints, Linearised):
     """v ↦ d ⊙ (g + Aᵀv)."""
@@ -132,6 +143,9 @@ class _AdjointMap(SampleMap, SummedAdjoints, Linearised):
     def multiplications(self) -> int:
         return self.operator.multiplications
 
+    def gain(self) -> float:
+        return self.problem.spectrum.gain(self.operator)
+
 
 def solve_state(
     problem: EquilibriumProblem, operator: Operator, offset: Tensor, start: Tensor | None
@@ -148,9 +162,10 @@ def solve_state(
     if isinstance(operator, NilpotentOperator):
         x = operator.swept_state(offset, problem.activation)
         return _exact_result(x, function(x))
-    if start is None:
-        start = problem.activation.function(offset)
-    return solve_fixed_point(function, start, problem.forward)
+    if start is not None:
+        return solve_fixed_point(function, start, problem.forward)
+    start = problem.activation.function(offset)
+    return solve_fixed_point(function, start, problem.forward, overwrite=True)
 
 
 def solve_adjoint(
@@ -170,7 +185,7 @@ def solve_adjoint(
         v = operator.swept_adjoint(slopes, gradient)
         return _exact_result(v, function(v), scale)
     settings = problem.backward.fixed_point
-    return solve_fixed_point(function, slopes * gradient, settings, scale=scale)
+    return solve_fixed_point(function, slopes * gradient, settings, scale=scale, overwrite=True)
 
 
 def _exact_result(value: Tensor, image: Tensor, scale: Tensor | None = None) -> FixedPointResult:

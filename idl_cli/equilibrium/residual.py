@@ -36,7 +36,7 @@ _SELECTION_STATES = 400
 
 # More values are looked at in parts, of so many a thread, that stay in the cache, at least a sample
 # at a time.
-_WHOLE_VALUES = 2**20
+_WHOLE_VALUES = 2**19
 _PART_VALUES = 2**17
 
 # Below a few units in the last place of what is summed, changes are rounding. In float32 these are

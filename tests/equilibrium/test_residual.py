@@ -209,7 +209,7 @@ def test_a_sample_whose_states_all_nearly_cancel_converges_by_plain_steps() -> N
 
 
 def test_a_costly_map_is_looked_at_in_parts_and_ends_samples_by_themselves() -> None:
-    """More than 2**20 values, 1.6e7 multiplications a sample: as each of its samples alone."""
+    """More than 2**19 values, 5e6 multiplications a sample: as each of its samples alone."""
     generator = torch.Generator().manual_seed(0)
     kernel = torch.randn(32, 32, 3, 3, generator=generator)
     kernel *= 0.9 / kernel.abs().sum(dim=(1, 2, 3), keepdim=True)

@@ -66,6 +66,10 @@ class Linearised(ABC):
         """How many f takes for one sample, but for what it does state by state."""
 
     @abstractmethod
+    def gain(self) -> float:
+        """Return ‖A‖_F/√n: what A makes of the length of a random vector, in the mean."""
+
+    @abstractmethod
     def matrix(self) -> Tensor:
         """Return A (n, n)."""
 

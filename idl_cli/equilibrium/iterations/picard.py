@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from torch import Tensor
@@ -9,9 +10,10 @@ from torch import Tensor
 from idl_cli.equilibrium.iterations.step_method import StepMethod
 
 # A product of one sample with A of 1,000 states takes as long as a check.
-_COSTLY_STATES = 1000
+COSTLY_STATES = 1000
 # Multiplications a state of a product that takes ten times as long as a check by norm.
 _COSTLY_SHARE = 200
+_FIRST, _FIRST_OF_COSTLY = 7, 4
 
 
 class Picard(StepMethod):
@@ -20,25 +22,53 @@ class Picard(StepMethod):
     For a small model a check, and setting finished samples aside, cost more than a step. So checks
     are spread out, on iterations 7, 10, 13, 16, 20, 25, ...: most samples of a model in training
     need six to nine for a tolerance of 1e-5. At most a fifth of a long solve is spent in vain, and
-    what is spent is counted. With so many states that a step costs more than a check, iteration 4
-    is checked too; with a product that costs as much as ten checks by norm, all that follow are.
+    what is spent is counted. An earlier one comes before them where A is so small that all is
+    expected to be over by then. With so many states that a step costs more than a check, iteration
+    4 is checked too; with a product that costs as much as ten checks by norm, all that follow are.
 
     Args:
         states: n.
         multiplications: those of a step, of one sample; 0 where they are not known.
+        expected: iterations after which the solve may be over.
     """
 
-    def __init__(self, states: int, multiplications: int = 0) -> None:
-        self.confirms = multiplications >= max(_COSTLY_STATES**2, _COSTLY_SHARE * states)
-        self.check = 4 if self.confirms or states >= _COSTLY_STATES else 7
+    def __init__(
+        self, states: int, multiplications: int = 0, *, expected: int | None = None
+    ) -> None:
+        self.confirms = multiplications >= max(COSTLY_STATES**2, _COSTLY_SHARE * states)
+        self.check = _FIRST if expected is None else min(max(2, expected), _FIRST)
+        if self.confirms or states >= COSTLY_STATES:
+            self.check = _FIRST_OF_COSTLY
 
     def step(
         self, function: Callable[..., Tensor], x: Tensor, image: Tensor, residual: Tensor | None
     ) -> Tensor:
         """Return f(x)."""
-        if residual is not None:
-            self.check += max(1, self.check // 8) if self.confirms else max(3, self.check // 4)
+        if residual is None:
+            return image
+        if self.confirms:
+            self.check += max(1, self.check // 8)
+        elif self.check < _FIRST:
+            self.check = max(_FIRST, self.check + 2)
+        else:
+            self.check += max(3, self.check // 4)
         return image
 
     def restrict(self, samples: Tensor) -> None:
         """Do nothing: there is no state."""
+
+
+def expected_iterations(gain: float, tol: float) -> int | None:
+    """Return how many steps reach a tolerance where A turns all it makes anew: A of random signs.
+
+    Half of relu's states are at rest, and 0.8 of the gain is left in the norm; of a φ without rest
+    it takes a step more at times, and the check is in vain.
+
+    Args:
+        gain: ‖A‖_F/√n.
+        tol: largest relative residual.
+    """
+    rate = 0.8 * gain
+    if not 0 < rate < 1:
+        return None
+    return math.ceil(math.log(tol) / math.log(rate))

@@ -87,6 +87,11 @@ class Operator(ABC):
         squares = self.form(*(factor.detach().double().square() for factor in self.factors))
         return math.sqrt(float(_row_sums(squares).sum()))
 
+    @torch.no_grad()
+    def gain(self) -> float:
+        """Return ‖A‖_F/√n, to a few digits."""
+        return self.frobenius_norm() / math.sqrt(max(self.shape[1], 1))
+
     def to_dense(self) -> Tensor:
         """Return A (rows, columns), in the graph of the factors."""
         rows, columns = self.shape

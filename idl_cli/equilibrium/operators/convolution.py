@@ -103,6 +103,12 @@ class ConvolutionOperator(Operator):
         return self._kernel.numel() * height * width
 
     @property
+    def multiplications(self) -> int:
+        """How many a product with one sample takes: by the kernel for each pixel of an output."""
+        _, height, width = self._output
+        return self._kernel.numel() * height * width
+
+    @property
     def form(self) -> Callable[..., Operator]:
         """What makes a convolution of this layout of another kernel."""
         return partial(ConvolutionOperator, layout=self._layout)

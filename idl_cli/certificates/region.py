@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import torch
@@ -115,6 +115,11 @@ class Region:
             ball=None if self.ball is None else self.ball[samples],
             rounding=None if self.rounding is None else self.rounding[samples],
         )
+
+    def single(self) -> Region:
+        """About the same in float32."""
+        held = (getattr(self, each.name) for each in fields(self))
+        return Region(*(None if each is None else each.float() for each in held))
 
     def reach(self, rows: Tensor) -> Tensor:
         """The most that w·u can differ from w·centre, rounded up.

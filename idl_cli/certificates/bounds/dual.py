@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import torch
 from torch import Tensor
 
+from idl_cli.certificates.ascent import Start, improved
 from idl_cli.certificates.bounds.interval import interval
 from idl_cli.certificates.duality import Form, Relaxation
+from idl_cli.certificates.estimate import Estimate
 from idl_cli.certificates.problem import Problem
 from idl_cli.certificates.rounding import below, up
 from idl_cli.certificates.state_box import StateBox, tightened
@@ -23,36 +26,50 @@ def dual(problem: Problem) -> Tensor:
     equation = problem.judged.equation
     if equation.graph.shape is None:  # nothing is known of φ but its Lipschitz constant
         return interval(problem)
+    return torch.cat([margins_on(part, refined_box(part)) for part in portions(problem)])
+
+
+def portions(problem: Problem) -> Iterator[Problem]:
+    """The samples in portions, so that the multipliers of all states take bounded memory."""
+    equation = problem.judged.equation
     size = max(1, _BLOCK // (equation.states * max(equation.states, equation.inputs)))
-    parts = torch.split(torch.arange(len(problem)), size)
-    return torch.cat([_margins(problem.select(rows)) for rows in parts])
+    for rows in torch.split(torch.arange(len(problem)), size):
+        yield problem.select(rows)
 
 
-def _margins(problem: Problem) -> Tensor:
-    equation, box = problem.judged.equation, problem.box
-    for _ in range(_ROUNDS):
-        box = _with_states_bounded(problem, box)
-    relaxed = Relaxation.of(equation, problem.region, box)
-    form = Form(*problem.differences)
-    first = relaxed.multipliers(form)
-    margins = relaxed.value(form, first)
-    lacking = ~(problem.without_own(margins) > 0)
+def margins_on(problem: Problem, box: StateBox) -> Tensor:
+    """Margins (m, q) by ascent in the slopes, on proven boxes; +inf where j = i."""
+    equation, region, form = problem.judged.equation, problem.region, Form(*problem.differences)
+    relaxed = Relaxation.of(equation, region, box)
+    estimate = Estimate.of(equation, region, box.pre_low, box.pre_high)
+    start = Start.of(estimate, form)
+    margins = problem.without_own(relaxed.value(form, start.multipliers.double()))
+    lacking = ~(margins > 0)
     if bool(lacking.any()):
         # as many classes of every sample as of the one with the most
-        count = int(lacking.sum(1).max())
-        worst = problem.without_own(margins).topk(count, largest=False)[1]
+        worst = margins.topk(int(lacking.sum(1).max()), largest=False)[1]
         rows = torch.arange(len(worst))[:, None]
-        fewer = Form(form.state[rows, worst], form.inputs[rows, worst], form.constant[rows, worst])
-        improved = relaxed.improved(fewer, first[rows, worst], _ASCENT)
-        margins = margins.scatter(1, worst, improved)
-    return problem.without_own(margins)
+        fewer, at = form.select((rows, worst)), start.select((rows, worst))
+        multipliers, _ = improved(estimate, fewer, at, _ASCENT)
+        better = torch.fmax(relaxed.value(fewer, multipliers), margins[rows, worst])
+        margins = margins.scatter(1, worst, better)
+    return margins
 
 
-def _with_states_bounded(problem: Problem, box: StateBox) -> StateBox:
+def refined_box(problem: Problem) -> StateBox:
+    """The interval equilibrium, its states bounded by duality."""
+    box = problem.box
+    for _ in range(_ROUNDS):
+        box = with_states_bounded(problem, box)
+    return box
+
+
+def with_states_bounded(problem: Problem, box: StateBox) -> StateBox:
     """Bound the pre-activations whose φ is not linear on their box, by duality both ways."""
     equation = problem.judged.equation
     relaxed = Relaxation.of(equation, problem.region, box)
-    bent = relaxed.lower != relaxed.upper
+    estimate = Estimate.of(equation, problem.region, box.pre_low, box.pre_high)
+    bent = estimate.lower != estimate.upper
     count = int(bent.sum(1).max())
     if count == 0:
         return box
@@ -63,7 +80,7 @@ def _with_states_bounded(problem: Problem, box: StateBox) -> StateBox:
         form = Form(
             sign * equation.A[chosen], sign * equation.B[chosen], sign * equation.state_bias[chosen]
         )
-        value = relaxed.value(form, relaxed.multipliers(form))
+        value = relaxed.value(form, estimate.multipliers(form))
         if equation.product_error is not None:  # rows of A are not exact
             off = up(relaxed.state_size @ equation.product_error.t(), equation.states)
             value = below(value - off.gather(1, chosen))

@@ -168,7 +168,7 @@ class ImplicitConv(ParametrizedModel):
         Raises:
             ShapeError: the input has another size or dtype.
         """
-        features = self._features(self.equilibrium(inputs))
+        features = self.features(self.equilibrium(inputs))
         features = functional.dropout(features, self.dropout, self.training)
         return functional.linear(features, self.C, self.output_bias)
 
@@ -182,7 +182,7 @@ class ImplicitConv(ParametrizedModel):
         Raises:
             ShapeError: an argument has another size or dtype.
         """
-        return outside_compiled_graphs(ImplicitConv._equilibrium, self, self._images(inputs), start)
+        return outside_compiled_graphs(ImplicitConv._equilibrium, self, self.images(inputs), start)
 
     def maps(self, inputs: Tensor) -> list[Tensor]:
         """Return the equilibrium as maps (m, c, height, width), a tensor a scale."""
@@ -206,15 +206,15 @@ class ImplicitConv(ParametrizedModel):
             )
         exact = copy.deepcopy(self).double().eval()
         pixels = torch.eye(self.input_dim, dtype=torch.float64, device=self.C.device)
-        constant = exact._injected(torch.zeros_like(pixels[:1]).reshape(1, *self._image))
+        constant = exact.injected(torch.zeros_like(pixels[:1]).reshape(1, *self._image))
         for level in range(len(self._scales)):
             if self.output_bias is not None:
                 getattr(exact, f"state_bias_{level}").zero_()
         states = torch.eye(n, dtype=torch.float64, device=self.C.device)
         return ImplicitModel.from_weights(
             exact.operator().to_dense(),
-            exact._injected(pixels.reshape(-1, *self._image)).t(),
-            (exact._features(states) @ exact.C.t()).t(),
+            exact.injected(pixels.reshape(-1, *self._image)).t(),
+            (exact.features(states) @ exact.C.t()).t(),
             state_bias=constant[0],
             output_bias=exact.output_bias,
             activation=self.activation.name,
@@ -259,7 +259,8 @@ class ImplicitConv(ParametrizedModel):
     def _fields(self, scale: Scale) -> tuple[int, int]:
         return min(self.pool, scale.height), min(self.pool, scale.width)
 
-    def _images(self, inputs: Tensor) -> Tensor:
+    def images(self, inputs: Tensor) -> Tensor:
+        """Return inputs (m, ...) as images (m, channels, height, width)."""
         if prod(inputs.shape[1:]) != self.input_dim:
             raise ShapeError(
                 f"inputs of shape {tuple(inputs.shape)} are no images of shape {self.input_shape}."
@@ -274,8 +275,8 @@ class ImplicitConv(ParametrizedModel):
             for part, scale in zip(parts, self._scales, strict=True)
         ]
 
-    def _features(self, states: Tensor) -> Tensor:
-        """Return the maps averaged over the fields, all scales in a row."""
+    def features(self, states: Tensor) -> Tensor:
+        """Return the maps of states (m, n) averaged over the fields, all scales in a row."""
         pooled = [
             functional.adaptive_avg_pool2d(each, self._fields(scale)).flatten(1)
             for each, scale in zip(self._maps(states), self._scales, strict=True)
@@ -285,7 +286,7 @@ class ImplicitConv(ParametrizedModel):
     def _equilibrium(self, images: Tensor, start: Tensor | None) -> Tensor:
         with without_autocast(images.device.type):
             dtype = solving_dtype(self.C.dtype)
-            offset = self._injected(images.to(dtype))
+            offset = self.injected(images.to(dtype))
             states = equilibrium(
                 self.operator().to(dtype),
                 offset,
@@ -297,14 +298,22 @@ class ImplicitConv(ParametrizedModel):
             )
             return states.to(self.C.dtype)
 
-    def _injected(self, images: Tensor) -> Tensor:
-        """Return B∗u + b of all scales, their maps in a row."""
+    def injected(self, images: Tensor, *, magnitude: bool = False) -> Tensor:
+        """Return B∗u + b (m, n) of all scales, their maps in a row.
+
+        Args:
+            images: u (m, channels, height, width).
+            magnitude: |B|∗u instead: how far B∗u reaches where u differs by so much.
+        """
         injected = []
         for level in range(len(self._scales)):
+            kernel: Tensor = getattr(self, f"B_{level}")
             offsets: Tensor | None = getattr(self, f"state_bias_{level}")
+            if magnitude:
+                kernel, offsets = kernel.abs(), None
             maps = functional.conv2d(
                 images,
-                getattr(self, f"B_{level}").to(images.dtype),
+                kernel.to(images.dtype),
                 None if offsets is None else offsets.to(images.dtype),
                 stride=self.stride << level,
                 padding=self.input_kernel_size // 2,

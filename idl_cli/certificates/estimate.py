@@ -68,21 +68,21 @@ class Estimate:
         """S (m, k, n) of the linear relaxation at ν (m, k, n)."""
         return torch.where(gradient >= 0, self.lower[:, None], self.upper[:, None])
 
-    def gradient(self, form: Form) -> Tensor:
-        """ν (m, k, n) of the linear relaxation, about."""
+    def gradient(self, form: Form, settled: float = _SETTLED) -> Tensor:
+        """ν (m, k, n) of the linear relaxation, about: to a share of the largest."""
         target = form.state.float()
         gradient = target.expand(len(self.lower), *target.shape[-2:])
         for _ in range(_STEPS):
             following = target + (self.slopes(gradient) * gradient) @ self.A
             change = float((following - gradient).abs().max())
             gradient = following
-            if not change > _SETTLED * float(gradient.abs().max()):
+            if not change > settled * float(gradient.abs().max()):
                 break
         return gradient
 
-    def multipliers(self, form: Form) -> Tensor:
+    def multipliers(self, form: Form, settled: float = _SETTLED) -> Tensor:
         """λ (m, k, n) of the linear relaxation, in float64: the backward equilibrium."""
-        gradient = self.gradient(form)
+        gradient = self.gradient(form, settled)
         return (self.slopes(gradient) * gradient).double()
 
     def value(self, form: Form, multipliers: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from idl_cli.certificates.bounds.dual import margins_on, portions, refined_box
+from idl_cli.certificates.bounds.dual import portions, refined
 from idl_cli.certificates.bounds.interval import interval
 from idl_cli.certificates.branching import BranchAndBound, Found
 from idl_cli.certificates.options import CertifyOptions
@@ -36,8 +36,7 @@ class Complete:
             return Found.untried(problem, interval(problem))
         found = []
         for part in portions(problem):
-            box = refined_box(part)
-            margins = margins_on(part, box)
+            margins, box = refined(part)
             search = BranchAndBound(
                 part, box, margins, branches=self._branches, seconds=self._seconds
             )

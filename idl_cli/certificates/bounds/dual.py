@@ -16,8 +16,8 @@ from idl_cli.certificates.problem import Problem
 from idl_cli.certificates.rounding import below, up
 from idl_cli.certificates.state_box import StateBox, tightened
 
-_ROUNDS: Final = 2
 _ASCENT: Final = 20
+_SETTLED: Final = 1e-2  # of the multipliers of states, of which more digits give little
 _BLOCK: Final = 1 << 22  # entries of the multipliers of all states
 
 
@@ -26,7 +26,20 @@ def dual(problem: Problem) -> Tensor:
     equation = problem.judged.equation
     if equation.graph.shape is None:  # nothing is known of φ but its Lipschitz constant
         return interval(problem)
-    return torch.cat([margins_on(part, refined_box(part)) for part in portions(problem)])
+    return torch.cat([refined(part)[0] for part in portions(problem)])
+
+
+def refined(problem: Problem) -> tuple[Tensor, StateBox]:
+    """Margins (m, q), and the boxes they are of: a second round where the first leaves one open."""
+    box = _with_states_bounded(problem, problem.box)
+    margins = _margins(problem, box, ascent=0)
+    lacking = ~(margins > 0).all(1)
+    if bool(lacking.any()):
+        part = problem.select(lacking)
+        second = _with_states_bounded(part, box.select(lacking))
+        margins[lacking] = torch.fmax(margins[lacking], _margins(part, second))
+        box = box.replaced(lacking, second)
+    return margins, box
 
 
 def portions(problem: Problem) -> Iterator[Problem]:
@@ -37,34 +50,26 @@ def portions(problem: Problem) -> Iterator[Problem]:
         yield problem.select(rows)
 
 
-def margins_on(problem: Problem, box: StateBox) -> Tensor:
-    """Margins (m, q) by ascent in the slopes, on proven boxes; +inf where j = i."""
+def _margins(problem: Problem, box: StateBox, ascent: int = _ASCENT) -> Tensor:
+    """Margins (m, q) by so many steps of ascent, on proven boxes; +inf where j = i."""
     equation, region, form = problem.judged.equation, problem.region, Form(*problem.differences)
     relaxed = Relaxation.of(equation, region, box)
     estimate = Estimate.of(equation, region, box.pre_low, box.pre_high)
     start = Start.of(estimate, form)
     margins = problem.without_own(relaxed.value(form, start.multipliers.double()))
     lacking = ~(margins > 0)
-    if bool(lacking.any()):
+    if ascent and bool(lacking.any()):
         # as many classes of every sample as of the one with the most
         worst = margins.topk(int(lacking.sum(1).max()), largest=False)[1]
         rows = torch.arange(len(worst))[:, None]
         fewer, at = form.select((rows, worst)), start.select((rows, worst))
-        multipliers, _ = improved(estimate, fewer, at, _ASCENT)
+        multipliers, _ = improved(estimate, fewer, at, ascent)
         better = torch.fmax(relaxed.value(fewer, multipliers), margins[rows, worst])
         margins = margins.scatter(1, worst, better)
     return margins
 
 
-def refined_box(problem: Problem) -> StateBox:
-    """The interval equilibrium, its states bounded by duality."""
-    box = problem.box
-    for _ in range(_ROUNDS):
-        box = with_states_bounded(problem, box)
-    return box
-
-
-def with_states_bounded(problem: Problem, box: StateBox) -> StateBox:
+def _with_states_bounded(problem: Problem, box: StateBox) -> StateBox:
     """Bound the pre-activations whose φ is not linear on their box, by duality both ways."""
     equation = problem.judged.equation
     relaxed = Relaxation.of(equation, problem.region, box)
@@ -80,7 +85,7 @@ def with_states_bounded(problem: Problem, box: StateBox) -> StateBox:
         form = Form(
             sign * equation.A[chosen], sign * equation.B[chosen], sign * equation.state_bias[chosen]
         )
-        value = relaxed.value(form, estimate.multipliers(form))
+        value = relaxed.value(form, estimate.multipliers(form, _SETTLED))
         if equation.product_error is not None:  # rows of A are not exact
             off = up(relaxed.state_size @ equation.product_error.t(), equation.states)
             value = below(value - off.gather(1, chosen))

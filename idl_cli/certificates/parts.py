@@ -44,10 +44,17 @@ class Parts:
         cls, question: Tensor, box: StateBox, split: Tensor, last: Start, bound: Tensor
     ) -> Parts:
         """Parts (k,) with the multipliers (k, 1, n) that an ascent came to, and no cut yet."""
-        multipliers = (each[:, 0] for each in (last.slopes, last.shifts, last.gradient))
-        nowhere = torch.full_like(question, -1)
         return cls(
-            question, box.pre_low, box.pre_high, split, *multipliers, bound, nowhere, bound.clone()
+            question,
+            box.pre_low,
+            box.pre_high,
+            split,
+            last.slopes[:, 0],
+            last.shifts[:, 0],
+            last.gradient[:, 0],
+            bound,
+            state=torch.full_like(question, -1),
+            cut=bound.clone(),
         )
 
     @classmethod

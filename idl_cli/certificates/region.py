@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -118,8 +118,9 @@ class Region:
 
     def single(self) -> Region:
         """About the same in float32."""
-        held = (getattr(self, each.name) for each in fields(self))
-        return Region(*(None if each is None else each.float() for each in held))
+        others = (self.ball, self.scale, self.rounding)
+        ball, scale, rounding = (None if each is None else each.float() for each in others)
+        return Region(self.centre.float(), self.radius.float(), ball, scale, rounding)
 
     def reach(self, rows: Tensor) -> Tensor:
         """The most that w·u can differ from w·centre, rounded up.

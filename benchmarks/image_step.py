@@ -48,7 +48,7 @@ class _OtherStates(ImplicitConv):
 
 
 def _once(model: ImplicitConv, inputs: Tensor) -> Tensor:
-    injected = torch.relu(model._injected(model._images(inputs)))
+    injected = torch.relu(model.injected(model.images(inputs)))
     return torch.relu(model.operator().apply(injected, torch.zeros_like(injected)))
 
 
@@ -68,7 +68,7 @@ def _torchdeq(model: ImplicitConv, inputs: Tensor) -> Tensor:
     )
     deq.train()
     offset = functional.conv2d(
-        model._images(inputs), model.B_0, model.state_bias_0, stride=2, padding=2
+        model.images(inputs), model.B_0, model.state_bias_0, stride=2, padding=2
     )
     found, _ = deq(
         lambda x: torch.relu(functional.conv2d(x, model.A, padding=1) + offset),

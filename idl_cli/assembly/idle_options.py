@@ -124,6 +124,8 @@ def _warn_of_idle_model_options(model: Mapping[str, Any]) -> None:
     usual = schema_defaults(registry.schema_of("model", model["name"]))
     for key, other, values in _ONLY_WHERE:
         given, chosen = _value(model, key), _value(model, other)
+        if chosen is None:  # a model without that choice
+            continue
         if given != _value(usual, key) and chosen not in values:
             start = "; it bounds the initial weights alone" if key == "kappa" else ""
             _warn(

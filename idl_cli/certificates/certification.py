@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Final
 
@@ -12,17 +12,23 @@ import torch
 from torch import Tensor
 
 from idl_cli.certificates.bounds.base import Bound
+from idl_cli.certificates.bounds.complete import Complete
 from idl_cli.certificates.bounds.dual import dual
 from idl_cli.certificates.bounds.interval import interval
 from idl_cli.certificates.bounds.norm import norm
 from idl_cli.certificates.bounds.relaxation import relaxation
 from idl_cli.certificates.bounds.sensitivity import Sensitivity
+from idl_cli.certificates.branching import ROUNDING
 from idl_cli.certificates.options import CertifyOptions, MethodName, NormName
 from idl_cli.certificates.problem import Judged, Problem
 from idl_cli.certificates.region import InputUnit
+from idl_cli.evaluation.attacks.euclidean import inside
+from idl_cli.evaluation.attacks.margins import margins as margins_of
 
-METHODS: Final = ("norm", "sensitivity", "interval", "relaxation", "dual")
+METHODS: Final = ("norm", "sensitivity", "interval", "relaxation", "dual", "complete")
 """The bounds, cheapest first."""
+
+_COSTLY: Final = ("dual", "complete")
 
 UNDECIDED: Final = -1
 _BLOCK: Final = 1 << 21  # entries of the differences of outputs of a batch
@@ -37,12 +43,23 @@ class Verdicts:
     Attributes:
         decided_by: index in ``METHODS`` of the bound that certified a sample, else ``UNDECIDED``.
         margin: the largest lower bound found of the smallest margin (m,); NaN where none was.
+        reached: the smallest margin that branching met at an input of the region (m,); NaN where
+            it was not asked, or tried none.
+        broken: whether the class is left there, rounding set aside (m,).
         seconds: processor time of the batch, over its samples (m,).
     """
 
     decided_by: Tensor
     margin: Tensor
+    reached: Tensor
+    broken: Tensor
     seconds: Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence[Verdicts]) -> Verdicts:
+        """Of all batches."""
+        columns = ([getattr(part, each.name) for part in parts] for each in fields(cls))
+        return cls(*(torch.cat(column) for column in columns))
 
     @property
     def certified(self) -> Tensor:
@@ -57,7 +74,9 @@ class Certifier:
         judged: the model.
         unit: of the data.
         norm: in which ε is measured.
-        method: a name of ``METHODS``, or ``auto``.
+        method: a name of ``METHODS``, or ``auto``: all but ``complete``, which asks all of them.
+        branches: limit of ``complete``.
+        branch_seconds: limit of ``complete``.
     """
 
     def __init__(
@@ -67,10 +86,13 @@ class Certifier:
         *,
         norm: NormName = CertifyOptions.norm,
         method: MethodName = CertifyOptions.method,
+        branches: int = CertifyOptions.branches,
+        branch_seconds: float | None = CertifyOptions.branch_seconds,
     ) -> None:
         self.judged, self.unit, self.norm = judged, unit, norm
-        every = _bounds()
-        self.bounds = dict(every) if method == "auto" else {method: every[method]}
+        every = _bounds(Complete(branches, branch_seconds))
+        of_method = {"auto": METHODS[:-1], "complete": METHODS}.get(method, (method,))
+        self.bounds = {name: every[name] for name in of_method}
         self._linear = {name: every[name] for name in ("norm", "sensitivity")}
 
     def batches(self, samples: int) -> Iterator[slice]:
@@ -83,7 +105,13 @@ class Certifier:
 
     @torch.no_grad()
     def verdicts(
-        self, values: Tensor, classes: Tensor, epsilon: Tensor, lost: Tensor | None = None
+        self,
+        values: Tensor,
+        classes: Tensor,
+        epsilon: Tensor,
+        lost: Tensor | None = None,
+        *,
+        branching: bool = True,
     ) -> Verdicts:
         """Judge a batch.
 
@@ -93,26 +121,55 @@ class Certifier:
             epsilon: of each (m,).
             lost: samples that are known to be misclassified somewhere in their region (m,), of
                 which ``auto`` asks the cheap bounds alone.
+            branching: whether ``complete`` branches, or stops at the bounds before it.
         """
         start = time.process_time()
         whole = Problem(self.judged, self.unit.region(values, epsilon, self.norm), classes)
         decided = torch.full_like(classes, UNDECIDED)
         margin = torch.full_like(epsilon, torch.nan)
+        reached, broken = margin.clone(), torch.zeros_like(classes).bool()
         left = torch.arange(len(classes))
         problem = whole
         for name, bound in self.bounds.items():
-            if lost is not None and name == METHODS[-1] and len(self.bounds) > 1:
+            if lost is not None and name in _COSTLY and len(self.bounds) > 1:
                 hopeful = ~lost[left]
                 left, problem = left[hopeful], problem.select(hopeful)
-            if not len(left):
+            if not len(left) or (isinstance(bound, Complete) and not branching):
                 break
-            least = bound(problem).amin(1)
+            if isinstance(bound, Complete):
+                found = bound.search(problem)
+                margins, reached[left] = found.lower, found.least
+                leads = self.leads(values[left], classes[left], epsilon[left], found.inputs)
+                broken[left] = leads < -ROUNDING
+            else:
+                margins = bound(problem)
+            least = margins.amin(1)
             margin[left] = torch.fmax(margin[left], least)
             proven = least > 0
             decided[left[proven]] = METHODS.index(name)
             left, problem = left[~proven], problem.select(~proven)
         seconds = (time.process_time() - start) / max(len(classes), 1)
-        return Verdicts(decided, margin, torch.full_like(epsilon, seconds))
+        return Verdicts(decided, margin, reached, broken, torch.full_like(epsilon, seconds))
+
+    @torch.no_grad()
+    def leads(self, values: Tensor, classes: Tensor, epsilon: Tensor, inputs: Tensor) -> Tensor:
+        """By how much classes lead at inputs near samples, over the largest output there (m,).
+
+        Args:
+            values: as of ``verdicts``.
+            classes: as of ``verdicts``.
+            epsilon: as of ``verdicts``.
+            inputs: of the model (m, p); put back into the region, from which rounding may have
+                taken them.
+        """
+        low, high = map(self.unit.inputs, self.unit.limits(values, epsilon[:, None]))
+        inputs = torch.minimum(torch.maximum(inputs.double(), low), high)
+        if self.norm == "l2":
+            reach = epsilon[:, None] / self.unit.deviation
+            inputs = inside(inputs, self.unit.inputs(values), reach)
+        outputs = self.judged.equation.model(inputs)
+        lead: Tensor = margins_of(outputs, classes) / outputs.abs().amax(1)
+        return lead
 
     @torch.no_grad()
     def linear_radii(self, name: str, values: Tensor, classes: Tensor) -> Tensor:
@@ -136,7 +193,7 @@ class Certifier:
     def radii(
         self, values: Tensor, classes: Tensor, low: Tensor, high: Tensor, steps: int
     ) -> Tensor:
-        """The largest ε (m,) found at which each sample is certified, by bisection.
+        """The largest ε (m,) found at which each sample is certified, by bisection, not branching.
 
         Regions grow with ε, so that what is certified at one ε is at every smaller one.
 
@@ -150,7 +207,8 @@ class Certifier:
         low, high = low.clone(), high.clone()
 
         def ask(rows: Tensor, epsilon: Tensor) -> None:
-            proven = self.verdicts(values[rows], classes[rows], epsilon).certified
+            batch = (values[rows], classes[rows], epsilon)
+            proven = self.verdicts(*batch, branching=False).certified
             low[rows[proven]] = epsilon[proven]
             high[rows[~proven]] = epsilon[~proven]
 
@@ -167,6 +225,6 @@ class Certifier:
         return low
 
 
-def _bounds() -> MappingProxyType[str, Bound]:
-    every = (norm, Sensitivity(), interval, relaxation, dual)
+def _bounds(complete: Complete) -> MappingProxyType[str, Bound]:
+    every = (norm, Sensitivity(), interval, relaxation, dual, complete)
     return MappingProxyType(dict(zip(METHODS, every, strict=True)))

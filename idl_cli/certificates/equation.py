@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +93,11 @@ class Equation:
             output_bias=weights.output_bias,
             graph=Graph.of(exact.activation),
         )
+
+    @cached_property
+    def single(self) -> tuple[Tensor, Tensor, Tensor]:
+        """About A, B and b, in float32."""
+        return self.A.float(), self.B.float(), self.state_bias.float()
 
     @property
     def states(self) -> int:

@@ -116,6 +116,12 @@ class Region:
             rounding=None if self.rounding is None else self.rounding[samples],
         )
 
+    def single(self) -> Region:
+        """About the same in float32."""
+        others = (self.ball, self.scale, self.rounding)
+        ball, scale, rounding = (None if each is None else each.float() for each in others)
+        return Region(self.centre.float(), self.radius.float(), ball, scale, rounding)
+
     def reach(self, rows: Tensor) -> Tensor:
         """The most that w·u can differ from w·centre, rounded up.
 

@@ -46,6 +46,12 @@ class StateBox:
             self.low[samples], self.high[samples], self.pre_low[samples], self.pre_high[samples]
         )
 
+    def replaced(self, samples: Tensor, others: StateBox) -> StateBox:
+        """These with others in place of some samples' (mask or indices)."""
+        ends = [(self.low, others.low), (self.high, others.high)]
+        ends += [(self.pre_low, others.pre_low), (self.pre_high, others.pre_high)]
+        return StateBox(*(own.index_put((samples,), other) for own, other in ends))
+
     @property
     def centre(self) -> Tensor:
         """(m, n)."""

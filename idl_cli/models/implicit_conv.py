@@ -184,10 +184,8 @@ class ImplicitConv(ParametrizedModel):
         Raises:
             ShapeError: the input has another size or dtype.
         """
-        states = self.equilibrium(inputs)
-        if self.readout is not None:
-            states = self.readout(self._states.maps(states))
-        features = functional.dropout(self._pooling(states), self.dropout, self.training)
+        features = self.features(self.equilibrium(inputs))
+        features = functional.dropout(features, self.dropout, self.training)
         return functional.linear(features, self.C, self.output_bias)
 
     def equilibrium(self, inputs: Tensor, *, start: Tensor | None = None) -> Tensor:
@@ -200,7 +198,7 @@ class ImplicitConv(ParametrizedModel):
         Raises:
             ShapeError: an argument has another size or dtype.
         """
-        return outside_compiled_graphs(ImplicitConv._equilibrium, self, self._images(inputs), start)
+        return outside_compiled_graphs(ImplicitConv._equilibrium, self, self.images(inputs), start)
 
     def maps(self, inputs: Tensor) -> list[Tensor]:
         """Return the equilibrium as maps (m, c, height, width), a tensor a scale."""
@@ -227,12 +225,12 @@ class ImplicitConv(ParametrizedModel):
             )
         exact = copy.deepcopy(self).double().eval()
         pixels = torch.eye(self.input_dim, dtype=torch.float64, device=self.C.device)
-        constant = exact._injected(torch.zeros_like(pixels[:1]).reshape(1, *self._image))
+        constant = exact.injected(torch.zeros_like(pixels[:1]).reshape(1, *self._image))
         for level in range(len(self._scales)):
             if self.output_bias is not None:
                 getattr(exact, f"state_bias_{level}").zero_()
         A = functional.pad(exact.operator().to_dense(), (0, above, 0, above))
-        B = functional.pad(exact._injected(pixels.reshape(-1, *self._image)).t(), (0, 0, 0, above))
+        B = functional.pad(exact.injected(pixels.reshape(-1, *self._image)).t(), (0, 0, 0, above))
         b = functional.pad(constant[0], (0, above))
         read = torch.eye(above or n, dtype=torch.float64, device=self.C.device)
         C = (exact._pooling(read) @ exact.C.t()).t()
@@ -295,17 +293,27 @@ class ImplicitConv(ParametrizedModel):
             f"kappa={self.kappa:g}"
         )
 
-    def _images(self, inputs: Tensor) -> Tensor:
+    def images(self, inputs: Tensor) -> Tensor:
+        """Return inputs (m, ...) as images (m, channels, height, width)."""
         if prod(inputs.shape[1:]) != self.input_dim:
             raise ShapeError(
                 f"inputs of shape {tuple(inputs.shape)} are no images of shape {self.input_shape}."
             )
         return flat_inputs(inputs, self.input_dim, self.C.dtype).reshape(-1, *self._image)
 
+    def features(self, states: Tensor) -> Tensor:
+        """Return what is read out of states (m, n): averages over the fields, all scales in a row.
+
+        They are those of the read-out layer's maps where there is one.
+        """
+        if self.readout is not None:
+            states = self.readout(self._states.maps(states))
+        return self._pooling(states)
+
     def _equilibrium(self, images: Tensor, start: Tensor | None) -> Tensor:
         with without_autocast(images.device.type):
             dtype = solving_dtype(self.C.dtype)
-            offset = self._injected(images.to(dtype))
+            offset = self.injected(images.to(dtype))
             states = equilibrium(
                 self.operator().to(dtype),
                 offset,
@@ -317,14 +325,22 @@ class ImplicitConv(ParametrizedModel):
             )
             return states.to(self.C.dtype)
 
-    def _injected(self, images: Tensor) -> Tensor:
-        """Return B∗u + b of all scales, in the order of the states."""
+    def injected(self, images: Tensor, *, magnitude: bool = False) -> Tensor:
+        """Return B∗u + b (m, n) of all scales, in the order of the states.
+
+        Args:
+            images: u (m, channels, height, width).
+            magnitude: |B|∗u instead: how far B∗u reaches where u differs by so much.
+        """
         injected = []
         for level in range(len(self._scales)):
+            kernel: Tensor = getattr(self, f"B_{level}")
             offsets: Tensor | None = getattr(self, f"state_bias_{level}")
+            if magnitude:
+                kernel, offsets = kernel.abs(), None
             maps = functional.conv2d(
                 images.contiguous(memory_format=torch.channels_last),
-                getattr(self, f"B_{level}").to(images.dtype),
+                kernel.to(images.dtype),
                 None if offsets is None else offsets.to(images.dtype),
                 stride=self.stride << level,
                 padding=self.input_kernel_size // 2,

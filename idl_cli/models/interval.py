@@ -6,18 +6,25 @@ They are computed in the model's own precision and rounded to nearest: a loss, n
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from idl_cli.equilibrium.conditions import MONOTONE
 from idl_cli.equilibrium.implicit_gradient import equilibrium
-from idl_cli.equilibrium.operators import Operator, StrictlyUpperTriangularOperator
+from idl_cli.equilibrium.operators import (
+    DenseOperator,
+    Operator,
+    StrictlyUpperTriangularOperator,
+)
 from idl_cli.equilibrium.operators.box import BoxOperator, centre_and_radius
 from idl_cli.equilibrium.precision import without_autocast
 from idl_cli.errors import UnsupportedModelError
 from idl_cli.models.explicit import MLP
 from idl_cli.models.implicit import ImplicitModel
+from idl_cli.models.implicit_conv import ImplicitConv
 
 
 def interval_problem(model: nn.Module) -> str | None:
@@ -26,10 +33,22 @@ def interval_problem(model: nn.Module) -> str | None:
         name = model.activation.name
         if model.well_posedness == "none":
             return "model.well_posedness=none keeps no box bounded; choose linf or triangular"
+    elif isinstance(model, ImplicitConv):
+        name = model.activation.name
+        if model.dropout:
+            return f"model.dropout={model.dropout:g} leaves out features at random; choose 0"
+        if model.readout is not None:
+            return (
+                f"model.readout_channels={model.readout_channels}: a layer that is normalised by "
+                "its batch has no box; choose 0"
+            )
     elif isinstance(model, MLP):
         name = model.activation
     else:
-        return f"{type(model).__name__} is neither an implicit model nor a fully connected network"
+        return (
+            f"{type(model).__name__} is neither an implicit model, convolutional or not, nor a "
+            "fully connected network"
+        )
     if name not in MONOTONE:
         return f"activation={name} is not monotone; choose one of {', '.join(sorted(MONOTONE))}"
     return None
@@ -43,7 +62,7 @@ def worst_logits(model: nn.Module, low: Tensor, high: Tensor, labels: Tensor) ->
     two outputs (Gowal et al. 2018, arXiv 1810.12715).
 
     Args:
-        model: an implicit model or an MLP.
+        model: an implicit model, convolutional or not, or an MLP.
         low: smallest inputs (m, ...), dtype of the parameters.
         high: largest inputs (m, ...).
         labels: classes (m,), int64.
@@ -60,6 +79,9 @@ def worst_logits(model: nn.Module, low: Tensor, high: Tensor, labels: Tensor) ->
             states = state_box(model, ends)
             worst = _differences(states, model.C, model.output_bias, labels)
             return worst if model.D is None else worst + _differences(ends, model.D, None, labels)
+        if isinstance(model, ImplicitConv):
+            features = _each(model.features, convolutional_state_box(model, ends))
+            return _differences(features, model.C, model.output_bias, labels)
         assert isinstance(model, MLP), "interval_problem knows no other"
         *hidden, last = model.layers
         for layer in hidden:
@@ -96,11 +118,35 @@ def state_box(model: ImplicitModel, ends: Tensor) -> Tensor:
     return x if order is None else x[:, order.argsort()]
 
 
+def convolutional_state_box(model: ImplicitConv, ends: Tensor) -> Tensor:
+    """Return ends (m, 2n) of a box around the equilibria of all images in a box.
+
+    Args:
+        model: with a monotone activation.
+        ends: smallest, then largest inputs (m, 2p).
+    """
+    centre, radius = map(model.images, centre_and_radius(ends))
+    middle, reach = model.injected(centre), model.injected(radius, magnitude=True)
+    return equilibrium(
+        BoxOperator.around(model.operator()),
+        torch.cat((middle - reach, middle + reach), dim=1),
+        model.activation,
+        forward=model.forward_settings,
+        backward=model.backward_settings,
+        statistics=model.solve_statistics,
+    )
+
+
+def _each(function: Callable[[Tensor], Tensor], ends: Tensor) -> Tensor:
+    """Return both ends after a function that never falls."""
+    return torch.cat([function(each) for each in ends.chunk(2, dim=1)], dim=1)
+
+
 def _box_operator(operator: Operator) -> Operator:
     factors = operator.factors
     matrix = factors[0] if len(factors) == 1 else factors[0] @ factors[1].t()
     if not operator.nilpotent:
-        return BoxOperator(matrix, matrix.abs())
+        return BoxOperator.around(DenseOperator(matrix))
     same, other = matrix.clamp(min=0), matrix.clamp(max=0)
     blocks = torch.stack((torch.stack((same, other), -1), torch.stack((other, same), -1)), -2)
     size = 2 * matrix.shape[0]

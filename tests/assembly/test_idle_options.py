@@ -84,6 +84,13 @@ def test_what_lies_beyond_the_run_is_said(idl_here: IdlHere, arguments: str, sai
     assert said in " ".join((done.output + done.errors).split())
 
 
+def test_a_key_acts_where_a_model_lacks_the_choice_it_is_for(idl_here: IdlHere) -> None:
+    words = ("model=implicit_conv", "model.kappa=0.5", "trainer.epochs=1", "trainer.dry_run=true")
+    done = idl_here("train", *SMALL, *words)
+    assert done.status == 0, done.errors
+    assert "model.kappa" not in done.errors
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -10,12 +10,14 @@ import torch
 from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import Tensor
 
+from idl_cli.certificates.bounds.complete import Complete
 from idl_cli.certificates.bounds.dual import dual
 from idl_cli.certificates.bounds.interval import interval
 from idl_cli.certificates.bounds.norm import norm
 from idl_cli.certificates.bounds.relaxation import relaxation
 from idl_cli.certificates.bounds.sensitivity import Sensitivity
-from idl_cli.certificates.duality import Form, Relaxation
+from idl_cli.certificates.duality import Form
+from idl_cli.certificates.estimate import Estimate
 from idl_cli.certificates.problem import Problem
 from idl_cli.certificates.region import Norm
 from tests.certificates.models import CLASSES, KINDS, problem, random_model, samples, unit
@@ -26,6 +28,7 @@ BOUNDS: dict[str, Callable[[Problem], Tensor]] = {
     "interval": interval,
     "relaxation": relaxation,
     "dual": dual,
+    "complete": Complete(branches=16),
 }
 POINTS = {"dense": 100_000, "low_rank": 100_000}  # of other kinds a fifth
 
@@ -66,9 +69,10 @@ def test_no_perturbation_leaves_a_bound(kind: str, norm_name: Norm) -> None:
     values, epsilon, valid = samples(4), 0.05, (0.0, 1.0)
     asked = problem(random_model(**KINDS[kind]), values, epsilon, norm=norm_name, valid=valid)
     inputs = unit().inputs(perturbed(values, epsilon, norm_name, valid, POINTS.get(kind, 20_000)))
-    relaxed = Relaxation.of(asked.judged.equation, asked.region, asked.box)
+    box = asked.box
+    estimate = Estimate.of(asked.judged.equation, asked.region, box.pre_low, box.pre_high)
     form = Form(*asked.differences)
-    rows = relaxed.multipliers(form) @ asked.judged.equation.B + form.inputs
+    rows = estimate.multipliers(form) @ asked.judged.equation.B + form.inputs
     worst = asked.region.least(rows).movedim(1, 0)
     low, high = asked.region.centre - asked.region.radius, asked.region.centre + asked.region.radius
     found = margins_at(asked, torch.cat([inputs, worst.clamp(low, high)])).amin(0)
@@ -90,6 +94,7 @@ def test_each_bound_is_tighter_than_the_one_before(kind: str) -> None:
     assert bool((least["interval"] >= least["sensitivity"] - slack).all())
     assert bool((least["dual"] >= least["interval"] - slack).all())
     assert float((least["dual"] - least["relaxation"]).mean()) >= 0
+    assert bool((least["complete"] >= least["dual"]).all())
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -132,6 +132,33 @@ def test_one_bound_alone_certifies_no_more(
     assert sum(alone["decided_by"].values()) == alone["decided_by"][method]
 
 
+def test_branching_brackets_closer(tmp_path: Path, run: Path) -> None:
+    asked = {"run": str(run), "dataset": DIGITS, "samples": 50, "epsilon": (0.05, 0.07)}
+    bounds, complete = (
+        certify(tmp_path / name, **asked, method=name, branches=60, radius_steps=0)["certify"]
+        for name in ("auto", "complete")
+    )
+    gaps = []
+    for before, found in zip(bounds["epsilons"], complete["epsilons"], strict=True):
+        assert before["certified_accuracy"] <= found["certified_accuracy"]
+        assert found["certified_accuracy"] <= found["attacked_accuracy"]
+        assert found["attacked_accuracy"] <= before["attacked_accuracy"]
+        gaps += [each["attacked_accuracy"] - each["certified_accuracy"] for each in (before, found)]
+    assert gaps[1] + gaps[3] < gaps[0] + gaps[2]
+    with (tmp_path / "complete" / "certificates.csv").open(newline="") as file:
+        samples = list(csv.DictReader(file))
+    for name, row in zip(("0.05", "0.07"), complete["epsilons"], strict=True):
+        tried = [each for each in samples if each[f"reached_{name}"]]
+        least = [float(each[f"reached_{name}"]) for each in tried]
+        lower = [float(each[f"margin_{name}"]) for each in tried]
+        assert len(tried) >= row["decided_by"]["complete"] + row["falsified"]
+        assert all(low <= at + 1e-9 for low, at in zip(lower, least, strict=True))
+        decided = [each[f"certified_{name}"] == "true" for each in tried]
+        still = sum(low <= 0 <= at for low, at in zip(lower, least, strict=True))
+        assert sum(decided) + row["falsified"] + still == len(tried)
+        assert (row["gap_mean"] is None) == (still == 0)
+
+
 def test_l2_is_bracketed_too(tmp_path: Path, run: Path) -> None:
     asked = {"run": str(run), "dataset": DIGITS, "samples": 40, "norm": "l2", "attack": "fgsm"}
     with pytest.warns(IgnoredOptionWarning, match="beside norm=l2 it is pgd"):

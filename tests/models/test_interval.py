@@ -14,6 +14,7 @@ from idl_cli.errors import UnsupportedModelError
 from idl_cli.models.conversion import from_feedforward
 from idl_cli.models.explicit import CNN, MLP
 from idl_cli.models.implicit import ImplicitModel
+from idl_cli.models.implicit_conv import ImplicitConv
 from idl_cli.models.interval import worst_logits
 
 SOLVING: dict[str, Any] = {"forward": {"tol": 1e-13}, "backward": {"tol": 1e-13}}
@@ -23,6 +24,18 @@ P, Q = 5, 3
 def implicit(seed: int = 0, **options: Any) -> ImplicitModel:
     torch.manual_seed(seed)
     made = ImplicitModel(P, Q, 6, **{"kappa": 0.9, **SOLVING, **options}).double()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.mul_(4)
+    made.constrain_()
+    return made
+
+
+def convolutional(seed: int = 0, **options: Any) -> ImplicitConv:
+    """Of images of 6 x 5 pixels."""
+    torch.manual_seed(seed)
+    asked = {"channels": [2, 3], "pool": 1, "kappa": 0.9, **SOLVING, **options}
+    made = ImplicitConv((6, 5), Q, **asked).double()
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.mul_(4)
@@ -94,6 +107,41 @@ def test_a_network_and_its_implicit_form_have_the_same_bounds() -> None:
     torch.testing.assert_close(worst_logits(same, low, high, labels), expected)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"channels": [4], "groups": 2, "stride": 2}, {"activation": "tanh", "bias": False}],
+)
+def test_a_convolution_has_the_bounds_of_its_matrices(options: dict[str, Any]) -> None:
+    model = convolutional(**options)
+    draw = torch.Generator().manual_seed(1)
+    centre = torch.rand(4, 6, 5, generator=draw, dtype=torch.float64)
+    low, high = (centre - 0.05).clamp(min=0), (centre + 0.05).clamp(max=1)
+    labels = torch.tensor([0, 2, 1, 1])
+    formed = model.dense_form()
+    formed.forward_settings = model.forward_settings
+    worst = worst_logits(model, low, high, labels)
+    torch.testing.assert_close(worst, worst_logits(formed, low, high, labels))
+
+
+def test_the_gradient_of_a_convolution_s_bounds_is_exact() -> None:
+    model = convolutional(channels=[2])
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.95)  # strictly inside the constraint, on whose edge there is a kink
+    draw = torch.Generator().manual_seed(1)
+    centre, labels = torch.rand(2, 6, 5, generator=draw, dtype=torch.float64), torch.tensor([0, 2])
+    names = [key for key, _ in model.named_parameters()]
+
+    def bounds(*values: Tensor) -> Tensor:
+        with torch.nn.utils.stateless._reparametrize_module(
+            model, dict(zip(names, values, strict=True))
+        ):
+            return worst_logits(model, centre - 0.1, centre + 0.1, labels)
+
+    values = [p.detach().clone().requires_grad_() for p in model.parameters()]
+    assert torch.autograd.gradcheck(bounds, values, fast_mode=True)
+
+
 def test_forms_of_one_matrix_have_the_same_bounds() -> None:
     low, high, labels = boxes(6, 0.2)
     for name in ("low rank", "triangular"):
@@ -156,6 +204,7 @@ def test_what_never_falls_is_known_to() -> None:
         (lambda: implicit(well_posedness="none"), "well_posedness=none"),
         (lambda: CNN((1, 1, P), Q).double(), "CNN is neither"),
         (lambda: nn.Linear(P, Q), "Linear is neither"),
+        (lambda: convolutional(dropout=0.5), "dropout=0.5"),
     ],
 )
 def test_models_without_bounds_are_refused(model: Any, why: str) -> None:

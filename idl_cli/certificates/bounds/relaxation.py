@@ -6,6 +6,7 @@ from torch import Tensor
 
 from idl_cli.certificates.bounds.interval import interval
 from idl_cli.certificates.duality import Form, Relaxation
+from idl_cli.certificates.estimate import Estimate
 from idl_cli.certificates.problem import Problem
 
 
@@ -14,6 +15,6 @@ def relaxation(problem: Problem) -> Tensor:
     equation = problem.judged.equation
     if equation.graph.shape is None:  # nothing is known of φ but its Lipschitz constant
         return interval(problem)
-    relaxed = Relaxation.of(equation, problem.region, problem.box)
-    form = Form(*problem.differences)
-    return problem.without_own(relaxed.value(form, relaxed.multipliers(form)))
+    region, box, form = problem.region, problem.box, Form(*problem.differences)
+    multipliers = Estimate.of(equation, region, box.pre_low, box.pre_high).multipliers(form)
+    return problem.without_own(Relaxation.of(equation, region, box).value(form, multipliers))

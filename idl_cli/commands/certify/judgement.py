@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
 
 import torch
 from torch import Tensor, nn
 
+from idl_cli.certificates.branching import ROUNDING
 from idl_cli.certificates.certification import Certifier, Verdicts
 from idl_cli.commands.certify.settings import CertifySettings
 from idl_cli.evaluation.attacks import (
@@ -23,10 +23,6 @@ from idl_cli.evaluation.attacks import (
     PgdOptions,
     Strongest,
 )
-from idl_cli.evaluation.attacks.euclidean import inside
-from idl_cli.evaluation.attacks.margins import margins
-
-_ROUNDING: Final = 1e-9  # of outputs as computed in float64, over the largest one
 
 
 @dataclass
@@ -86,14 +82,11 @@ def judge(
             if attack is not None:
                 lead = _lead(attack, certifier, model, sample, own, epsilon, settings.seed)
             radii = torch.full_like(lead, epsilon)
-            parts.append(certifier.verdicts(sample, own, radii, lead < -_ROUNDING))
-            leads.append(lead)
+            verdicts = certifier.verdicts(sample, own, radii, lead < -ROUNDING)
+            parts.append(verdicts)
+            leads.append(lead.masked_fill(verdicts.broken, -1.0))
             advance()
-        judgement.verdicts[epsilon] = Verdicts(
-            torch.cat([part.decided_by for part in parts]),
-            torch.cat([part.margin for part in parts]),
-            torch.cat([part.seconds for part in parts]),
-        )
+        judgement.verdicts[epsilon] = Verdicts.joined(parts)
         if attack is not None:
             judgement.survived[epsilon] = _survived(judgement, torch.cat(leads), epsilon)
     if settings.radius_steps:
@@ -133,8 +126,7 @@ def _lead(
     Found in the model's dtype, counted in float64: a point is put back into the region that is
     certified, from which rounding may have taken it.
     """
-    unit, equation = certifier.unit, certifier.judged.equation
-    valid = None
+    unit, valid = certifier.unit, None
     if unit.valid is not None:
         smallest, largest = ((end - unit.mean) / unit.deviation for end in unit.valid)
         valid = (smallest, largest)
@@ -146,20 +138,15 @@ def _lead(
         valid=valid,
         generator=torch.Generator().manual_seed(seed),
     )
-    low, high = map(unit.inputs, unit.limits(values, epsilon))
-    points = torch.minimum(torch.maximum(found.inputs.double(), low), high)
-    if certifier.norm == "l2":
-        points = inside(points, unit.inputs(values), epsilon / unit.deviation)
-    with torch.no_grad():
-        outputs = torch.stack([equation.model(at) for at in (points, unit.inputs(values))])
-    leads = torch.stack([margins(each, classes) for each in outputs]) / outputs.abs().amax(2)
-    return leads.amin(0)
+    radii = torch.full_like(values[:, 0], epsilon)
+    points = (found.inputs, unit.inputs(values))
+    return torch.minimum(*(certifier.leads(values, classes, radii, each) for each in points))
 
 
 def _survived(judgement: Judgement, leads: Tensor, epsilon: float) -> Tensor:
     """Whether the class stayed (m,); within the rounding of a computed output, the proof counts."""
     certified = judgement.verdicts[epsilon].certified
-    wrong = certified & (leads < -_ROUNDING)
+    wrong = certified & (leads < -ROUNDING)
     if bool(wrong.any()):
         raise AssertionError(
             f"epsilon={epsilon:g}: samples {wrong.nonzero().squeeze(1).tolist()[:10]} are certified"

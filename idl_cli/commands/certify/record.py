@@ -17,7 +17,7 @@ from idl_cli.run.files import csv_bytes, write_atomic, write_figure
 
 
 def shares(judgement: Judgement) -> list[dict[str, object]]:
-    """The figures of every ε, ascending."""
+    """The figures of every ε, ascending; ``gap_mean`` is of what branching left open."""
     right = judgement.predictions == judgement.classes
     rows: list[dict[str, object]] = []
     for epsilon, verdicts in sorted(judgement.verdicts.items()):
@@ -29,6 +29,10 @@ def shares(judgement: Judgement) -> list[dict[str, object]]:
             row["attacked_accuracy"] = _share(judgement.survived[epsilon])
         row["clean_accuracy"] = _share(right)
         row["ms_per_sample"] = 1e3 * float(verdicts.seconds.mean())
+        still = ~verdicts.certified & ~verdicts.broken & ~verdicts.reached.isnan()
+        row["falsified"] = int(verdicts.broken.sum())
+        gap = (verdicts.reached - verdicts.margin)[still]
+        row["gap_mean"] = float(gap.mean()) if len(gap) else None
         row["decided_by"] = {
             name: int((verdicts.decided_by == place).sum()) for place, name in enumerate(METHODS)
         }
@@ -84,6 +88,7 @@ def write_samples(directory: RunDirectory, judgement: Judgement) -> None:
             row[f"certified_{epsilon:g}"] = place != UNDECIDED
             row[f"decided_by_{epsilon:g}"] = None if place == UNDECIDED else METHODS[place]
             row[f"margin_{epsilon:g}"] = float(verdicts.margin[index])
+            row[f"reached_{epsilon:g}"] = float(verdicts.reached[index])
             if epsilon in judgement.survived:
                 row[f"survived_{epsilon:g}"] = bool(judgement.survived[epsilon][index])
         rows.append(row)

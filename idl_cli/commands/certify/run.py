@@ -127,7 +127,14 @@ def _judgement(
     part = dataset.test
     count = len(part) if settings.samples is None else min(settings.samples, len(part))
     values = part.inputs[:count].double().flatten(1) / dataset.preprocessing.divisor
-    certifier = Certifier(judged, unit, norm=settings.norm, method=settings.method)
+    certifier = Certifier(
+        judged,
+        unit,
+        norm=settings.norm,
+        method=settings.method,
+        branches=settings.branches,
+        branch_seconds=settings.branch_seconds,
+    )
     batches = len(list(certifier.batches(count)))
     rounds = len(settings.epsilon) + bool(settings.radius_steps)
     with console.progress("certifying", total=batches * rounds) as bar:

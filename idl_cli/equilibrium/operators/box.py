@@ -12,8 +12,8 @@ al. 2021, arXiv 2112.05310; Davydov et al. 2022, arXiv 2208.03889).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -27,34 +27,38 @@ class BoxOperator(Operator):
     Vectors are (m, 2n): lower ends, then upper ends.
 
     Args:
-        matrix: A (n, n).
-        magnitude: R (n, n), ``matrix.abs()`` in the graph of A.
+        operator: A, each entry of which is one of its factors' or zero: a full matrix, a
+            convolution, a grid of these.
+        magnitude: R, of the same form.
     """
 
-    def __init__(self, matrix: Tensor, magnitude: Tensor) -> None:
-        self.factors = (matrix, magnitude)
-        self._matrix, self._magnitude = matrix, magnitude
+    def __init__(self, operator: Operator, magnitude: Operator) -> None:
+        self.factors = (*operator.factors, *magnitude.factors)
+        self._operator, self._magnitude = operator, magnitude
+
+    @classmethod
+    def around(cls, operator: Operator) -> BoxOperator:
+        """Of A, with R in the graph of its factors."""
+        return cls(operator, operator.form(*(factor.abs() for factor in operator.factors)))
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of M: 2n ends each."""
-        return 2 * self._matrix.shape[0], 2 * self._matrix.shape[1]
+        return 2 * self._operator.shape[0], 2 * self._operator.shape[1]
+
+    @property
+    def form(self) -> Callable[..., Operator]:
+        """What makes M of other factors of A and R."""
+        return partial(_of_factors, self._operator.form)
 
     def apply(self, x: Tensor, offset: Tensor, out: Tensor | None = None) -> Tensor:
         """Return M x + offset."""
-        return self._product(x, self._matrix.t(), self._magnitude.t(), offset, out)
+        return _product(x, self._operator.apply, self._magnitude.apply, offset, out)
 
     def apply_transpose(self, v: Tensor, offset: Tensor, out: Tensor | None = None) -> Tensor:
         """Return Mᵀ v + offset."""
-        return self._product(v, self._matrix, self._magnitude, offset, out)
-
-    @staticmethod
-    def _product(
-        ends: Tensor, matrix: Tensor, magnitude: Tensor, offset: Tensor, out: Tensor | None
-    ) -> Tensor:
-        centre, radius = centre_and_radius(ends)
-        middle, reach = centre @ matrix, radius @ magnitude
-        return torch.add(offset, torch.cat((middle - reach, middle + reach), dim=1), out=out)
+        products = (self._operator.apply_transpose, self._magnitude.apply_transpose)
+        return _product(v, *products, offset, out)
 
     @cached_property
     def magnitudes(self) -> BoxOperator:
@@ -62,42 +66,69 @@ class BoxOperator(Operator):
 
         Where an entry of M is zero they cancel but for their rounding.
         """
-        summed = self._matrix.abs() + self._magnitude.abs()
-        return BoxOperator(summed, torch.zeros_like(summed))
+        form = self._operator.form
+        summed = [first.abs() + second.abs() for first, second in self._pairs()]
+        return BoxOperator(form(*summed), form(*map(torch.zeros_like, summed)))
 
     def factor_gradients(
         self, v: Tensor, x: Tensor, needed: Sequence[bool]
     ) -> tuple[Tensor | None, ...]:
-        """Return ∂A = Σ (v_l + v_h) cᵀ and ∂R = Σ (v_h − v_l) rᵀ."""
+        """Return ∂A = Σ (v_l + v_h) cᵀ and ∂R = Σ (v_h − v_l) rᵀ, pulled back to the factors."""
         centre, radius = centre_and_radius(x)
         v_centre, v_radius = centre_and_radius(v)
-        matrix = 2 * v_centre.t() @ centre if needed[0] else None
-        magnitude = 2 * v_radius.t() @ radius if needed[1] else None
-        return matrix, magnitude
+        count = len(self._operator.factors)
+        return (
+            *self._operator.factor_gradients(2 * v_centre, centre, needed[:count]),
+            *self._magnitude.factor_gradients(2 * v_radius, radius, needed[count:]),
+        )
 
     def changes(self, tangents: Sequence[Tensor | None]) -> Iterator[Operator]:
-        """Give dM for tangents of A and R: M is their sum, not their product."""
-        if any(tangent is not None for tangent in tangents):
-            matrix, magnitude = (
-                torch.zeros_like(factor) if tangent is None else tangent
-                for factor, tangent in zip(self.factors, tangents, strict=True)
-            )
-            yield BoxOperator(matrix, magnitude)
+        """Give changes of M: those of A, then those of R, since M is their sum."""
+        form, count = self._operator.form, len(self._operator.factors)
+        nothing = form(*map(torch.zeros_like, self._operator.factors))
+        for change in self._operator.changes(tangents[:count]):
+            yield BoxOperator(change, nothing)
+        for change in self._magnitude.changes(tangents[count:]):
+            yield BoxOperator(nothing, change)
 
     @torch.no_grad()
     def row_norms(self) -> Tensor:
         """Return the l1 norms of the rows of M, those of A's twice where R = |A|."""
-        matrix, magnitude = (factor.detach().double() for factor in self.factors)
-        norms = ((matrix + magnitude).abs() + (matrix - magnitude).abs()).sum(dim=1) / 2
-        return norms.repeat(2)
+        form = self._operator.form
+        pairs = [(first.detach().double(), second.double()) for first, second in self._pairs()]
+        total = form(*(first + second for first, second in pairs)).row_norms()
+        total = total + form(*(first - second for first, second in pairs)).row_norms()
+        return (total / 2).repeat(2)
 
     @torch.no_grad()
     def frobenius_norm(self) -> float:
         """Return ‖M‖_F = √(‖A‖_F² + ‖R‖_F²)."""
-        return math.hypot(*(float(factor.double().norm()) for factor in self.factors))
+        return math.hypot(self._operator.frobenius_norm(), self._magnitude.frobenius_norm())
+
+    def _pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The factors of A beside those of R."""
+        return zip(self._operator.factors, self._magnitude.factors, strict=True)
 
 
 def centre_and_radius(ends: Tensor) -> tuple[Tensor, Tensor]:
     """Return (l + h)/2 and (h − l)/2 (m, n) of the ends (m, 2n) of boxes."""
     low, high = ends.chunk(2, dim=1)
     return (low + high) / 2, (high - low) / 2
+
+
+def _of_factors(form: Callable[..., Operator], *factors: Tensor) -> BoxOperator:
+    count = len(factors) // 2
+    return BoxOperator(form(*factors[:count]), form(*factors[count:]))
+
+
+def _product(
+    ends: Tensor,
+    by_operator: Callable[[Tensor, Tensor], Tensor],
+    by_magnitude: Callable[[Tensor, Tensor], Tensor],
+    offset: Tensor,
+    out: Tensor | None,
+) -> Tensor:
+    centre, radius = centre_and_radius(ends)
+    zero = ends.new_zeros(1, 1).expand(len(ends), offset.shape[1] // 2)
+    middle, reach = by_operator(centre, zero), by_magnitude(radius, zero)
+    return torch.add(offset, torch.cat((middle - reach, middle + reach), dim=1), out=out)

@@ -99,13 +99,7 @@ class ConvolutionOperator(Operator):
     @property
     def multiplications(self) -> int:
         """How many a product with one sample takes: by the kernel for each pixel of an output."""
-        _, height, width = self._output
-        return self._kernel.numel() * height * width
-
-    @property
-    def multiplications(self) -> int:
-        """How many a product with one sample takes: by the kernel for each pixel of an output."""
-        _, height, width = self._output
+        height, width, _ = self._output
         return self._kernel.numel() * height * width
 
     @property

@@ -7,13 +7,15 @@ with weights that fall off exponentially the early ones are forgotten.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from idl_cli.models.base import TrainableModel
+
+Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 
 class WeightAverage:
@@ -35,7 +37,7 @@ class WeightAverage:
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        def update_(averages: list[Tensor], weights: list[Tensor], updates: Tensor | int) -> None:
+        def update_(averages: Tensors, weights: Tensors, updates: Tensor | int) -> None:
             count = int(updates)
             torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + count) / (10 + count)))
 

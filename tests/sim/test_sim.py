@@ -332,7 +332,7 @@ def test_dead_states_are_diagnosed() -> None:
     recording = sim.record(model=network, dataloader=loader)
     found = sim.fit(recording, dataloader=loader, solver=ADMMSolver())
     solution = found.ab.solution
-    rows = diagnose(solution.certificate, solution.weights, recording.recorder.layout, stage="ab")
+    rows = diagnose(solution, recording.recorder.layout, stage="ab")
     assert [row.row for row in rows if row.dead] == [1]
     assert rows[1].block == "3"
     assert rows[1].nonzeros == 0

@@ -186,10 +186,9 @@ def write_diagnosis(
 ) -> None:
     """Write rows.json, and show the rows that stand out."""
     layout = recording.row_layout
-    ab, cd = found.ab.solution, found.cd.solution
     stages: dict[str, tuple[RowDiagnosis, ...]] = {
-        "ab": diagnose(ab.certificate, ab.weights, layout, stage="ab"),
-        "cd": diagnose(cd.certificate, cd.weights, layout, stage="cd"),
+        "ab": diagnose(found.ab.solution, layout, stage="ab"),
+        "cd": diagnose(found.cd.solution, layout, stage="cd"),
     }
     rows = {name: [asdict(row) for row in each] for name, each in stages.items()}
     directory.write_json("rows.json", rows)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from idl_cli.sim.regression.certificate import Certificate
+from idl_cli.sim.regression.solve import Solution
 from idl_cli.sim.states.layout import StateLayout
 
 
@@ -18,9 +16,10 @@ class RowDiagnosis:
     Attributes:
         row: its index.
         block: the activation whose state the row makes, ``output`` for rows of [C D].
-        status: optimal, at_precision, inexact or failed.
+        status: optimal, at_precision, inexact or failed; with a limit on non-zeros, where no gap
+            of the convex problem closes, that of the whole answer, such as stationary.
         objective: P(w).
-        relative_gap: gap / P.
+        relative_gap: gap / P; with a limit the gap is to the lower bound on any such choice.
         nonzeros: weights that are not zero.
         dead: whether the target is zero throughout (an activation that never fires).
         budget_bound: whether the row uses its whole budget ‖a‖₁ = κ.
@@ -36,25 +35,27 @@ class RowDiagnosis:
     budget_bound: bool
 
 
-def diagnose(
-    certificate: Certificate, weights: Tensor, layout: StateLayout, *, stage: str
-) -> tuple[RowDiagnosis, ...]:
+def diagnose(solution: Solution, layout: StateLayout, *, stage: str) -> tuple[RowDiagnosis, ...]:
     """All rows of a stage.
 
     Args:
-        certificate: of the weights.
-        weights: (rows, D).
+        solution: of the stage.
         layout: names the states.
         stage: ``ab`` or ``cd``.
     """
+    certificate, weights = solution.certificate, solution.weights
     blocks = list(_block_names(layout)) if stage == "ab" else ["output"] * len(weights)
     dead, bound = set(certificate.dead_rows), set(certificate.budget_bound_rows)
-    relative = certificate.row_gaps / certificate.row_objectives.clamp(min=1e-300)
+    gaps, status = certificate.row_gaps, list(certificate.row_status)
+    if solution.lower_bound is not None:
+        gaps = certificate.row_objectives - solution.lower_bound.to(gaps)
+        status = [solution.status if each == "inexact" else each for each in status]
+    relative = gaps / certificate.row_objectives.clamp(min=1e-300)
     return tuple(
         RowDiagnosis(
             row=row,
             block=blocks[row],
-            status=certificate.row_status[row],
+            status=status[row],
             objective=float(certificate.row_objectives[row]),
             relative_gap=float(relative[row]),
             nonzeros=int((weights[row] != 0).sum()),

@@ -18,6 +18,7 @@ from idl_cli.errors import (
     UnsupportedModelError,
 )
 from idl_cli.models.implicit import ImplicitModel
+from idl_cli.sim.fit.diagnosis import diagnose
 from idl_cli.sim.fit.sparse.allocation import allocate
 from idl_cli.sim.fit.sparse.kept_weights import Adam, KeptWeights
 from idl_cli.sim.fit.sparse.layered import LayeredModel
@@ -368,3 +369,18 @@ def test_a_single_weight_is_a_model_too() -> None:
     assert sim.report["nonzeros"] == 0
     u = batches()[0][0]
     torch.testing.assert_close(model(u), torch.zeros(len(u), 3, dtype=torch.float64))
+
+
+def test_rows_with_a_limit_are_judged_by_the_bound_on_supports() -> None:
+    sim = SIM(nonzeros=0.5, refine_epochs=0, dtype=torch.float64)
+    loader = batches()
+    recording = sim.record(model=network(), dataloader=loader)
+    found = sim.fit(recording, dataloader=loader, solver=BackwardEliminationSolver())
+    solution = found.ab.solution
+    rows = diagnose(solution, recording.row_layout, stage="ab")
+    assert solution.status == "stationary"
+    assert {row.status for row in rows} == {"stationary"}
+    assert all(0 <= row.relative_gap < 1 for row in rows)
+    bound = sum(row.objective * (1 - row.relative_gap) for row in rows)
+    assert solution.lower_bound is not None
+    assert bound == pytest.approx(float(solution.lower_bound.sum()), rel=1e-9)

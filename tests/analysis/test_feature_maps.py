@@ -23,11 +23,11 @@ def test_the_norms_are_those_between_the_channels_of_the_matrix(options: dict[st
     model = _model(kernel_size=3, **options)
     norms = kernel_norms(model)
     matrix = model.operator().to_dense().detach().double().abs()
-    size = 64  # pixels of the finest maps
-    for channel in range(model.channels[0]):
-        row = matrix[channel * size + 3 * 8 + 3]
-        for source in range(model.channels[0]):
-            found = row[source * size : (source + 1) * size].sum()
+    channels, middle = model.channels[0], 3 * 8 + 3  # of the finest maps, each pixel by pixel
+    for channel in range(channels):
+        row = matrix[middle * channels + channel, : 64 * channels].reshape(64, channels)
+        for source in range(channels):
+            found = row[:, source].sum()
             assert float(found) == pytest.approx(float(norms[channel, source]), rel=1e-6)
     # What a channel is fed in all is bounded by κ, and by that of the rows of the matrix.
     assert float(norms.sum(dim=1).max()) <= model.kappa * (1 + 1e-6)

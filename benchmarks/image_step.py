@@ -18,7 +18,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,63 +25,52 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.equilibria_cases import MAX_ITER
+from idl_cli.equilibrium.operators import maps_of, rows_of
 from idl_cli.models.implicit_conv import ImplicitConv
 
 _BATCH, _IMAGES = 128, 50_000
 _TAKEN = 7
 
 
-def _model(tol: float, method: str) -> ImplicitConv:
+def _model(tol: float, method: str, kind: type[ImplicitConv] = ImplicitConv) -> ImplicitConv:
     torch.manual_seed(0)
     solving = {"forward": {"tol": tol}, "backward": {"tol": tol, "method": method}}
-    return ImplicitConv((3, 32, 32), 10, channels=[64], readout_channels=128, **solving)  # type: ignore[arg-type]
+    return kind((3, 32, 32), 10, channels=[64], readout_channels=128, **solving)  # type: ignore[arg-type]
 
 
-class _OtherStates(ImplicitConv):
-    """The same model with its states found otherwise."""
-
-    states: Callable[[ImplicitConv, Tensor], Tensor]
+class _Explicit(ImplicitConv):
+    """The same layers, the kernel of A applied once."""
 
     def equilibrium(self, inputs: Tensor, *, start: Tensor | None = None) -> Tensor:
-        return self.states(inputs)
+        injected = torch.relu(self.injected(self.images(inputs)))
+        return torch.relu(self.operator().apply(injected, torch.zeros_like(injected)))
 
 
-def _once(model: ImplicitConv, inputs: Tensor) -> Tensor:
-    injected = torch.relu(model.injected(model.images(inputs)))
-    return torch.relu(model.operator().apply(injected, torch.zeros_like(injected)))
+class _Torchdeq(ImplicitConv):
+    """The same model with its equilibria solved by torchdeq."""
 
+    def equilibrium(self, inputs: Tensor, *, start: Tensor | None = None) -> Tensor:
+        import torchdeq
 
-def _torchdeq(model: ImplicitConv, inputs: Tensor) -> Tensor:
-    import torchdeq
-
-    deq = torchdeq.get_deq(
-        f_solver="fixed_point_iter",
-        b_solver="fixed_point_iter",
-        f_tol=1e-3,
-        b_tol=1e-3,
-        f_stop_mode="rel",
-        b_stop_mode="rel",
-        f_max_iter=MAX_ITER,
-        b_max_iter=MAX_ITER,
-        ift=True,
-    )
-    deq.train()
-    offset = functional.conv2d(
-        model.images(inputs), model.B_0, model.state_bias_0, stride=2, padding=2
-    )
-    found, _ = deq(
-        lambda x: torch.relu(functional.conv2d(x, model.A, padding=1) + offset),
-        torch.zeros_like(offset),
-    )
-    states: Tensor = found[-1].permute(0, 2, 3, 1).flatten(1)
-    return states
-
-
-def _with_states(states: Callable[[ImplicitConv, Tensor], Tensor]) -> ImplicitConv:
-    model = _model(1e-3, "auto")
-    model.__class__ = _OtherStates
-    model.states = partial(states, model)  # type: ignore[assignment]
-    return model
+        deq = torchdeq.get_deq(
+            f_solver="fixed_point_iter",
+            b_solver="fixed_point_iter",
+            f_tol=1e-3,
+            b_tol=1e-3,
+            f_stop_mode="rel",
+            b_stop_mode="rel",
+            f_max_iter=MAX_ITER,
+            b_max_iter=MAX_ITER,
+            ift=True,
+        )
+        deq.train()
+        offset = maps_of(self.injected(self.images(inputs)), (16, 16, 64))
+        (kernel,) = self.operator().factors
+        found, _ = deq(
+            lambda x: torch.relu(functional.conv2d(x, kernel, padding=1) + offset),
+            torch.zeros_like(offset),
+        )
+        return rows_of(found[-1])
 
 
 def run(root: Path | None = None) -> dict[str, object]:
@@ -102,8 +90,8 @@ def run(root: Path | None = None) -> dict[str, object]:
     contestants = {
         "idl, exact": _model(1e-3, "auto"),
         "idl, preset": _model(1e-2, "jacobian_free"),
-        "torchdeq": _with_states(_torchdeq),
-        "explicit": _with_states(_once),
+        "torchdeq": _model(1e-3, "auto", _Torchdeq),
+        "explicit": _model(1e-3, "auto", _Explicit),
     }
     optimizers = {
         name: torch.optim.Adam(model.parameters(), lr=1e-3) for name, model in contestants.items()

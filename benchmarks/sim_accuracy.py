@@ -31,7 +31,7 @@ from idl_cli.sim.fit.fitting import with_penalties
 from idl_cli.sim.fit.selection import Candidate, select_penalty
 from idl_cli.sim.sim import SIM
 from idl_cli.sim.solvers import ActiveSetSolver
-from idl_cli.sim.states.recording import Recording
+from idl_cli.sim.states.convolution_recording import AnyRecording
 
 SEEDS = (0, 1, 2)
 FEW = 2000
@@ -120,7 +120,7 @@ def _one_seed(seed: int, root: Path | None) -> dict[str, object]:
 
 
 def _choose(
-    sim: SIM, recording: Recording, loader: BatchLoader, dataset: Dataset
+    sim: SIM, recording: AnyRecording, loader: BatchLoader, dataset: Dataset
 ) -> tuple[Candidate, tuple[Candidate, ...]]:
     assert dataset.validation is not None
     validation = loader_of(dataset.validation, dataset)
@@ -131,13 +131,13 @@ def _choose(
     )
 
 
-def _fit(sim: SIM, recording: Recording, loader: BatchLoader, penalty: float) -> Fit:
+def _fit(sim: SIM, recording: AnyRecording, loader: BatchLoader, penalty: float) -> Fit:
     options = with_penalties(sim.options, penalty)
     return sim.fit(recording, dataloader=loader, solver=ActiveSetSolver(), options=options)
 
 
 def _measured(
-    sim: SIM, found: Fit, recording: Recording, dataset: Dataset, penalty: float
+    sim: SIM, found: Fit, recording: AnyRecording, dataset: Dataset, penalty: float
 ) -> dict[str, object]:
     sim.keep(found, recording, ActiveSetSolver())
     figures = sim.evaluate(loader_of(dataset.test, dataset), task=dataset.task)

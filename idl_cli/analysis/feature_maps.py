@@ -35,12 +35,15 @@ def kernel_pictures(model: ImplicitConv) -> Figure:
     """
     from matplotlib.figure import Figure  # heavy, and only one rank draws
 
-    kernels = model.B_0.detach().double().cpu()[:_MOST_KERNELS]
+    injection: Tensor = model.get_parameter("B_0")
+    kernels = injection.detach().double().cpu()[:_MOST_KERNELS]
     columns = math.ceil(math.sqrt(len(kernels)))
     rows = math.ceil(len(kernels) / columns)
     side = max(3.2, _TILE * rows)
     figure = Figure(figsize=(_TILE * columns + side + 1.2, side), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[_TILE * columns, side + 1.2])
+    left, right = figure.subfigures(  # type: ignore[misc]  # an array, where there are two
+        1, 2, width_ratios=[_TILE * columns, side + 1.2]
+    )
     left.suptitle("kernels of B", fontsize=9)
     axes = left.subplots(rows, columns, squeeze=False).flatten()
     for axis in axes:
@@ -90,7 +93,8 @@ def _norms_between(model: ImplicitConv, into: int, source: int) -> Tensor:
         return norms.t()
     if into > source or model.groups == 1:
         return norms
-    return torch.block_diag(*norms.chunk(model.groups))
+    joined: Tensor = torch.block_diag(*norms.chunk(model.groups))  # type: ignore[no-untyped-call]
+    return joined
 
 
 @torch.no_grad()

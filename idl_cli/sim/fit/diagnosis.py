@@ -46,7 +46,8 @@ def diagnose(solution: Solution, layout: StateLayout, *, stage: str) -> tuple[Ro
     certificate, weights = solution.certificate, solution.weights
     blocks = list(_block_names(layout)) if stage == "ab" else ["output"] * len(weights)
     dead, bound = set(certificate.dead_rows), set(certificate.budget_bound_rows)
-    gaps, status = certificate.row_gaps, list(certificate.row_status)
+    gaps = certificate.row_gaps
+    status: list[str] = list(certificate.row_status)
     if solution.lower_bound is not None:
         gaps = certificate.row_objectives - solution.lower_bound.to(gaps)
         status = [solution.status if each == "inexact" else each for each in status]

@@ -104,6 +104,7 @@ class Stepper:
             UnsupportedModelError: a parameter receives no gradient.
         """
         self._optimizer.zero_grad(set_to_none=True)
+        buffers = [buffer.clone() for buffer in self._model.buffers()]
         total, weight, standing = 0.0, 0.0, 0.0
         outputs: list[Batch] = []
         for number, (inputs, targets) in enumerate(group, 1):
@@ -124,12 +125,12 @@ class Stepper:
                 outputs.append((predicted.detach(), targets))
         if not math.isfinite(total):
             causes = self._consensus.group.gather_objects(_cause(group))  # one rank has the sample
-            self._leave_out(f"loss is {total}{next(filter(None, causes), '')}", where)
+            self._leave_out(buffers, f"loss is {total}{next(filter(None, causes), '')}", where)
             return None
         self._check_gradients()
         norm = self._finish_gradients(weight)
         if not math.isfinite(norm):
-            self._leave_out(f"gradient norm is {norm}", where)
+            self._leave_out(buffers, f"gradient norm is {norm}", where)
             return None
         lr = self._scheduler.lr
         self._optimizer.step()
@@ -175,8 +176,11 @@ class Stepper:
         if self._sparsity is not None:
             self._sparsity.apply_to_parameters()
 
-    def _leave_out(self, what: str, where: str) -> None:
+    def _leave_out(self, buffers: Sequence[Tensor], what: str, where: str) -> None:
         self._optimizer.zero_grad(set_to_none=True)
+        # The forward pass has put the batch into running statistics already.
+        for buffer, before in zip(self._model.buffers(), buffers, strict=True):
+            buffer.copy_(before)
         self._recovery.failed(what, where)
 
 

@@ -248,6 +248,8 @@ class Trainer:
     def _validate(self) -> dict[str, float]:
         assert self.validation_loader is not None
         model = self.evaluated_model
+        for buffer in model.buffers():  # running statistics, of each rank's own samples so far
+            self.group.broadcast_(buffer)
         figures = evaluate(model, self.validation_loader, self.task, group=self.group)
         figures |= self.robust_figures(self.validation_loader, model)
         self._warn_if_unconverged(model, "validation")

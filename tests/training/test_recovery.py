@@ -59,6 +59,34 @@ def test_skip_leaves_out_the_step_and_nothing_else() -> None:
     assert listener.records[0]["loss"] == heard.records[0]["loss"]
 
 
+@pytest.mark.parametrize("mode", ["skip", "rollback"])
+def test_running_statistics_know_nothing_of_a_step_that_was_left_out(mode: str) -> None:
+    bad, part = [0] if mode == "rollback" else [3], samples(CLASSIFICATION, 44)
+    states = []
+    for batches in (bad, []):
+        inputs = part.inputs.clone()
+        for batch in batches:
+            inputs[batch * _BATCH] = math.nan
+        kept = [i for i in range(44) if batches or i // _BATCH not in bad]
+        trainer, _ = make_trainer(
+            model=nn.Sequential(nn.BatchNorm1d(4), _model()),
+            part=Split(inputs, part.targets).subset(torch.tensor(kept)),
+            shuffle=False,
+            validation=False,
+            epochs=1,
+            on_nonfinite=mode,
+        )
+        if batches:
+            with pytest.warns(RuntimeWarning, match="step"):
+                trainer.fit()
+        else:
+            trainer.fit()
+        states.append([buffer.clone() for buffer in trainer.model.buffers()])
+    assert len(states[0]) == 3
+    for found, expected in zip(*states, strict=True):
+        assert found.equal(expected)
+
+
 def test_skip_gives_up_when_nothing_is_learned() -> None:
     trainer, _ = _trainer([0, 1, 2, 3, 4, 5], on_nonfinite="skip", epochs=3)
     with (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,10 +14,11 @@ from idl_cli.models.feedforward_conv import FeedforwardConv
 from idl_cli.sim.fit.callbacks import SimCallbacks
 from idl_cli.sim.fit.convolution.layers import fit_convolutions
 from idl_cli.sim.fit.fits import Fit, Starts
+from idl_cli.sim.fit.fitted_model import FittedModel
 from idl_cli.sim.fit.fitting import FitSettings
-from idl_cli.sim.fit.sparse.fit import begins_with
+from idl_cli.sim.fit.sparse.fit import refined
 from idl_cli.sim.fit.sparse.plan import Plan, plan_of
-from idl_cli.sim.fit.sparse.refinement import chosen_loss, refine
+from idl_cli.sim.fit.sparse.refinement import chosen_loss
 from idl_cli.sim.fit.sparse.sensitivity import output_sensitivity
 from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.solver import Start
@@ -65,13 +65,27 @@ def fit_kernels(
     if plan is None or not plan.serves(recording, options):
         plan = _make_plan(recording, loader, settings)
     planned = time.perf_counter() - started
+    eliminated = _eliminated(recording, plan)
     found, _ = fitted(
         limits=plan.sizes(options),
-        starts=_eliminated(recording, plan),
+        starts=eliminated,
         sequential=options.regenerate_states,
     )
     if options.refine_epochs != 0:
-        found = _refined(found, plan, recording, loader, settings)
+        quiet = replace(settings, callbacks=SimCallbacks())
+
+        def larger(share: float) -> FittedModel:
+            more, _ = fit_convolutions(
+                recording,
+                loader,
+                quiet,
+                limits=plan.sizes(replace(options, nonzeros=share)),
+                starts=eliminated,
+                sequential=False,
+            )
+            return more.model
+
+        found = refined(found, plan, loader, settings, larger=larger, stored=_stored)
     stage = replace(found.ab, seconds=found.ab.seconds + planned)
     found = replace(found, ab=stage, teacher_parameters=plan.parameters)
     return _remembering(found, _Memory((), plan))
@@ -100,56 +114,13 @@ def _eliminated(recording: ConvolutionRecording, plan: Plan) -> list[Start]:
     return [Start(torch.zeros_like(cross), elimination) for cross, elimination in pairs]
 
 
-def _refined(
-    found: Fit, plan: Plan, recording: ConvolutionRecording, loader: Loader, settings: FitSettings
-) -> Fit:
-    """Move the kept weights towards the teacher's outputs."""
-    started = time.perf_counter()
-    options = settings.options
-    ample = begins_with(options, recording.count)
-    if ample is None:
-        begin = deepcopy(found.model)
-    else:
-        more, _ = fit_convolutions(
-            recording,
-            loader,
-            replace(settings, callbacks=SimCallbacks()),
-            limits=plan.sizes(replace(options, nonzeros=ample)),
-            starts=_eliminated(recording, plan),
-            sequential=False,
-        )
-        begin = more.model
-    model, report = refine(
-        found.model,
-        begin,
-        (),
-        recording.recorder,
-        loader,
-        nonzeros=sum(int(size.sum()) for size in plan.sizes(options)),
-        samples=options.samples,
-        count=recording.count,
-        epochs=options.refine_epochs,
-        loss=options.refine_loss,
-        group=settings.group,
-    )
+def _stored(model: FittedModel) -> dict[str, Tensor]:
     assert isinstance(model, FeedforwardConv)
     layers = [
         torch.cat([parameter.detach().flatten() for parameter in layer.parameters()])
         for layer in model.weights
     ]
-    stages = {}
-    for name, parts in (("ab", layers[-2::-1]), ("cd", layers[-1:])):
-        stage = getattr(found, name)
-        solution = replace(stage.solution, stored=torch.cat(parts)[None])
-        stages[name] = replace(stage, solution=solution)
-    return replace(
-        found,
-        model=model,
-        ab=stages["ab"],
-        cd=stages["cd"],
-        refinement=report,
-        seconds_refinement=time.perf_counter() - started,
-    )
+    return {"ab": torch.cat(layers[-2::-1])[None], "cd": layers[-1][None]}
 
 
 def _remembering(found: Fit, memory: _Memory) -> Fit:

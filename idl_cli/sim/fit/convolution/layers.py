@@ -5,38 +5,24 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from idl_cli.errors import NonFiniteError
 from idl_cli.models.feedforward_conv import FeedforwardConv, Weights
 from idl_cli.sim.fit.callbacks import Stage
 from idl_cli.sim.fit.fits import Fit, StageFit
 from idl_cli.sim.fit.fitting import FitSettings, warn_inexact
-from idl_cli.sim.fit.row_fit import residual_squares, row_r2
+from idl_cli.sim.fit.layer import LayerFit, fit_layer
 from idl_cli.sim.regression.merging import merge_solutions
 from idl_cli.sim.regression.problem import RowRegression
-from idl_cli.sim.regression.solve import Solution, solve
 from idl_cli.sim.regression.solver import Start
 from idl_cli.sim.states.convolution_recording import ConvolutionRecording, layer_statistics
 from idl_cli.sim.states.recording import DataPass, Loader
 from idl_cli.sim.statistics.patches import TARGET
-
-
-@dataclass(frozen=True, eq=False)
-class _Fitted:
-    """A layer's answer: r² (rows,), ‖r‖² and ‖z‖² of all rows, λ of the row where it is largest."""
-
-    solution: Solution
-    r2: Tensor
-    residual: float
-    target: float
-    penalty: float
-    seconds: float
 
 
 def fit_convolutions(
@@ -70,7 +56,7 @@ def fit_convolutions(
     data = DataPass(
         loader, options.samples, partial(callbacks.on_samples, "equilibria"), settings.group
     )
-    fitted: list[_Fitted] = []
+    fitted: list[LayerFit] = []
     for number, layer in enumerate(model.weights):
         started = time.perf_counter()
         stage = _stage_of(number, model)
@@ -87,37 +73,20 @@ def fit_convolutions(
         )
         if limits is not None:
             problem = replace(problem, nonzeros=limits[number].to(problem.cross.device))
-        solution = solve(
+        part = fit_layer(
             problem,
-            settings.solver,
-            tol=options.tol,
-            max_time=options.max_time,
-            dtype=settings.dtype,
-            progress=partial(callbacks.on_progress, stage),
+            settings,
+            stage,
+            None if starts is None else starts[number],
+            count=statistics.count,
+            has_constant=layer.bias is not None,
+            started=started,
             warn=limits is not None,  # of penalties: what is ignored was said before the data
-            group=settings.group,
-            start=None if starts is None else starts[number],
         )
-        if solution.status == "failed":
-            raise NonFiniteError(
-                f"{type(settings.solver).__name__} gave NaN or infinite weights for layer {number};"
-                " choose another solver, or set trainer.l2 above 0"
-            )
-        if solution.status == "inexact" and limits is None:
-            warn_inexact(f"layer {number}", settings, solution)
-        _set(layer, solution.stored)
-        residual = residual_squares(problem, solution.weights)
-        r2 = row_r2(problem, residual, count=statistics.count, has_constant=layer.bias is not None)
-        fitted.append(
-            _Fitted(
-                solution,
-                r2,
-                float(residual.sum()),
-                float(problem.target_square.sum()),
-                float(problem.penalties.max()),
-                time.perf_counter() - started,
-            )
-        )
+        if part.solution.status == "inexact" and limits is None:
+            warn_inexact(f"layer {number}", settings, part.solution)
+        _set(layer, part.solution.stored)
+        fitted.append(part)
     hidden = fitted[:-1]
     square = sum(part.target for part in hidden)
     found = Fit(
@@ -145,7 +114,7 @@ def _set(layer: Weights, rows: Tensor) -> None:
         layer.bias.copy_(rows[:, -1])
 
 
-def _together(parts: Sequence[_Fitted], norm: float, tol: float) -> StageFit:
+def _together(parts: Sequence[LayerFit], norm: float, tol: float) -> StageFit:
     """Layers as one answer, in the order of the states."""
     answers = [part.solution for part in parts]
     widest = max(answer.weights.shape[1] for answer in answers)

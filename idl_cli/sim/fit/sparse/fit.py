@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.fit.callbacks import SimCallbacks
-from idl_cli.sim.fit.fits import Fit, StageFit, Starts
+from idl_cli.sim.fit.fits import Fit, Starts
+from idl_cli.sim.fit.fitted_model import FittedModel
 from idl_cli.sim.fit.fitting import FitSettings, fit
 from idl_cli.sim.fit.options import SimOptions
 from idl_cli.sim.fit.sparse.layerwise import fit_layers
@@ -61,7 +65,20 @@ def fit_supports(
         )
         found = fit(recording, loader, settings, starts=begin, limits=(sizes[0], sizes[1]))
     if options.refine_epochs != 0:
-        found = _refined(found, plan, loader, settings)
+        quiet = replace(settings, callbacks=SimCallbacks())
+
+        def larger(share: float) -> FittedModel:
+            sizes = plan.sizes(replace(options, nonzeros=share))
+            return fit_layers(plan, sizes, loader, quiet, sequential=False).model
+
+        found = refined(
+            found,
+            plan,
+            loader,
+            settings,
+            larger=larger if plan.layers else None,
+            stored=partial(_stored, has_bias=recording.recorder.layout.has_bias),
+        )
     start = found.ab.solution.start
     assert start is not None
     ab = replace(found.ab.solution, start=Start(start.weights, plan))
@@ -69,7 +86,7 @@ def fit_supports(
     return replace(found, ab=stage, teacher_parameters=plan.parameters)
 
 
-def begins_with(options: SimOptions, count: int) -> float | None:
+def _begins_with(options: SimOptions, count: int) -> float | None:
     """The share of weights that a gradual refinement begins with; None for one that is not.
 
     Args:
@@ -82,49 +99,67 @@ def begins_with(options: SimOptions, count: int) -> float | None:
     return AMPLE * options.nonzeros if gradual else None
 
 
-def _refined(found: Fit, plan: Plan, loader: Loader, settings: FitSettings) -> Fit:
-    """Move the kept weights towards the teacher's outputs."""
-    started = time.perf_counter()
-    recorder, options, count = plan.recording.recorder, settings.options, plan.recording.count
-    ample = begins_with(options, count)
-    if plan.layers and ample is not None:
-        sizes = plan.sizes(replace(options, nonzeros=ample))
-        quiet = replace(settings, callbacks=SimCallbacks())
-        begin = fit_layers(plan, sizes, loader, quiet, sequential=False).model
-    else:
-        begin = deepcopy(found.model)
-    model, report = refine(
-        found.model,
-        begin,
-        plan.layers,
-        recorder,
-        loader,
-        nonzeros=sum(int(size.sum()) for size in plan.sizes(options)),
-        samples=options.samples,
-        count=count,
-        epochs=options.refine_epochs,
-        loss=options.refine_loss,
-        group=settings.group,
-    )
+def _stored(model: FittedModel, *, has_bias: bool) -> dict[str, Tensor]:
     assert isinstance(model, ImplicitModel)
     weights = model.effective_weights()
-    biases = recorder.layout.has_bias
-    stages = {}
+    rows = {}
     for name, parts, bias in (
         ("ab", (weights.A, weights.B), weights.state_bias),
         ("cd", (weights.C, weights.D), weights.output_bias),
     ):
         columns = [part.detach() for part in parts]
-        if biases:
+        if has_bias:
             columns.append(bias.detach()[:, None])
-        stage: StageFit = getattr(found, name)
-        solution = replace(stage.solution, stored=torch.cat(columns, dim=1))
-        stages[name] = replace(stage, solution=solution)
+        rows[name] = torch.cat(columns, dim=1)
+    return rows
+
+
+def refined(
+    found: Fit,
+    plan: Plan,
+    loader: Loader,
+    settings: FitSettings,
+    *,
+    larger: Callable[[float], FittedModel] | None,
+    stored: Callable[[FittedModel], Mapping[str, Tensor]],
+) -> Fit:
+    """Move the kept weights towards the teacher's outputs.
+
+    Args:
+        found: the model of a limit on non-zeros, as it was fitted.
+        plan: that the limit is spent by.
+        loader: of the recorded samples.
+        settings: how.
+        larger: fits the model that keeps a larger share of weights, from which a gradual refinement
+            begins; None where there is none.
+        stored: returns the numbers of a model's ``ab`` and ``cd``, in rows.
+    """
+    started = time.perf_counter()
+    options, recording = settings.options, plan.recording
+    ample = _begins_with(options, recording.count)
+    begin = deepcopy(found.model) if larger is None or ample is None else larger(ample)
+    model, report = refine(
+        found.model,
+        begin,
+        plan.layers,
+        recording.recorder,
+        loader,
+        nonzeros=sum(int(size.sum()) for size in plan.sizes(options)),
+        samples=options.samples,
+        count=recording.count,
+        epochs=options.refine_epochs,
+        loss=options.refine_loss,
+        group=settings.group,
+    )
+    stages = {
+        name: replace(stage, solution=replace(stage.solution, stored=rows))
+        for name, rows in stored(model).items()
+        for stage in [getattr(found, name)]
+    }
     return replace(
         found,
         model=model,
-        ab=stages["ab"],
-        cd=stages["cd"],
         refinement=report,
         seconds_refinement=time.perf_counter() - started,
+        **stages,
     )

@@ -4,37 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from idl_cli.errors import NonFiniteError
 from idl_cli.sim.fit.callbacks import Stage
 from idl_cli.sim.fit.fits import Fit, StageFit
 from idl_cli.sim.fit.fitted_model import assemble
 from idl_cli.sim.fit.fitting import FitSettings
-from idl_cli.sim.fit.row_fit import residual_squares, row_r2
+from idl_cli.sim.fit.layer import LayerFit, fit_layer
 from idl_cli.sim.fit.sparse.layers import Layer
 from idl_cli.sim.fit.sparse.plan import Plan
 from idl_cli.sim.fit.sparse.sequential import TARGET, dense_statistics, sparse_statistics
 from idl_cli.sim.regression.merging import merge_solutions
 from idl_cli.sim.regression.problem import RowRegression
-from idl_cli.sim.regression.solve import Solution, solve
 from idl_cli.sim.regression.solver import Start
 from idl_cli.sim.states.recording import OUTPUTS, PRE_ACTIVATIONS, DataPass, Loader, Recording
 
-
-@dataclass(frozen=True, eq=False)
-class _Fitted:
-    """A layer's answer: its solution, r² (rows,) and ‖r‖² (rows,) against the teacher."""
-
-    layer: Layer
-    solution: Solution
-    r2: Tensor
-    residual: Tensor
-    seconds: float
+_Part: TypeAlias = tuple[Layer, LayerFit]
 
 
 def fit_layers(
@@ -71,7 +61,7 @@ def fit_layers(
         partial(settings.callbacks.on_samples, "equilibria"),
         settings.group,
     )
-    fitted: dict[Stage, list[_Fitted]] = {"ab": [], "cd": []}
+    fitted: dict[Stage, list[_Part]] = {"ab": [], "cd": []}
     for index, layer in enumerate(plan.layers):
         started = time.perf_counter()
         stage: Stage = "cd" if layer.is_output else "ab"
@@ -90,26 +80,17 @@ def fit_layers(
             RowRegression.from_statistics(statistics, TARGET, penalty=0.0, l2=options.l2),
             nonzeros=sizes[index].to(settings.device),
         )
-        solution = solve(
+        part = fit_layer(
             problem,
-            settings.solver,
-            tol=options.tol,
-            max_time=options.max_time,
-            dtype=settings.dtype,
-            progress=partial(settings.callbacks.on_progress, stage),
-            group=settings.group,
-            start=Start(torch.zeros_like(problem.cross), plan.eliminations[index]),
+            settings,
+            stage,
+            Start(torch.zeros_like(problem.cross), plan.eliminations[index]),
+            count=statistics.count,
+            has_constant=layout.has_bias,
+            started=started,
         )
-        if solution.status == "failed":
-            raise NonFiniteError(
-                f"{type(settings.solver).__name__} gave NaN or infinite weights for a layer of "
-                f"[{stage.upper()}]; choose another solver, or set trainer.l2 above 0"
-            )
-        stored[stage][layer.rows] = layer.spread(solution.stored, layout.feature_dim)
-        residual = residual_squares(problem, solution.weights)
-        r2 = row_r2(problem, residual, count=statistics.count, has_constant=layout.has_bias)
-        seconds = time.perf_counter() - started
-        fitted[stage].append(_Fitted(layer, solution, r2, residual, seconds))
+        stored[stage][layer.rows] = layer.spread(part.solution.stored, layout.feature_dim)
+        fitted[stage].append((layer, part))
     model = assemble(
         stored["ab"],
         stored["cd"],
@@ -119,7 +100,7 @@ def fit_layers(
         triangular=True,
     )
     ab = _stage(recording, "ab", fitted["ab"], stored["ab"], options.tol)
-    lost = sum(float(part.residual.sum()) for part in fitted["ab"])
+    lost = sum(part.residual for _, part in fitted["ab"])
     assert ab.problem is not None
     square = float(ab.problem.target_square.sum())
     return Fit(
@@ -134,13 +115,13 @@ def fit_layers(
 
 
 def _stage(
-    recording: Recording, stage: Stage, parts: Sequence[_Fitted], stored: Tensor, tol: float
+    recording: Recording, stage: Stage, parts: Sequence[_Part], stored: Tensor, tol: float
 ) -> StageFit:
     """The layers of a stage as one answer, rows in the order of the states."""
-    ordered = sorted(parts, key=lambda part: part.layer.rows.start)
-    answers = [part.solution for part in ordered]
+    ordered = sorted(parts, key=lambda part: part[0].rows.start)
+    answers = [part.solution for _, part in ordered]
     weights = torch.cat(
-        [part.layer.spread(part.solution.weights, stored.shape[1]) for part in ordered]
+        [layer.spread(part.solution.weights, stored.shape[1]) for layer, part in ordered]
     )
     name = OUTPUTS if stage == "cd" else PRE_ACTIVATIONS
     problem = replace(
@@ -150,5 +131,5 @@ def _stage(
     states = recording.recorder.layout.state_dim
     norm = float(stored[:, :states].double().abs().sum(dim=1).max())
     solution = merge_solutions(answers, weights, stored, stored_inf_norm=norm, tol=tol)
-    seconds = sum(part.seconds for part in ordered)
-    return StageFit(problem, solution, seconds, 0.0, torch.cat([part.r2 for part in ordered]))
+    seconds = sum(part.seconds for _, part in ordered)
+    return StageFit(problem, solution, seconds, 0.0, torch.cat([part.r2 for _, part in ordered]))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from idl_cli.equilibrium.activations import get_activation
@@ -217,11 +218,11 @@ def torchidl(case: Case, tol: float = TOL) -> Solve:
     return solve
 
 
-def torchdeq(case: Case, solver: str, tol: float = TOL) -> Solve:
-    """Return torchdeq's solve by this solver, to its relative norm ``tol``."""
+def torchdeq_solver(solver: str, tol: float) -> Callable[..., Any]:
+    """Return torchdeq's solver of x = f(x), both ways to its relative norm ``tol``."""
     import torchdeq
 
-    deq = torchdeq.get_deq(
+    deq: nn.Module = torchdeq.get_deq(
         f_solver=solver,
         b_solver=solver,
         f_tol=tol,
@@ -232,7 +233,12 @@ def torchdeq(case: Case, solver: str, tol: float = TOL) -> Solve:
         b_max_iter=MAX_ITER,
         ift=True,
     )
-    deq.train()
+    return deq.train()
+
+
+def torchdeq(case: Case, solver: str, tol: float = TOL) -> Solve:
+    """Return torchdeq's solve by this solver, to its relative norm ``tol``."""
+    deq = torchdeq_solver(solver, tol)
 
     def solve() -> tuple[Tensor, Tensor]:
         parameter = case.parameter.detach().requires_grad_()

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.equilibria_cases import MAX_ITER
+from benchmarks.equilibria_cases import torchdeq_solver
 from idl_cli.equilibrium.operators import maps_of, rows_of
-from idl_cli.models.implicit_conv import ImplicitConv
+from idl_cli.models.convolutional.implicit_conv import ImplicitConv
 
 _BATCH, _IMAGES = 128, 50_000
 _TAKEN = 7
@@ -50,20 +50,7 @@ class _Torchdeq(ImplicitConv):
     """The same model with its equilibria solved by torchdeq."""
 
     def equilibrium(self, inputs: Tensor, *, start: Tensor | None = None) -> Tensor:
-        import torchdeq
-
-        deq = torchdeq.get_deq(
-            f_solver="fixed_point_iter",
-            b_solver="fixed_point_iter",
-            f_tol=1e-3,
-            b_tol=1e-3,
-            f_stop_mode="rel",
-            b_stop_mode="rel",
-            f_max_iter=MAX_ITER,
-            b_max_iter=MAX_ITER,
-            ift=True,
-        )
-        deq.train()
+        deq = torchdeq_solver("fixed_point_iter", 1e-3)
         offset = maps_of(self.injected(self.images(inputs)), (16, 16, 64))
         (kernel,) = self.operator().factors
         found, _ = deq(

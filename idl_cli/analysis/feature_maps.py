@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from idl_cli.models.implicit_conv import ImplicitConv
+from idl_cli.models.convolutional.implicit_conv import ImplicitConv
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from idl_cli.models.feedforward_conv import FeedforwardConv
+from idl_cli.models.convolutional.feedforward_conv import FeedforwardConv
 from idl_cli.models.implicit import ImplicitModel
 
 if TYPE_CHECKING:

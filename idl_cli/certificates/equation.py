@@ -14,10 +14,10 @@ from idl_cli.certificates.shapes import Graph
 from idl_cli.equilibrium.settings import FixedPointSettings
 from idl_cli.errors import NonFiniteError, UnsupportedModelError
 from idl_cli.models.conversion import from_feedforward
+from idl_cli.models.convolutional.feedforward_conv import FeedforwardConv
+from idl_cli.models.convolutional.implicit_conv import ImplicitConv
 from idl_cli.models.explicit import ExplicitNetwork
-from idl_cli.models.feedforward_conv import FeedforwardConv
 from idl_cli.models.implicit import ImplicitModel
-from idl_cli.models.implicit_conv import ImplicitConv
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from idl_cli.data.files.npy_format import Array
 from idl_cli.equilibrium.back_substitution import independent_blocks
 from idl_cli.equilibrium.operators import StrictlyUpperTriangularOperator
 from idl_cli.errors import UnsupportedModelError
+from idl_cli.models.convolutional.feedforward_conv import FeedforwardConv
+from idl_cli.models.convolutional.implicit_conv import ImplicitConv
 from idl_cli.models.differenced import Differenced
 from idl_cli.models.explicit import CNN, MLP
-from idl_cli.models.feedforward_conv import FeedforwardConv
 from idl_cli.models.implicit import ImplicitModel
-from idl_cli.models.implicit_conv import ImplicitConv
 from idl_cli.models.rnn import ImplicitRNN
 
 _LAYERS = (nn.Linear, nn.Conv2d, nn.Unflatten)

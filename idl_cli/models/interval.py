@@ -22,9 +22,9 @@ from idl_cli.equilibrium.operators import (
 from idl_cli.equilibrium.operators.box import BoxOperator, centre_and_radius
 from idl_cli.equilibrium.precision import without_autocast
 from idl_cli.errors import UnsupportedModelError
+from idl_cli.models.convolutional.implicit_conv import ImplicitConv
 from idl_cli.models.explicit import MLP
 from idl_cli.models.implicit import ImplicitModel
-from idl_cli.models.implicit_conv import ImplicitConv
 
 
 def interval_problem(model: nn.Module) -> str | None:

@@ -11,8 +11,8 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str | None]]] = MappingProxyType(
         "model": MappingProxyType(
             {
                 "implicit": "idl_cli.models.implicit:ImplicitModel",
-                "implicit_conv": "idl_cli.models.implicit_conv:ImplicitConv",
-                "feedforward_conv": "idl_cli.models.feedforward_conv:FeedforwardConv",
+                "implicit_conv": "idl_cli.models.convolutional.implicit_conv:ImplicitConv",
+                "feedforward_conv": "idl_cli.models.convolutional.feedforward_conv:FeedforwardConv",
                 "rnn": "idl_cli.models.rnn:ImplicitRNN",
                 "deq": "idl_cli.models.deq:DEQ",
                 "lstm": "idl_cli.models.sequence_baselines:LSTM",

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from idl_cli.analysis.feature_maps import distinct, kernel_norms, kernel_pictures, map_pictures
-from idl_cli.models.implicit_conv import ImplicitConv
+from idl_cli.models.convolutional.implicit_conv import ImplicitConv
 
 
 def _model(shape: tuple[int, ...] = (1, 8, 8), **options: Any) -> ImplicitConv:

@@ -12,9 +12,9 @@ from idl_cli.equilibrium.activations import activation_names, get_activation
 from idl_cli.equilibrium.conditions import MONOTONE
 from idl_cli.errors import UnsupportedModelError
 from idl_cli.models.conversion import from_feedforward
+from idl_cli.models.convolutional.implicit_conv import ImplicitConv
 from idl_cli.models.explicit import CNN, MLP
 from idl_cli.models.implicit import ImplicitModel
-from idl_cli.models.implicit_conv import ImplicitConv
 from idl_cli.models.interval import worst_logits
 
 SOLVING: dict[str, Any] = {"forward": {"tol": 1e-13}, "backward": {"tol": 1e-13}}

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from idl_cli.models.convolutional.implicit_conv import ImplicitConv
 from idl_cli.models.implicit import ImplicitModel
-from idl_cli.models.implicit_conv import ImplicitConv
 from idl_cli.models.rnn import ImplicitRNN
 from idl_cli.training import optimizers
 from idl_cli.training.parameter_groups import decay_groups

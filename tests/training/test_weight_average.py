@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from idl_cli.evaluation import evaluate
+from idl_cli.models.convolutional.implicit_conv import ImplicitConv
 from idl_cli.models.implicit import ImplicitModel
-from idl_cli.models.implicit_conv import ImplicitConv
 from idl_cli.models.rnn import ImplicitRNN
 from idl_cli.training.weight_average import WeightAverage, kept_weights
 from tests.training.helpers import CLASSES, CLASSIFICATION, FEATURES, make_trainer

@@ -18,7 +18,7 @@ from idl_cli.commands.sim.scores import SimScores, named_metrics
 from idl_cli.commands.sim.settings import SimSettings
 from idl_cli.data.loader import BatchLoader
 from idl_cli.loggers import RunLogger
-from idl_cli.models.feedforward_conv import FeedforwardConv
+from idl_cli.models.convolutional.feedforward_conv import FeedforwardConv
 from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory, read_metrics
 from idl_cli.run.model_file import MODEL

@@ -30,8 +30,8 @@ from idl_cli.data.dataset import Dataset
 from idl_cli.distributed.process import watch_signals
 from idl_cli.evaluation.loop import evaluation_mode
 from idl_cli.loggers import RunLogger, open_logger
+from idl_cli.models.convolutional.implicit_conv import ImplicitConv
 from idl_cli.models.implicit import ImplicitModel
-from idl_cli.models.implicit_conv import ImplicitConv
 from idl_cli.models.parameter_count import parameter_count
 from idl_cli.reporting import Reporter
 from idl_cli.run import RunDirectory, collect_environment, read_metrics

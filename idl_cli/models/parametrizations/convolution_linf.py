@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
@@ -34,6 +35,16 @@ class Scale:
     channels: int
     height: int
     width: int
+
+    @property
+    def image(self) -> tuple[int, int, int]:
+        """Height, width and channels: how a row of states holds an image, pixel by pixel."""
+        return self.height, self.width, self.channels
+
+    @property
+    def states(self) -> int:
+        """Number of states."""
+        return prod(self.image)
 
 
 class ConvolutionLinf(Parametrization):
@@ -126,7 +137,7 @@ class ConvolutionLinf(Parametrization):
             (shape[1], shape[0], *shape[2:]) if into < source else shape
             for source, shape in enumerate(shapes)
         ]
-        parts = rows.split_with_sizes([math.prod(shape[1:]) for shape in turned], dim=1)
+        parts = rows.split_with_sizes([prod(shape[1:]) for shape in turned], dim=1)
         kernels = [part.reshape(shape) for part, shape in zip(parts, turned, strict=True)]
         return [
             kernel.transpose(0, 1) if into < source else kernel

@@ -11,7 +11,7 @@ from torch import Tensor
 from idl_cli.equilibrium.conditions import WellPosedness
 from idl_cli.equilibrium.settings import FixedPointSettings
 from idl_cli.errors import WellPosednessWarning
-from idl_cli.models.feedforward_conv import FeedforwardConv
+from idl_cli.models.convolutional.feedforward_conv import FeedforwardConv
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.regression.problem import RowBudget
 from idl_cli.sim.regression.rounding import round_feasible

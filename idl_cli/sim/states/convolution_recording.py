@@ -10,7 +10,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from idl_cli.models.feedforward_conv import FeedforwardConv
+from idl_cli.models.convolutional.feedforward_conv import FeedforwardConv
 from idl_cli.sim.states.convolutional_form import convolutional_form
 from idl_cli.sim.states.layout import StateBatch, StateLayout, StateRecorder
 from idl_cli.sim.states.recording import DataPass, Recording

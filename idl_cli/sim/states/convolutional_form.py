@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from idl_cli.errors import ArgumentError, UnsupportedModelError
-from idl_cli.models.feedforward_conv import FeedforwardConv, LayerShape, Weights
+from idl_cli.models.convolutional.feedforward_conv import FeedforwardConv, LayerShape, Weights
 from idl_cli.sim.states.hooks import left_as_found
 from idl_cli.sim.states.layout import StateRecorder
 from idl_cli.sim.states.recorders import NetworkRecorder

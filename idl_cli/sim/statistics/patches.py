@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from idl_cli.models.feedforward_conv import LayerShape, Weights
+from idl_cli.models.convolutional.feedforward_conv import LayerShape, Weights
 from idl_cli.sim.statistics.dense import SufficientStatistics
 
 TARGET = "T"

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from idl_cli import load_model
-from idl_cli.models.feedforward_conv import FeedforwardConv
+from idl_cli.models.convolutional.feedforward_conv import FeedforwardConv
 from tests.conftest import IdlHere
 
 QUICK = (

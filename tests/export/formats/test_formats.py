@@ -26,9 +26,9 @@ from idl_cli.export.formats.hub_folder import HubFormat
 from idl_cli.export.formats.numpy_folder import NumpyFormat
 from idl_cli.export.formats.safetensors_file import SafetensorsFormat
 from idl_cli.export.formats.torch_export import TorchExportFormat
+from idl_cli.models.convolutional.implicit_conv import ImplicitConv
 from idl_cli.models.explicit import CNN
 from idl_cli.models.implicit import ImplicitModel
-from idl_cli.models.implicit_conv import ImplicitConv
 from idl_cli.models.rnn import ImplicitRNN
 from idl_cli.models.sequence_baselines import LSTM, MatchedMLP
 from idl_cli.run import fitted_to

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from idl_cli.errors import ArgumentError, IgnoredOptionWarning, UnsupportedModelError
-from idl_cli.models.feedforward_conv import FeedforwardConv
+from idl_cli.models.convolutional.feedforward_conv import FeedforwardConv
 from idl_cli.sim.fit.callbacks import SimCallbacks
 from idl_cli.sim.fit.path import fit_path
 from idl_cli.sim.fit.sparse.sensitivity import output_sensitivity

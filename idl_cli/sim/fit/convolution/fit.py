@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from idl_cli.models.feedforward_conv import FeedforwardConv
+from idl_cli.models.convolutional.feedforward_conv import FeedforwardConv
 from idl_cli.sim.fit.callbacks import SimCallbacks
 from idl_cli.sim.fit.convolution.layers import fit_convolutions
 from idl_cli.sim.fit.fits import Fit, Starts

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from idl_cli.models.feedforward_conv import FeedforwardConv, Weights
+from idl_cli.models.convolutional.feedforward_conv import FeedforwardConv, Weights
 from idl_cli.sim.fit.callbacks import Stage
 from idl_cli.sim.fit.fits import Fit, StageFit
 from idl_cli.sim.fit.fitting import FitSettings, warn_inexact

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from idl_cli.errors import ArgumentError, ShapeError
-from idl_cli.models.feedforward_conv import FeedforwardConv
+from idl_cli.models.convolutional.feedforward_conv import FeedforwardConv
 
 CONVOLUTIONS = [
     {"outputs": 3, "bias": True, "kernel_size": [3, 2], "stride": [2, 1], "padding": [1, 0]},

@@ -10,7 +10,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from idl_cli.errors import ArgumentError, ShapeError, UnsupportedModelError
-from idl_cli.models.implicit_conv import ImplicitConv
+from idl_cli.models.convolutional.implicit_conv import ImplicitConv
 
 TIGHT = {
     "forward": {"tol": 1e-13, "max_iter": 5000},
@@ -107,6 +107,12 @@ def test_its_matrices_make_the_same_model(variant: str) -> None:
     )
     with pytest.raises(UnsupportedModelError, match="GiB"):
         make(channels=[16], input_shape=(1, 64, 64), stride=1).dense_form()
+
+
+def test_a_read_out_layer_is_scaled_within_kappa_only_where_that_is_exact() -> None:
+    model = make("read-out layer", activation="tanh", kappa=0.5).eval()
+    with pytest.raises(UnsupportedModelError, match=r"above kappa=0\.5.*positively homogeneous"):
+        model.dense_form()
 
 
 @ALL_VARIANTS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,11 @@ from torch.nn import functional
 
 from idl_cli.equilibrium.activations import Activation
 from idl_cli.equilibrium.operators import maps_of, rows_of
+from idl_cli.errors import UnsupportedModelError
 from idl_cli.models.parametrizations.convolution_linf import Scale
 
-_KERNEL = 3
+_KERNEL: Final = 3
+_MARGIN: Final = 1e-9  # of the bound on rows, for rounding
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,8 @@ class Pooling:
 
     def maps(self, states: Tensor) -> list[Tensor]:
         """Return states (m, n) as maps (m, c, height, width), a tensor a scale."""
-        sizes = [scale.channels * scale.height * scale.width for scale in self.scales]
-        return [
-            maps_of(part, (scale.height, scale.width, scale.channels))
-            for part, scale in zip(states.split_with_sizes(sizes, dim=1), self.scales, strict=True)
-        ]
+        parts = states.split_with_sizes([scale.states for scale in self.scales], dim=1)
+        return [maps_of(part, scale.image) for part, scale in zip(parts, self.scales, strict=True)]
 
     def __call__(self, states: Tensor) -> Tensor:
         """Return the averages (m, features) of states (m, n), all scales in a row."""
@@ -99,7 +98,7 @@ class ReadoutLayer(nn.Module):
     @property
     def states(self) -> int:
         """Number of pixels of z."""
-        return sum(prod((scale.channels, scale.height, scale.width)) for scale in self.scales)
+        return sum(scale.states for scale in self.scales)
 
     def inflow(self, maps: Sequence[Tensor]) -> Tensor:
         """Return N(W∗x) of the maps of all scales, (m, states)."""
@@ -111,17 +110,31 @@ class ReadoutLayer(nn.Module):
             dim=1,
         )
 
-    def matrix(self, states: Pooling) -> tuple[Tensor, Tensor]:
-        """Return W (states of z, n) and offsets (states of z,) with z = φ(Wx + offsets).
+    def matrix(self, states: Pooling, bound: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return W (states of z, n), offsets and scale (states of z,): scale·z = φ(Wx + offsets).
 
         Args:
             states: how x is made of maps.
+            bound: largest l1 norm of a row of W. Rows beyond it are scaled down to it, which a
+                positively homogeneous φ passes on; the others have a scale of 1.
+
+        Raises:
+            UnsupportedModelError: a row is beyond it, and φ is not positively homogeneous.
         """
         like = next(self.parameters())
-        n = sum(prod((scale.channels, scale.height, scale.width)) for scale in states.scales)
+        n = sum(scale.states for scale in states.scales)
         offset = self.inflow(states.maps(like.new_zeros(1, n)))
         eye = torch.eye(n, dtype=like.dtype, device=like.device)
-        return (self.inflow(states.maps(eye)) - offset).t(), offset[0]
+        weight = (self.inflow(states.maps(eye)) - offset).t()
+        norms = weight.abs().sum(dim=1)
+        scale = (bound * (1 - _MARGIN) / norms).clamp(max=1)
+        if float(scale.min()) < 1 and not self._activation.positively_homogeneous:
+            raise UnsupportedModelError(
+                f"the read-out layer's largest row has an l1 norm of {float(norms.max()):.3g}, "
+                f"above kappa={bound:g}, and activation={self._activation.name} is not "
+                "positively homogeneous, so that it can't be scaled down; relu can"
+            )
+        return weight * scale[:, None], offset[0] * scale, scale
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Return z (m, states) of the maps of all scales."""

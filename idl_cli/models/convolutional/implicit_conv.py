@@ -23,7 +23,7 @@ from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ArgumentError, ShapeError, UnsupportedModelError
 from idl_cli.json_value import JSONValue
 from idl_cli.models.base import flat_inputs, outside_compiled_graphs
-from idl_cli.models.convolution_readout import Pooling, ReadoutLayer
+from idl_cli.models.convolutional.readout import Pooling, ReadoutLayer
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.models.options import ImplicitConvOptions
 from idl_cli.models.parametrizations.convolution_linf import ConvolutionLinf, Scale
@@ -31,7 +31,6 @@ from idl_cli.models.parametrizations.model import ParametrizedModel
 from idl_cli.models.solve_settings import settings_of
 
 _LARGEST_MATRIX: Final = 2**30  # bytes
-_MARGIN: Final = 1e-9  # of kappa, for rounding
 
 
 class ImplicitConv(ParametrizedModel):
@@ -153,7 +152,7 @@ class ImplicitConv(ParametrizedModel):
     @property
     def hidden_dim(self) -> int:
         """Number of states n: the pixels of all maps."""
-        return sum(scale.channels * scale.height * scale.width for scale in self._scales)
+        return sum(scale.states for scale in self._scales)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -210,7 +209,7 @@ class ImplicitConv(ParametrizedModel):
 
         A, B and the biases are exact; the read-out's entries are divided by the pooled areas and
         added where these overlap, rounded to float64. The maps of a read-out layer are states too,
-        which none feed; scaled down, and read with the inverse, such that ‖A‖∞ ≤ κ.
+        which feed no others; scaled down, and read with the inverse, such that ‖A‖∞ ≤ κ.
 
         Raises:
             UnsupportedModelError: A alone would take more than a gigabyte, or ‖A‖∞ ≤ κ can't be
@@ -235,17 +234,9 @@ class ImplicitConv(ParametrizedModel):
         read = torch.eye(above or n, dtype=torch.float64, device=self.C.device)
         C = (exact._pooling(read) @ exact.C.t()).t()
         if exact.readout is not None:
-            weight, offset = exact.readout.matrix(exact._states)
-            norms = weight.abs().sum(dim=1)
-            scale = (self.kappa * (1 - _MARGIN) / norms).clamp(max=1)
-            if float(scale.min()) < 1 and not self.activation.positively_homogeneous:
-                raise UnsupportedModelError(
-                    f"the read-out layer's largest row has an l1 norm of {float(norms.max()):.3g}, "
-                    f"above kappa={self.kappa:g}, and activation={self.activation.name} is not "
-                    "positively homogeneous, so that it can't be scaled down; relu can"
-                )
-            A[self.hidden_dim :, : self.hidden_dim] = weight * scale.unsqueeze(1)
-            b[self.hidden_dim :] = offset * scale
+            weight, offset, scale = exact.readout.matrix(exact._states, self.kappa)
+            A[self.hidden_dim :, : self.hidden_dim] = weight
+            b[self.hidden_dim :] = offset
             C = functional.pad(C / scale, (self.hidden_dim, 0))
         return ImplicitModel.from_weights(
             A,

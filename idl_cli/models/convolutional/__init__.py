@@ -1,0 +1,1 @@
+"""Models whose states are feature maps."""

@@ -169,6 +169,15 @@ def test_l2_is_bracketed_too(tmp_path: Path, run: Path) -> None:
     assert found["radius"] is None
 
 
+@pytest.mark.parametrize(("key", "value"), [("branches", 5), ("branch_seconds", 1.0)])
+def test_limits_of_branching_are_idle_without_it(
+    tmp_path: Path, run: Path, key: str, value: float
+) -> None:
+    asked = {"run": str(run), "dataset": DIGITS, "samples": 2, "epsilon": (0.01,), key: value}
+    with pytest.warns(IgnoredOptionWarning, match=rf"{key}={value}: has no effect .*complete"):
+        certify(tmp_path, **asked, method="norm", attack="none", radius_steps=0)
+
+
 def test_a_bound_that_an_attack_breaks_stops_the_command(
     tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

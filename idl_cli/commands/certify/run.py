@@ -11,6 +11,7 @@ from idl_cli.assembly.compute import prepare
 from idl_cli.certificates.certification import Certifier
 from idl_cli.certificates.equation import Equation
 from idl_cli.certificates.lipschitz import LipschitzBounds
+from idl_cli.certificates.options import CertifyOptions
 from idl_cli.certificates.problem import Judged
 from idl_cli.certificates.region import InputUnit
 from idl_cli.commands.certify import record
@@ -127,6 +128,10 @@ def _judgement(
     part = dataset.test
     count = len(part) if settings.samples is None else min(settings.samples, len(part))
     values = part.inputs[:count].double().flatten(1) / dataset.preprocessing.divisor
+    for key in ("branches", "branch_seconds"):
+        value = getattr(settings, key)
+        if settings.method != "complete" and value != getattr(CertifyOptions, key):
+            _warn(f"{key}={value}: has no effect with method={settings.method}; choose complete")
     certifier = Certifier(
         judged,
         unit,

@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
+from idl_cli import registry
 from idl_cli.commands.train.settings import TrainSettings
+from idl_cli.config.check import schema_defaults
 from idl_cli.errors import ConfigError, RunError
 from idl_cli.masking import masked
 from idl_cli.requests.key_roles import differences
@@ -84,7 +86,7 @@ def find_resumption(settings: TrainSettings, directory: RunDirectory) -> Resumpt
     state = cast(Mapping[str, Any], read_state(checkpoint))
     now = plain(asdict(settings))
     try:
-        before = plain(state["settings"])
+        before = _completed(plain(state["settings"]))
         problems = list(_differences(before, now))
         if not problems:
             _warn_of_another_length(before, now)
@@ -113,6 +115,17 @@ def _checkpoint(path: Path) -> Path:
 def plain(settings: Mapping[str, Any]) -> Any:
     """Return settings as JSON gives them back, tuples as lists, and without secrets."""
     return json.loads(json.dumps(masked(settings)))
+
+
+def _completed(before: Mapping[str, Any]) -> dict[str, Any]:
+    """Give keys that a checkpoint is older than their defaults: what was done without them."""
+    completed = dict(before)
+    for group in registry.groups():
+        section = before.get(group)
+        if isinstance(section, Mapping) and section.get("name") in registry.names(group):
+            schema = registry.find(group, section["name"]).schema
+            completed[group] = {**plain(schema_defaults(schema)), **section}
+    return completed
 
 
 def _differences(before: Any, now: Any) -> Iterator[str]:

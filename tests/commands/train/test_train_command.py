@@ -15,7 +15,7 @@ from idl_cli.errors import ConfigError, RunError
 from idl_cli.evaluation import evaluate as measure
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.run import RunDirectory, load_run, read_metrics, read_summary, run_status
-from idl_cli.run.state import read_state
+from idl_cli.run.state import read_state, write_state
 from tests.commands.helpers import Spoken, train, train_settings
 from tests.training.helpers import without_seconds
 
@@ -152,6 +152,29 @@ def test_other_settings_are_refused_all_at_once(tmp_path: Path) -> None:
     assert "model.hidden_dim=13" in message
     with pytest.raises(RunError, match=r"nowhere.*no such file"):
         train(tmp_path / "x", resume=str(tmp_path / "nowhere"))
+
+
+def test_a_checkpoint_older_than_a_key_is_continued_with_its_default(tmp_path: Path) -> None:
+    train(tmp_path / "whole", trainer={"epochs": 4})
+    train(tmp_path / "old", trainer={"epochs": 2})
+    file = tmp_path / "old" / "checkpoints" / "last.safetensors"
+    state: Any = read_state(file)
+    for group, key in (
+        ("trainer", "ema"),
+        ("model", "dropout"),
+        ("dataset", "validation_fraction"),
+    ):
+        del state["settings"][group][key]
+    write_state(file, state)
+    train(tmp_path / "old", trainer={"epochs": 4}, resume="auto")
+    assert without_seconds(read_metrics(tmp_path / "old")) == without_seconds(
+        read_metrics(tmp_path / "whole")
+    )
+    write_state(file, state)
+    with pytest.raises(
+        ConfigError, match=r"trainer\.ema=0\.5: the run to resume has trainer\.ema=0"
+    ):
+        train(tmp_path / "old", trainer={"epochs": 4, "ema": 0.5}, resume="auto")
 
 
 def test_another_length_is_warned_of_where_the_schedule_depends_on_it(tmp_path: Path) -> None:

@@ -135,8 +135,8 @@ def test_one_bound_alone_certifies_no_more(
 def test_branching_brackets_closer(tmp_path: Path, run: Path) -> None:
     asked = {"run": str(run), "dataset": DIGITS, "samples": 50, "epsilon": (0.05, 0.07)}
     bounds, complete = (
-        certify(tmp_path / name, **asked, method=name, branches=60, radius_steps=0)["certify"]
-        for name in ("auto", "complete")
+        certify(tmp_path / name, **asked, **limit, method=name, radius_steps=0)["certify"]
+        for name, limit in (("auto", {}), ("complete", {"branches": 60}))
     )
     gaps = []
     for before, found in zip(bounds["epsilons"], complete["epsilons"], strict=True):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from idl_cli import registry
@@ -24,6 +26,7 @@ from idl_cli.data.split import Split
 from idl_cli.data.task import Task
 from idl_cli.distributed.group import Group
 from idl_cli.errors import ConfigError, DataError
+from idl_cli.models.base import TrainableModel
 from idl_cli.models.differenced import Differenced
 from idl_cli.run import fitted_to, load_run
 from idl_cli.training.losses import make_loss
@@ -32,6 +35,8 @@ from idl_cli.training.robust.training import make_robustness
 from idl_cli.training.schedulers import Scheduler
 from idl_cli.training.settings import TrainerSettings
 from idl_cli.training.trainer import Trainer
+
+_CHUNK: Final = 4096  # samples preprocessed at a time
 
 
 def build_dataset(settings: DataRequest, group: Group) -> Dataset:
@@ -69,9 +74,9 @@ def _refuse_other_data(dataset: Dataset, group: Group) -> None:
 
 
 def build_model(
-    settings: GradientRequest, dataset: Dataset, compute: Compute
+    settings: GradientRequest, dataset: Dataset, compute: Compute, group: Group
 ) -> tuple[nn.Module, Dataset]:
-    """Make a new model, or take the one of ``model.init_run``.
+    """Make a new model, fitted to the training inputs, or take the one of ``model.init_run``.
 
     A run's model keeps its architecture, its κ and the preprocessing it was trained with, which
     replaces the data set's; how its equilibria are solved, and what training leaves out, follow the
@@ -90,6 +95,10 @@ def build_model(
             **model_sizes(settings.model, task),
         )
         made = fitted_to(made, task)
+        if isinstance(made, TrainableModel):
+            made.fit_inputs(_training_inputs(dataset))
+            for buffer in made.buffers():  # ranks may round differently
+                group.broadcast_(buffer)
         return made.to(device=compute.device, dtype=compute.dtype), dataset
     loaded = load_run(Path(init_run).expanduser())
     if loaded.name != settings.model["name"]:
@@ -122,6 +131,11 @@ def build_model(
         preprocessing = preprocessing_for(dataset, preprocessing)
     dataset = dataset.for_model_of(trained_on, preprocessing)
     return model.to(device=compute.device, dtype=compute.dtype), dataset
+
+
+def _training_inputs(dataset: Dataset) -> Iterator[Tensor]:
+    for chunk in torch.split(dataset.train.inputs, _CHUNK):
+        yield dataset.preprocessing(chunk)
 
 
 def model_sizes(settings: Mapping[str, object], task: Task) -> dict[str, object]:

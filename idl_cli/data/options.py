@@ -52,7 +52,13 @@ class PublishedOptions(ImageOptions):
     root: Root = field(default=None, metadata=PLACE)
     mirror: Annotated[str, _ADDRESS] | None = field(default=None, metadata=PLACE)
     augment: bool = False
+    shift: Annotated[int, NON_NEGATIVE] | None = None
     cutout: Annotated[int, NON_NEGATIVE] = 0
+
+    def problems(self) -> Iterator[str]:
+        """A shift is part of what ``augment`` does."""
+        if self.shift is not None and not self.augment:
+            yield f"shift={self.shift}: says how far augment=true shifts; choose it, or shift=null"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -30,6 +30,13 @@ class TrainableModel(nn.Module):
         """Project the parameters on the model's constraint set; call after each optimiser step.
 
         Does nothing for a model without constraints.
+        """
+
+    def fit_inputs(self, batches: Iterable[Tensor]) -> None:
+        """Take from the training inputs what is fixed before training; does nothing here.
+
+        Args:
+            batches: all training inputs (m, ...), preprocessed, made as they are asked for.
         """
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -19,6 +19,7 @@ from idl_cli.equilibrium.implicit_gradient import equilibrium
 from idl_cli.equilibrium.precision import solving_dtype, without_autocast
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
+from idl_cli.errors import ArgumentError
 from idl_cli.json_value import JSONValue
 from idl_cli.models.base import flat_inputs, outside_compiled_graphs
 from idl_cli.models.given_weights import ImplicitWeights as ImplicitWeights
@@ -27,6 +28,7 @@ from idl_cli.models.options import ImplicitOptions
 from idl_cli.models.parametrizations.choose import check_architecture
 from idl_cli.models.parametrizations.model import FeedbackModel
 from idl_cli.models.solve_settings import settings_of
+from idl_cli.models.whitening import Whitening
 
 
 class ImplicitModel(FeedbackModel):
@@ -51,6 +53,9 @@ class ImplicitModel(FeedbackModel):
             some hundred iterations in the worst case.
         bias: whether there are ``state_bias`` and ``output_bias``.
         no_D: leaves out the direct term Du.
+        whiten: k, of the principal components of the training inputs that B and D see in place of
+            the inputs, each of variance one; they are (n, k) and (q, k) then. None for the inputs
+            themselves. ``fit_inputs`` takes the components.
         dropout: share p in [0, 1) of the states that the prediction does without in training: it
             is C(m ⊙ x)/(1-p) + Du + c with m 0 or 1, drawn anew for every sample and call (Hinton
             et al., arXiv 1207.0580). The equation is the same as in evaluation; x = m ⊙ φ(…)/(1-p)
@@ -77,13 +82,18 @@ class ImplicitModel(FeedbackModel):
         kappa: float = ImplicitOptions.kappa,
         bias: bool = ImplicitOptions.bias,
         no_D: bool = ImplicitOptions.no_D,
+        whiten: int | None = ImplicitOptions.whiten,
         dropout: float = ImplicitOptions.dropout,
         activation: str = ImplicitOptions.activation,
         well_posedness: WellPosedness = ImplicitOptions.well_posedness,
         forward: FixedPointSettings | Mapping[str, Any] | None = None,
         backward: AdjointSettings | Mapping[str, Any] | None = None,
     ) -> None:
-        check_options(ImplicitOptions, {"dropout": dropout})
+        check_options(ImplicitOptions, {"dropout": dropout, "whiten": whiten})
+        if whiten is not None and whiten > input_dim:
+            raise ArgumentError(
+                [f"whiten={whiten}: must be at most the {input_dim} values of an input"]
+            )
         check_architecture(
             {"input_dim": input_dim, "output_dim": output_dim, "hidden_dim": hidden_dim},
             rank=rank,
@@ -99,9 +109,11 @@ class ImplicitModel(FeedbackModel):
         self.forward_settings = settings_of(FixedPointSettings, forward, "forward")
         self.backward_settings = settings_of(AdjointSettings, backward, "backward")
         self._solve_statistics = SolveStatistics()
-        self.B = nn.Parameter(torch.empty(hidden_dim, input_dim))
+        self.whitening = None if whiten is None else Whitening(input_dim, whiten)
+        seen = input_dim if whiten is None else whiten
+        self.B = nn.Parameter(torch.empty(hidden_dim, seen))
         self.C = nn.Parameter(torch.empty(output_dim, hidden_dim))
-        self.D = None if no_D else nn.Parameter(torch.empty(output_dim, input_dim))
+        self.D = None if no_D else nn.Parameter(torch.empty(output_dim, seen))
         self.state_bias = nn.Parameter(torch.empty(hidden_dim)) if bias else None
         self.output_bias = nn.Parameter(torch.empty(output_dim)) if bias else None
         self.reset_parameters()
@@ -175,7 +187,7 @@ class ImplicitModel(FeedbackModel):
     def reset_parameters(self) -> None:
         """Draw the parameters anew from torch's global generator; see the class for how."""
         self.reset_feedback()
-        input_bound, state_bound = 1 / math.sqrt(self.input_dim), 1 / math.sqrt(self.hidden_dim)
+        input_bound, state_bound = 1 / math.sqrt(self.B.shape[1]), 1 / math.sqrt(self.hidden_dim)
         self.B.uniform_(-input_bound, input_bound)
         self.C.uniform_(-state_bound, state_bound)
         if self.D is not None:
@@ -183,6 +195,11 @@ class ImplicitModel(FeedbackModel):
         if self.state_bias is not None and self.output_bias is not None:
             self.state_bias.uniform_(-input_bound, input_bound)
             self.output_bias.uniform_(-state_bound, state_bound)
+
+    def fit_inputs(self, batches: Iterable[Tensor]) -> None:
+        """Take the principal components of the inputs with ``whiten``; see ``Whitening.fit_``."""
+        if self.whitening is not None:
+            self.whitening.fit_(batches)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Predict.
@@ -257,19 +274,19 @@ class ImplicitModel(FeedbackModel):
         matrix = operator.to(dtype).to_dense().to(self.B.dtype)
         if dtype != matrix.dtype and len(operator.factors) > 1 and self.well_posedness == "linf":
             project_rows_l1_(matrix, self.kappa)  # half precision rounds rows beyond the ball
-        new_zeros = self.B.new_zeros
-        return ImplicitWeights(
-            A=matrix.detach().clone(),
-            B=self.B.detach().clone(),
-            C=self.C.detach().clone(),
-            D=new_zeros(self.output_dim, self.input_dim) if self.D is None else self.D.clone(),
-            state_bias=(
-                new_zeros(self.hidden_dim) if self.state_bias is None else self.state_bias.clone()
-            ),
-            output_bias=(
-                new_zeros(self.output_dim) if self.output_bias is None else self.output_bias.clone()
-            ),
-        )
+        B, state_bias = self._of_inputs(self.B, self.state_bias)
+        D = self.B.new_zeros(self.output_dim, self.B.shape[1]) if self.D is None else self.D
+        D, output_bias = self._of_inputs(D, self.output_bias)
+        A, C = matrix.detach().clone(), self.C.detach().clone()
+        return ImplicitWeights(A=A, B=B, C=C, D=D, state_bias=state_bias, output_bias=output_bias)
+
+    def _of_inputs(self, matrix: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return copies of B or D, as it acts on the inputs themselves, and of the bias with it."""
+        bias = matrix.new_zeros(len(matrix)) if bias is None else bias
+        if self.whitening is None:
+            return matrix.detach().clone(), bias.detach().clone()
+        unfolded, constant = self.whitening.unfold(matrix.detach())
+        return unfolded, bias.detach() + constant
 
     @property
     def solve_statistics(self) -> SolveStatistics:
@@ -286,6 +303,7 @@ class ImplicitModel(FeedbackModel):
             "kappa": self.kappa,
             "bias": self.state_bias is not None,
             "no_D": self.D is None,
+            "whiten": None if self.whitening is None else len(self.whitening.directions),
             "dropout": self.dropout,
             "activation": self.activation.name,
             "well_posedness": self.well_posedness,
@@ -303,7 +321,8 @@ class ImplicitModel(FeedbackModel):
         )
 
     def _flatten(self, inputs: Tensor) -> Tensor:
-        return flat_inputs(inputs, self.input_dim, self.B.dtype)
+        u = flat_inputs(inputs, self.input_dim, self.B.dtype)
+        return u if self.whitening is None else self.whitening(u)
 
     def _equilibrium_eager(self, u: Tensor, start: Tensor | None = None) -> Tensor:
         return outside_compiled_graphs(ImplicitModel._equilibrium, self, u, start)

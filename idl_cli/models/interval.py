@@ -33,6 +33,9 @@ def interval_problem(model: nn.Module) -> str | None:
         name = model.activation.name
         if model.well_posedness == "none":
             return "model.well_posedness=none keeps no box bounded; choose linf or triangular"
+        if model.whitening is not None:
+            components = model.constructor_arguments()["whiten"]
+            return f"model.whiten={components}: components mix the inputs of a box; choose null"
     elif isinstance(model, ImplicitConv):
         name = model.activation.name
         if model.dropout:

@@ -84,6 +84,7 @@ class ImplicitOptions(CellOptions, _Trainable):
     """Implicit model: x = φ(Ax + Bu + b), prediction Cx + Du + c."""
 
     hidden_dim: Count = 100
+    whiten: Count | None = None
     dropout: Annotated[float, FRACTION] = 0.0
 
     def problems(self) -> list[str]:

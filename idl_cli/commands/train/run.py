@@ -81,7 +81,7 @@ def run(settings: TrainSettings, directory: RunDirectory, console: Reporter) -> 
     check_metric(settings.optimized_metric, dataset, own=settings.robust_figures())
     for assumption in dataset.assumptions:
         console.message(f"assumed: {assumption}")
-    model, dataset = build_model(settings, dataset, compute)
+    model, dataset = build_model(settings, dataset, compute, group)
     loaders = Loaders(dataset, context)
     trainer = build_trainer(context, dataset, model, loaders)
     seed_rank(settings.seed, group.rank)  # the weights, which all ranks draw alike, are drawn

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -123,9 +123,11 @@ def augmentation_of(options: PublishedOptions, usual: CropFlip) -> Augmentation 
     """Return what a data set is asked to do to its training images; None for nothing.
 
     Args:
-        options: ``augment`` and ``cutout``.
-        usual: what ``augment`` stands for.
+        options: ``augment``, ``shift`` and ``cutout``.
+        usual: what ``augment`` stands for without ``shift``.
     """
+    if options.shift is not None:
+        usual = replace(usual, padding=options.shift)
     parts: list[Augmentation] = [usual] if options.augment else []
     if options.cutout:
         parts.append(Cutout(options.cutout))

@@ -11,6 +11,7 @@ from idl_cli import load_model, registry
 from idl_cli.assembly import objects as build
 from idl_cli.data.dataset import Dataset
 from idl_cli.data.loader import BatchLoader
+from idl_cli.distributed.group import Group
 from idl_cli.errors import ConfigError, RunError
 from idl_cli.evaluation import evaluate as measure
 from idl_cli.models.implicit import ImplicitModel
@@ -209,7 +210,7 @@ def test_a_runs_model_is_where_another_begins(tmp_path: Path) -> None:
     )
     data: Dataset = registry.build("dataset", settings.dataset, seed=3)
     model, data = build.build_model(
-        settings, data, build.Compute(torch.device("cpu"), torch.float32)
+        settings, data, build.Compute(torch.device("cpu"), torch.float32), Group.single()
     )
     assert isinstance(model, ImplicitModel)
     assert (model.hidden_dim, model.kappa) == (7, 0.5)

@@ -104,3 +104,17 @@ def test_a_batch_is_changed_alike_in_one_piece_and_in_parts() -> None:
     assert torch.equal(torch.cat(parts), whole)
     assert not torch.equal(whole, CropFlip(padding=2)(images, (5, 1, 2)))
     assert augmentation_of(MnistOptions(), CropFlip()) is None
+
+
+def test_how_far_images_are_shifted_is_asked_for() -> None:
+    usual = CropFlip(padding=2, flip=False)
+    assert augmentation_of(MnistOptions(augment=True), usual) == usual
+    asked = augmentation_of(MnistOptions(augment=True, shift=0), usual)
+    assert asked == CropFlip(padding=0, flip=False)
+    images = torch.rand(4, 1, 5, 5)
+    assert asked is not None
+    assert torch.equal(asked(images, (0, 1, 2)), images)
+
+
+def test_a_shift_without_augment_is_refused() -> None:
+    assert any("shift=1" in problem for problem in MnistOptions(shift=1).problems())

@@ -210,7 +210,8 @@ def _report(
     context: RunContext[TrainSettings],
 ) -> dict[str, Any]:
     epoch = result.best_epoch or result.epochs
-    show_figures(f"epoch {epoch}", {**figures, **extra.beside}, context.console)
+    kept = f"epoch {epoch}" if epoch else f"step {result.steps}"
+    show_figures(kept, {**figures, **extra.beside}, context.console)
     context.console.message(f"run: {context.directory.path}")
     solves = {key: value for key, value in figures["test"].items() if key not in METRIC_NAMES}
     norm = getattr(model, "inf_norm_A", lambda: None)()

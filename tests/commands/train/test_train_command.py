@@ -18,6 +18,7 @@ from idl_cli.models.implicit import ImplicitModel
 from idl_cli.run import RunDirectory, load_run, read_metrics, read_summary, run_status
 from idl_cli.run.state import read_state, write_state
 from tests.commands.helpers import Spoken, train, train_settings
+from tests.conftest import IdlHere
 from tests.training.helpers import without_seconds
 
 
@@ -333,3 +334,10 @@ def test_a_regression_reports_its_own_metrics(tmp_path: Path) -> None:
     assert result["training"]["metric"] == "loss"
     assert all("r2" in row and "mse" in row for row in read_metrics(tmp_path / "run"))
     assert (tmp_path / "run" / "learning_curves.png").stat().st_size > 0
+
+
+def test_a_training_that_ends_within_its_first_epoch_says_where(idl_here: IdlHere) -> None:
+    done = idl_here("train", "trainer.max_time=1e-9", "hydra.run.dir=run")
+    assert done.status == 0, done.errors
+    assert "\nstep " in done.output
+    assert "epoch 0" not in done.output

@@ -110,6 +110,14 @@ def test_a_run_keeps_its_components(tmp_path: Path, idl_here: IdlHere) -> None:
     assert 0 < shaken["certified_accuracy"] <= shaken["attacked_accuracy"]
 
 
+@pytest.mark.parametrize("format", ["onnx", "numpy"])
+def test_an_exported_model_reads_the_inputs_themselves(idl_here: IdlHere, format: str) -> None:
+    asked = ("model.whiten=20", "model.hidden_dim=12", "trainer.epochs=1", "hydra.run.dir=run")
+    assert idl_here("train", *asked).status == 0
+    done = idl_here("export", "run=run", f"format={format}", "hydra.run.dir=exported")
+    assert done.status == 0, done.errors
+
+
 def test_boxes_of_components_are_refused(tmp_path: Path, idl_here: IdlHere) -> None:
     done = idl_here(
         "train", "model.whiten=20", "trainer.robust=interval", f"hydra.run.dir={tmp_path / 'a'}"

@@ -20,6 +20,7 @@ BENCHMARKS = (
     "equilibria",
     "equilibria_scaling",
     "epoch_time",
+    "epoch_table",
     "image_step",
     "sim_solvers",
     "sim_accuracy",

@@ -166,14 +166,14 @@ class Change:
             scale = torch.maximum(scale, size.mul_(floor))
         return cls(x, image, residual.div_(scale), whole)
 
-    def slack(self, tol: float, summed: Summed, without: Tensor) -> Tensor:
+    def slack(self, tol: float, summed: Summed, without: Tensor | None) -> Tensor:
         """Look state by state at |A|(|f(x)| − |r|/tol) + |b|, which is ≥ 0 in all of a good sample.
 
         Args:
             tol: the tolerance.
             summed: what the states are sums of.
             without: samples that need not be looked at (m,), among them all that do not pass by
-                norm.
+                norm; None where there are none.
 
         Returns:
             The smallest of each sample (m,), or any number ≥ 0 where none is negative; of samples
@@ -182,24 +182,25 @@ class Change:
         if self.x.is_contiguous() and (
             self.x.numel() >= _SELECTION_SIZE or self.x.shape[1] >= _SELECTION_STATES
         ):
-            return self._slack_of_doubtful(tol, summed, ~without)
+            return self._slack_of_doubtful(tol, summed, None if without is None else ~without)
         change, size = self._parts(None)
         return summed.fed(torch.sub(size, change, alpha=1 / tol), summed.known()).amin(dim=1)
 
-    def _slack_of_doubtful(self, tol: float, summed: Summed, passing: Tensor) -> Tensor:
+    def _slack_of_doubtful(self, tol: float, summed: Summed, passing: Tensor | None) -> Tensor:
         """Look without a product where |r| ≤ tol · max(|f(x)|, |b|): x itself obeys the rule."""
         least = torch.zeros_like(self.residual)
         doubtful: list[tuple[Tensor, Tensor, Tensor]] = []
         part = _part(self.x)
         parts: tuple[Tensor | None, ...] = (None,)
         if part < len(self.x):
-            parts = tuple(torch.split(passing.nonzero().squeeze(1), part))
+            looked_at = torch.ones_like(least) if passing is None else passing
+            parts = tuple(torch.split(looked_at.nonzero().squeeze(1), part))
         for samples in parts:
             change, size = self._parts(samples)
             known = summed.known(samples)
             own = torch.maximum(size, known).sub_(change, alpha=1 / tol).amin(dim=1)
             found = own < 0
-            if samples is None:
+            if samples is None and passing is not None:
                 found.logical_and_(passing)
             rows = found.nonzero().squeeze(1)
             if len(rows):

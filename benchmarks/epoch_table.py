@@ -21,7 +21,7 @@ from idl_cli.data.files.idx import read_idx
 from idl_cli.models.implicit import ImplicitModel
 
 SAMPLES = 6000
-EPOCHS = 5
+EPOCHS = 4
 SETTLED = 2  # epochs before the first that counts
 STATES = (100, 500)
 BATCHES = (64, 512)

@@ -207,6 +207,7 @@ def torchidl(case: Case, tol: float = TOL) -> Solve:
         @staticmethod
         def forward(ctx: Any, A: Tensor, Z: Tensor) -> Tensor:
             scale = 10 * float(Z.abs().max())
+            X: Tensor
             X, _, _ = ImplicitFunction.inn_pred(A, Z, torch.zeros_like(Z), 300, tol * scale)
             ctx.save_for_backward(A, Z, X)
             return X

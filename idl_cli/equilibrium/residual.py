@@ -39,6 +39,9 @@ _SELECTION_STATES = 400
 _WHOLE_VALUES = 2**19
 _PART_VALUES = 2**17
 
+# Multiplications a state up to which a product with a part of the samples is as quick as its share.
+_CHEAP_SHARE = 200
+
 # Below a few units in the last place of what is summed, changes are rounding. In float32 these are
 # 9.5e-7.
 _ROUNDING_UNITS = 8
@@ -74,6 +77,11 @@ class Summed(ABC):
             known: |b| of the same samples (k, n).
         """
 
+    @property
+    def cheap(self) -> bool:
+        """Whether products with some samples at a time cost no more than one with all of them."""
+        return False
+
 
 class SummedStates(Summed):
     """Of x ↦ φ(Ax + b); a subclass sets ``operator``, A, and ``inflow``, b (m, n)."""
@@ -89,6 +97,11 @@ class SummedStates(Summed):
         """Return |A|x + |b|."""
         return self.operator.magnitudes.apply(x, known, _like(x))
 
+    @property
+    def cheap(self) -> bool:
+        """Whether A has few parameters: more of them are read once a product."""
+        return self.operator.multiplications <= _CHEAP_SHARE * self.operator.size
+
 
 class SummedAdjoints(Summed):
     """Of v ↦ d ⊙ (g + Aᵀv); a subclass sets ``operator``, A, and ``gradient``, g (m, n)."""
@@ -103,6 +116,11 @@ class SummedAdjoints(Summed):
     def fed(self, x: Tensor, known: Tensor) -> Tensor:
         """Return |Aᵀ|x + |g|."""
         return self.operator.magnitudes.apply_transpose(x, known, _like(x))
+
+    @property
+    def cheap(self) -> bool:
+        """Whether A has few parameters: more of them are read once a product."""
+        return self.operator.multiplications <= _CHEAP_SHARE * self.operator.size
 
 
 def reachable(tol: float, dtype: torch.dtype) -> float:
@@ -198,18 +216,22 @@ class Change:
         for samples in parts:
             change, size = self._parts(samples)
             known = summed.known(samples)
-            own = torch.maximum(size, known).sub_(change, alpha=1 / tol).amin(dim=1)
-            found = own < 0
+            # What is kept for all samples is needed again.
+            spare = (None, None) if samples is None else (size, change)
+            slack = torch.sub(size, change, alpha=1 / tol, out=spare[0])
+            own = torch.sub(known, change, alpha=1 / tol, out=spare[1])
+            found = torch.maximum(own, slack, out=own).amin(dim=1) < 0
             if samples is None and passing is not None:
                 found.logical_and_(passing)
             rows = found.nonzero().squeeze(1)
             if len(rows):
-                slack = size.index_select(0, rows).sub_(change.index_select(0, rows), alpha=1 / tol)
                 indices = rows if samples is None else samples.index_select(0, rows)
-                doubtful.append((indices, slack, known.index_select(0, rows)))
-        if doubtful:
-            indices, slack, known = (torch.cat(each) for each in zip(*doubtful, strict=True))
-            least.index_copy_(0, indices, summed.fed(slack, known).amin(dim=1))
+                del change, own  # before the product
+                slack, known = slack.index_select(0, rows), known.index_select(0, rows)
+                doubtful.append((indices, slack, known))
+                if summed.cheap:
+                    _look_at(least, summed, doubtful)
+        _look_at(least, summed, doubtful)
         return least
 
     def raise_lagging(self, tol: float, summed: Summed, slack: Tensor) -> None:
@@ -241,3 +263,13 @@ class Change:
             return select(self.whole[0], samples), select(self.whole[1], samples)
         image = select(self.image, samples)
         return (image - select(self.x, samples)).abs_(), image.abs_()
+
+
+def _look_at(least: Tensor, summed: Summed, doubtful: list[tuple[Tensor, Tensor, Tensor]]) -> None:
+    """Write to ``least`` what the sums say of samples (k,), their slack and |b| (k, n)."""
+    if doubtful:
+        indices, slack, known = (
+            each[0] if len(each) == 1 else torch.cat(each) for each in zip(*doubtful, strict=True)
+        )
+        doubtful.clear()
+        least.index_copy_(0, indices, summed.fed(slack, known).amin(dim=1))

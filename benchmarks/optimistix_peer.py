@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 
@@ -36,7 +37,7 @@ def optimistix(case: Case, tol: float = TOL) -> Solve:
     steps = FixedPointIteration(rtol=tol, atol=tol)
     adjoint = ImplicitAdjoint(linear_solver=lineax.GMRES(rtol=tol, atol=tol))
 
-    def state(A: object, b: object) -> object:
+    def state(A: Any, b: Any) -> Any:
         return fixed_point(
             lambda x, weights: jax.nn.relu(x @ weights[0].T + weights[1]),
             steps,
@@ -47,13 +48,14 @@ def optimistix(case: Case, tol: float = TOL) -> Solve:
             throw=False,
         ).value
 
-    @jax.jit
-    def both(A: object, b: object) -> object:
+    def both(A: Any, b: Any) -> Any:
         x, pulled = jax.vjp(state, A, b)
         return x, pulled(gradient)
 
+    compiled = jax.jit(both)
+
     def solve() -> tuple[torch.Tensor, torch.Tensor]:
-        x, (_, v) = jax.block_until_ready(both(parameter, offset))
+        x, (_, v) = jax.block_until_ready(compiled(parameter, offset))
         return torch.from_numpy(np.array(x)), torch.from_numpy(np.array(v))
 
     solve()

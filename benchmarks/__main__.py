@@ -20,6 +20,7 @@ BENCHMARKS = (
     "equilibria",
     "equilibria_scaling",
     "epoch_time",
+    "epoch_table",
     "image_step",
     "sim_solvers",
     "sim_accuracy",
@@ -35,6 +36,7 @@ BENCHMARKS = (
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
     *("torch", "numpy", "cvxpy", "clarabel", "hydra-core", "torchidl", "torchdeq"),
+    *("jax", "optimistix"),
     *("scikit-learn", "skglm", "celer", "adelie"),
 )
 

@@ -1,10 +1,11 @@
-"""Equilibrium and gradient beside torchidl 0.0.4 and torchdeq 0.1.0, on easy and on hard spectra.
+"""Equilibrium and gradient beside torchidl, torchdeq and optimistix, on easy and hard spectra.
 
 One forward and backward of x = relu(Ax + b), b and the loss's gradient normal, float32, at ‖r‖∞ ≤
 1e-5 ‖x‖∞ forward and ‖r‖∞ ≤ 1e-5 max(‖g‖∞, ‖v‖∞) backward in every sample: what is achieved, told
 by one judge for all. A rival's own tolerance (torchidl: an absolute number, and its 300 iterations
 at most; torchdeq: its relative norm, Picard and Anderson) is as loose as that allows, from 1e-5 on;
-1e-5 where none achieves it. Spectra of A:
+1e-5 where none achieves it. All are in one process with idl: torchidl 0.0.4, torchdeq 0.1.0 and
+JAX's optimistix where it is installed (``optimistix_peer``). Spectra of A:
 
 - easy: entries of both signs, ‖A‖∞ = 0.95;
 - trained: at the end of a training on scikit-learn's digits at κ = 0.99, b of its inputs;
@@ -45,6 +46,7 @@ from benchmarks.equilibria_cases import (
     torchdeq,
     torchidl,
 )
+from benchmarks.optimistix_peer import installed, optimistix
 from idl_cli.equilibrium.operators import DenseOperator
 from idl_cli.equilibrium.statistics import SolveStatistics
 
@@ -81,6 +83,8 @@ def measure(case: Case, seconds: float = SECONDS) -> dict[str, object]:
     contestants = {"idl": idl(case, "auto", counts), "idl picard": idl(case, "picard", quiet)}
     if case.operator is DenseOperator:
         contestants["torchidl"] = fitted(case, partial(torchidl, case))
+        if installed() and not case.offset.is_cuda:
+            contestants["optimistix"] = fitted(case, partial(optimistix, case))
     for name, solver in (("picard", "fixed_point_iter"), ("anderson", "anderson")):
         contestants[f"torchdeq {name}"] = fitted(case, partial(torchdeq, case, solver))
     clock = _clock(case)
@@ -111,13 +115,16 @@ def measure(case: Case, seconds: float = SECONDS) -> dict[str, object]:
         "megabytes": {
             name: _peak(solve) / 1e6
             for name, solve in contestants.items()
-            if milliseconds[name] < 2e3 * SECONDS and not case.offset.is_cuda
+            if milliseconds[name] < 2e3 * SECONDS
+            and name != "optimistix"  # whose memory torch does not see
+            and not case.offset.is_cuda
         },
         "iterations": figures["iterations_mean"],
         "backward_iterations": figures["backward_iterations_mean"],
         "unconverged": figures["unconverged_share"] + figures["backward_unconverged_share"],
         "products_share": products / milliseconds["idl"],
         "to_torchidl": milliseconds.get("torchidl", float("nan")) / milliseconds["idl"],
+        "to_optimistix": milliseconds.get("optimistix", float("nan")) / milliseconds["idl"],
         "to_torchdeq": min(others) / milliseconds["idl"],
     }
 
@@ -195,5 +202,6 @@ def line(spectrum: str, states: int, samples: int, row: dict[str, object]) -> st
         f"{row['iterations']:.1f}+{row['backward_iterations']:.1f} iterations, "
         f"products {row['products_share']:.0%}, "
         f"{megabytes.get('idl', float('nan')):.2f} MB, "
-        f"{row['to_torchidl']:.1f}x torchidl, {row['to_torchdeq']:.1f}x torchdeq"
+        f"{row['to_torchidl']:.1f}x torchidl, {row['to_torchdeq']:.1f}x torchdeq, "
+        f"{row['to_optimistix']:.1f}x optimistix"
     )

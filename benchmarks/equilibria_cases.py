@@ -201,19 +201,33 @@ def torchidl(case: Case, tol: float = TOL) -> Solve:
     """Return torchidl's solve, of a matrix, to ``tol`` times the size of b, and of g."""
     from torchidl.implicit_function import ImplicitFunction
 
-    def solve() -> tuple[Tensor, Tensor]:
-        # Columns are its samples. Of its Function the parts with A alone, without B and U.
-        A, Z = case.parameter.detach(), case.offset.t()
-        with torch.no_grad():
+    class Function(torch.autograd.Function):
+        """The parts of theirs with A alone, without B and U; columns are its samples."""
+
+        @staticmethod
+        def forward(ctx: Any, A: Tensor, Z: Tensor) -> Tensor:
             scale = 10 * float(Z.abs().max())
+            X: Tensor
             X, _, _ = ImplicitFunction.inn_pred(A, Z, torch.zeros_like(Z), 300, tol * scale)
+            ctx.save_for_backward(A, Z, X)
+            return X
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+            A, Z, X = ctx.saved_tensors
             slopes = ImplicitFunction.dphi(A @ X + Z)
-            G = slopes * case.gradient.t()
+            G = slopes * gradients[0]
             V, _, _ = ImplicitFunction.inn_pred_grad(
                 A.T, G, slopes, 300, tol * float(G.abs().max())
             )
-            V @ X.T
-        return X.t(), V.t()
+            return V @ X.T, V
+
+    def solve() -> tuple[Tensor, Tensor]:
+        parameter = case.parameter.detach().requires_grad_()
+        offset = case.offset.detach().requires_grad_()
+        X = Function.apply(parameter, offset.t())  # type: ignore[no-untyped-call]
+        _, v = torch.autograd.grad(X, (parameter, offset), case.gradient.t())
+        return X.detach().t(), v
 
     return solve
 

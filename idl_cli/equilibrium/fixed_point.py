@@ -9,6 +9,7 @@ size).
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -16,6 +17,9 @@ import torch
 from torch import Tensor
 
 from idl_cli.equilibrium.choose import step_method
+from idl_cli.equilibrium.finished import Finished
+from idl_cli.equilibrium.iterations.coarse import Linearised
+from idl_cli.equilibrium.iterations.step_method import StepMethod
 from idl_cli.equilibrium.residual import Change, Summed, reachable
 from idl_cli.equilibrium.result import FixedPointResult, SolveStatus
 from idl_cli.equilibrium.settings import FixedPointSettings
@@ -23,6 +27,10 @@ from idl_cli.errors import ShapeError
 
 # What passes by norm with this share of the tolerance passes state by state in most cases.
 _CLEARLY = 0.25
+
+# Multiplications a step up to which taking finished samples out of a batch costs more than the few
+# steps that most solves have left: some 60 microseconds beside 15 a step.
+_SPARED = 4e5
 
 
 class SampleMap(ABC):
@@ -70,7 +78,9 @@ def solve_fixed_point(
             function if isinstance(function, SampleMap) else _WholeBatchMap(function, start)
         )
         start = start.detach()
-        return _Solve(restrictable, start, settings, scale, overwrite).run(start)
+        tol = reachable(settings.tol, start.dtype)
+        method = step_method(settings, function, start, tol)
+        return _Solve(restrictable, start, settings, scale, overwrite, method).run(start)
 
 
 class _Solve:
@@ -83,63 +93,84 @@ class _Solve:
         settings: FixedPointSettings,
         scale: Tensor | None,
         overwrite: bool,
+        method: StepMethod,
     ) -> None:
         self.function = function
+        self.summed = isinstance(function, Summed)
         self.start = None if overwrite else start
-        self.settings = settings
+        self.max_iter = settings.max_iter
         self.scale = scale
         self.tol = reachable(settings.tol, start.dtype)
-        self.method = step_method(settings, function, start, self.tol)
-        self.value: Tensor | None = None  # of all samples, once some are frozen
-        self.rows: Tensor | None = None  # indices of the active samples, None for all of them
+        self.method = method
+        # Of a step with one sample; 0 where a finished sample must stand still.
+        self.multiplications = function.multiplications if isinstance(function, Linearised) else 0
+        self.finished = Finished()
+        self.running = start.shape[0]
         # Whether a sample passed by norm and lagged state by state; a method that steers by the
         # residual is told of it in figures from the start.
         self.lagged = self.method.steered
         self.floor = 0.0
         self.passed: Tensor | None = None  # by norm at the last look, where that is to be confirmed
+        self.finite = True  # all residuals so far
 
     def run(self, x: Tensor) -> FixedPointResult:
         spare: Tensor | None = None
-        settings, method = self.settings, self.method
+        method = self.method
         iteration = 0
         while True:
             iteration += 1
             image = self.function(x, spare)
             residual = None
-            if iteration >= method.check or iteration == settings.max_iter:
-                last = iteration == settings.max_iter
+            if iteration >= method.check or iteration == self.max_iter:
+                last = iteration == self.max_iter
+                if method.recovers and self.finished.live is not None:
+                    # It would keep account of samples that nothing brings nearer any more.
+                    x, image = self._take_out(self.finished.live, x, image)
                 residual, running, count = self._judge(x, image, last)
                 if count == 0 or last:
-                    return self._finish(self._better(x, image), residual, iteration)
-                if count < len(x):
-                    x, image, residual = self._freeze(x, image, residual, iteration, running)
+                    return self._finish(self._better(x, image), residual, iteration, count)
+                assert running is not None, "there are some"
+                if count < self.running:
+                    x, image, residual = self._freeze(x, image, residual, iteration, running, count)
+            elif method.passive:
+                spare = None if x is self.start else x
+                x = image
+                continue
             following = method.step(self.function, x, image, residual)
             spare = x if following is image else image
             if spare is self.start:
                 spare = None
             x = following
 
-    def _judge(self, x: Tensor, image: Tensor, last: bool) -> tuple[Tensor, Tensor, int]:
+    def _judge(self, x: Tensor, image: Tensor, last: bool) -> tuple[Tensor, Tensor | None, int]:
         """Return the residuals, which samples have not converged, and how many."""
         change = Change.of(x, image, self.scale, self.floor)
         self.floor = reachable(0, x.dtype) / self.tol  # only a long solve comes near it
+        residual, live, tol = change.residual, self.finished.live, self.tol
         # A NaN residual is not above the tolerance: that sample is finished, and failed.
         if self.method.recovers:
-            change.residual.nan_to_num_(nan=torch.inf)
-        running = unproven = self._unconfirmed(change.residual, last)
+            residual.nan_to_num_(nan=torch.inf)
+        samples = residual.shape[0]
+        worst = float(residual.amax()) if samples else 0.0
+        self.finite = self.finite and math.isfinite(worst)
+        unproven, failing = None, 0
+        if self.method.confirms or not worst <= tol:
+            unproven = _both(self._unconfirmed(residual, last), live)
+            failing = int(torch.count_nonzero(unproven))
+        if not self.summed or failing == samples:
+            return residual, unproven, failing
+        assert isinstance(self.function, Summed), "asked at the start"
+        slack = change.slack(tol, self.function, unproven)
+        if failing == 0 and float(slack.amin()) >= 0:
+            return residual, None, 0
+        running = _both(_either(unproven, slack < 0), live)
         count = int(torch.count_nonzero(running))
-        if count < len(x) and isinstance(self.function, Summed):
-            slack = change.slack(self.tol, self.function, unproven)
-            if count == 0 and float(slack.amin()) >= 0:
-                return change.residual, running, 0
-            running = unproven.logical_or(slack < 0)
-            by_norm, count = count, int(torch.count_nonzero(running))
-            if count > by_norm and (self.lagged or last):
-                change.raise_lagging(self.tol, self.function, slack)
-                running = unproven.logical_or_(change.residual > self.tol)
-                count = int(torch.count_nonzero(running))
-            self.lagged |= count > by_norm
-        return change.residual, running, count
+        if count > failing and (self.lagged or last):
+            change.raise_lagging(tol, self.function, slack)
+            running = _both(_either(unproven, residual > tol), live)
+            count = int(torch.count_nonzero(running))
+        self.lagged |= count > failing
+        return residual, running, count
 
     def _unconfirmed(self, residual: Tensor, last: bool) -> Tensor:
         """Return which samples do not pass by norm, or only just and for the first time."""
@@ -151,51 +182,70 @@ class _Solve:
         return just if before is None else just.logical_and_(~before).logical_or_(running)
 
     def _freeze(
-        self, x: Tensor, image: Tensor, residual: Tensor, iteration: int, running: Tensor
+        self,
+        x: Tensor,
+        image: Tensor,
+        residual: Tensor,
+        iteration: int,
+        running: Tensor,
+        count: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Write down the samples that are finished and go on with the others."""
-        self._write(self._better(x, image), residual, iteration)
-        kept = running.nonzero().squeeze(1)
-        self.rows = kept if self.rows is None else self.rows.index_select(0, kept)
+        self.running = count
+        value = self._better(x, image)
+        spared = (len(x) - count) * self.multiplications
+        if (
+            0 < spared <= _SPARED
+            and self.finite
+            and self.finished.rows is None
+            and not (self.method.recovers or self.method.confirms)
+        ):
+            self.finished.write(value.clone(), residual, iteration)
+            self.finished.leave(running)
+            return x, image, residual
+        self.finished.write(value, residual, iteration)
+        x, image = self._take_out(running, x, image)
+        return x, image, residual[running]
+
+    def _take_out(self, running: Tensor, x: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Restrict everything to the samples that are running (m,)."""
+        kept = self.finished.take_out(running)
         self.function = self.function.restrict(kept)
         self.method.restrict(kept)
         if self.passed is not None:
             self.passed = self.passed.index_select(0, kept)
         if self.scale is not None:
             self.scale = self.scale.index_select(0, kept)
-        return (
-            x.index_select(0, kept),
-            image.index_select(0, kept),
-            residual.index_select(0, kept),
-        )
+        return x.index_select(0, kept), image.index_select(0, kept)
 
     def _better(self, x: Tensor, image: Tensor) -> Tensor:
         """Return f(x) where the rule vouches for it; of any other f, x is what was judged."""
-        if isinstance(self.function, Summed):
+        if self.summed:
             return image
         return x.clone() if x is self.start else x
 
-    def _write(self, value: Tensor, residual: Tensor, iteration: int) -> None:
-        # The rows still running are overwritten when they finish.
-        if self.value is None or self.rows is None:
-            self.value, self.residuals = value, residual
-            self.iterations = torch.full((len(value),), iteration, device=value.device)
-        else:
-            self.value.index_copy_(0, self.rows, value)
-            self.residuals.index_copy_(0, self.rows, residual)
-            self.iterations.index_fill_(0, self.rows, iteration)
-
-    def _finish(self, value: Tensor, residual: Tensor, iteration: int) -> FixedPointResult:
-        self._write(value, residual, iteration)
-        assert self.value is not None, "written just above"
-        converged = self.residuals <= self.tol
-        if bool(converged.all()):
+    def _finish(
+        self, value: Tensor, residual: Tensor, iteration: int, failing: int
+    ) -> FixedPointResult:
+        self.finished.write(value, residual, iteration)
+        value, residuals, iterations = self.finished.results()
+        converged = residuals <= self.tol
+        # Counted where all is finite; what is not is neither above the tolerance nor converged.
+        if failing == 0 and (self.finite or bool(converged.all())):
             status = SolveStatus.CONVERGED
-        elif bool(self.residuals.isfinite().all()):
+        elif bool(residuals.isfinite().all()):
             status = SolveStatus.MAX_ITERATIONS
         else:
             status = SolveStatus.NON_FINITE
-        return FixedPointResult(self.value, self.iterations, self.residuals, converged, status)
+        return FixedPointResult(value, iterations, residuals, converged, status)
+
+
+def _either(one: Tensor | None, other: Tensor) -> Tensor:
+    return other if one is None else other.logical_or_(one)
+
+
+def _both(one: Tensor, other: Tensor | None) -> Tensor:
+    return one if other is None else one.logical_and_(other)
 
 
 class _WholeBatchMap(SampleMap):

@@ -39,6 +39,9 @@ _SELECTION_STATES = 400
 _WHOLE_VALUES = 2**19
 _PART_VALUES = 2**17
 
+# Multiplications a state up to which a product with a part of the samples is as quick as its share.
+_CHEAP_SHARE = 200
+
 # Below a few units in the last place of what is summed, changes are rounding. In float32 these are
 # 9.5e-7.
 _ROUNDING_UNITS = 8
@@ -74,6 +77,11 @@ class Summed(ABC):
             known: |b| of the same samples (k, n).
         """
 
+    @property
+    def cheap(self) -> bool:
+        """Whether products with some samples at a time cost no more than one with all of them."""
+        return False
+
 
 class SummedStates(Summed):
     """Of x ↦ φ(Ax + b); a subclass sets ``operator``, A, and ``inflow``, b (m, n)."""
@@ -89,6 +97,11 @@ class SummedStates(Summed):
         """Return |A|x + |b|."""
         return self.operator.magnitudes.apply(x, known, _like(x))
 
+    @property
+    def cheap(self) -> bool:
+        """Whether A has few parameters: more of them are read once a product."""
+        return self.operator.multiplications <= _CHEAP_SHARE * self.operator.size
+
 
 class SummedAdjoints(Summed):
     """Of v ↦ d ⊙ (g + Aᵀv); a subclass sets ``operator``, A, and ``gradient``, g (m, n)."""
@@ -103,6 +116,11 @@ class SummedAdjoints(Summed):
     def fed(self, x: Tensor, known: Tensor) -> Tensor:
         """Return |Aᵀ|x + |g|."""
         return self.operator.magnitudes.apply_transpose(x, known, _like(x))
+
+    @property
+    def cheap(self) -> bool:
+        """Whether A has few parameters: more of them are read once a product."""
+        return self.operator.multiplications <= _CHEAP_SHARE * self.operator.size
 
 
 def reachable(tol: float, dtype: torch.dtype) -> float:
@@ -166,14 +184,14 @@ class Change:
             scale = torch.maximum(scale, size.mul_(floor))
         return cls(x, image, residual.div_(scale), whole)
 
-    def slack(self, tol: float, summed: Summed, without: Tensor) -> Tensor:
+    def slack(self, tol: float, summed: Summed, without: Tensor | None) -> Tensor:
         """Look state by state at |A|(|f(x)| − |r|/tol) + |b|, which is ≥ 0 in all of a good sample.
 
         Args:
             tol: the tolerance.
             summed: what the states are sums of.
             without: samples that need not be looked at (m,), among them all that do not pass by
-                norm.
+                norm; None where there are none.
 
         Returns:
             The smallest of each sample (m,), or any number ≥ 0 where none is negative; of samples
@@ -182,33 +200,38 @@ class Change:
         if self.x.is_contiguous() and (
             self.x.numel() >= _SELECTION_SIZE or self.x.shape[1] >= _SELECTION_STATES
         ):
-            return self._slack_of_doubtful(tol, summed, ~without)
+            return self._slack_of_doubtful(tol, summed, None if without is None else ~without)
         change, size = self._parts(None)
         return summed.fed(torch.sub(size, change, alpha=1 / tol), summed.known()).amin(dim=1)
 
-    def _slack_of_doubtful(self, tol: float, summed: Summed, passing: Tensor) -> Tensor:
+    def _slack_of_doubtful(self, tol: float, summed: Summed, passing: Tensor | None) -> Tensor:
         """Look without a product where |r| ≤ tol · max(|f(x)|, |b|): x itself obeys the rule."""
         least = torch.zeros_like(self.residual)
         doubtful: list[tuple[Tensor, Tensor, Tensor]] = []
         part = _part(self.x)
         parts: tuple[Tensor | None, ...] = (None,)
         if part < len(self.x):
-            parts = tuple(torch.split(passing.nonzero().squeeze(1), part))
+            looked_at = torch.ones_like(least) if passing is None else passing
+            parts = tuple(torch.split(looked_at.nonzero().squeeze(1), part))
         for samples in parts:
             change, size = self._parts(samples)
             known = summed.known(samples)
-            own = torch.maximum(size, known).sub_(change, alpha=1 / tol).amin(dim=1)
-            found = own < 0
-            if samples is None:
+            # What is kept for all samples is needed again.
+            spare = (None, None) if samples is None else (size, change)
+            slack = torch.sub(size, change, alpha=1 / tol, out=spare[0])
+            own = torch.sub(known, change, alpha=1 / tol, out=spare[1])
+            found = torch.maximum(own, slack, out=own).amin(dim=1) < 0
+            if samples is None and passing is not None:
                 found.logical_and_(passing)
             rows = found.nonzero().squeeze(1)
             if len(rows):
-                slack = size.index_select(0, rows).sub_(change.index_select(0, rows), alpha=1 / tol)
                 indices = rows if samples is None else samples.index_select(0, rows)
-                doubtful.append((indices, slack, known.index_select(0, rows)))
-        if doubtful:
-            indices, slack, known = (torch.cat(each) for each in zip(*doubtful, strict=True))
-            least.index_copy_(0, indices, summed.fed(slack, known).amin(dim=1))
+                del change, own  # before the product
+                slack, known = slack.index_select(0, rows), known.index_select(0, rows)
+                doubtful.append((indices, slack, known))
+                if summed.cheap:
+                    _look_at(least, summed, doubtful)
+        _look_at(least, summed, doubtful)
         return least
 
     def raise_lagging(self, tol: float, summed: Summed, slack: Tensor) -> None:
@@ -240,3 +263,13 @@ class Change:
             return select(self.whole[0], samples), select(self.whole[1], samples)
         image = select(self.image, samples)
         return (image - select(self.x, samples)).abs_(), image.abs_()
+
+
+def _look_at(least: Tensor, summed: Summed, doubtful: list[tuple[Tensor, Tensor, Tensor]]) -> None:
+    """Write to ``least`` what the sums say of samples (k,), their slack and |b| (k, n)."""
+    if doubtful:
+        indices, slack, known = (
+            each[0] if len(each) == 1 else torch.cat(each) for each in zip(*doubtful, strict=True)
+        )
+        doubtful.clear()
+        least.index_copy_(0, indices, summed.fed(slack, known).amin(dim=1))

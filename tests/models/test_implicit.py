@@ -377,7 +377,7 @@ def test_new_models_start_strictly_inside_the_constraint_and_solve_quickly() -> 
         model = make(variant, hidden_dim=100)
         assert 0.001 < model.inf_norm_A() < 0.95
         model(inputs(20))
-        assert model.solve_statistics.summary()["iterations_max"] <= 11
+        assert model.solve_statistics.summary()["iterations_max"] <= 12  # the second check
     assert not bool(make("triangular").A.tril().any())
 
 

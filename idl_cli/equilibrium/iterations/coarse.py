@@ -92,6 +92,12 @@ class CoarseSteps(StepMethod):
         plain: the steps to begin with.
     """
 
+    _image: Tensor
+    _best: Tensor
+    _strikes: Tensor  # as the two below, counts of looks
+    _wait: Tensor
+    _pause: Tensor
+
     def __init__(self, tol: float, plain: Picard) -> None:
         self._tol = tol
         self._plain = plain
@@ -107,9 +113,11 @@ class CoarseSteps(StepMethod):
         self._matrix: Tensor | None = None  # A, while Newton's steps are taken
         self._coarse_looks = 0
         self._until_newton: float = _UNTIL_NEWTON  # looks; infinite once it has failed
-        nothing = torch.empty(0)
-        self._image, self._best = nothing, nothing
-        self._strikes, self._wait, self._pause = nothing, nothing, nothing  # counts of looks
+
+    @property
+    def passive(self) -> bool:  # type: ignore[override]
+        """Whether steps are plain, and no rate is being measured."""
+        return not (self._begun or self._change)
 
     @property
     def recovers(self) -> bool:  # type: ignore[override]

@@ -14,23 +14,29 @@ COSTLY_STATES = 1000
 # Multiplications a state of a product that takes ten times as long as a check by norm.
 _COSTLY_SHARE = 200
 _FIRST, _FIRST_OF_COSTLY = 7, 4
+# Fewer states: steps between checks at least, and one in how many of those that are done.
+_SMALL_STATES, _APART_OF_SMALL, _APART = 200, (5, 3), (3, 4)
 
 
 class Picard(StepMethod):
     """x ← f(x): contracts at the rate of f, and costs one evaluation a step.
 
-    For a small model a check, and setting finished samples aside, cost more than a step. So checks
-    are spread out, on iterations 7, 10, 13, 16, 20, 25, ...: most samples of a model in training
-    need six to nine for a tolerance of 1e-5. At most a fifth of a long solve is spent in vain, and
-    what is spent is counted. An earlier one comes before them where A is so small that all is
-    expected to be over by then. With so many states that a step costs more than a check, iteration
-    4 is checked too; with a product that costs as much as ten checks by norm, all that follow are.
+    For a small model a check, and setting finished samples aside, cost more than a step, of 64
+    samples and 100 states as much as eight. So checks are spread out, on iterations 7, 12, 17, 22,
+    29, ...: most samples of a model in training need six to nine for a tolerance of 1e-5. From 200
+    states on a step costs as much as a check or two, and they are 7, 10, 13, 16, 20, 25, ... At
+    most a quarter of a long solve is spent in vain, and what is spent is counted. An earlier one
+    comes before them where A is so small that all is expected to be over by then. With so many
+    states that a step costs more than a check, iteration 4 is checked too; with a product that
+    costs as much as ten checks by norm, all that follow are.
 
     Args:
         states: n.
         multiplications: those of a step, of one sample; 0 where they are not known.
         expected: iterations after which the solve may be over.
     """
+
+    passive = True
 
     def __init__(
         self, states: int, multiplications: int = 0, *, expected: int | None = None
@@ -39,6 +45,7 @@ class Picard(StepMethod):
         self.check = _FIRST if expected is None else min(max(2, expected), _FIRST)
         if self.confirms or states >= COSTLY_STATES:
             self.check = _FIRST_OF_COSTLY
+        self._apart = _APART_OF_SMALL if states < _SMALL_STATES else _APART
 
     def step(
         self, function: Callable[..., Tensor], x: Tensor, image: Tensor, residual: Tensor | None
@@ -51,7 +58,7 @@ class Picard(StepMethod):
         elif self.check < _FIRST:
             self.check = max(_FIRST, self.check + 2)
         else:
-            self.check += max(3, self.check // 4)
+            self.check += max(self._apart[0], self.check // self._apart[1])
         return image
 
     def restrict(self, samples: Tensor) -> None:

@@ -17,6 +17,7 @@ class StepMethod(ABC):
 
     Attributes:
         check: the next iteration whose residual is looked at; a step that is told of it moves on.
+        passive: whether a step that is told of no residual is f(x), and changes nothing here.
         steered: whether the steps depend on the residual.
         recovers: whether a sample that is not finite goes back to an iterate that was.
         confirms: whether a sample that only just passes by norm is looked at state by state only
@@ -24,6 +25,7 @@ class StepMethod(ABC):
     """
 
     check: int = 1
+    passive: bool = False
     steered: bool = False
     recovers: bool = False
     confirms: bool = False

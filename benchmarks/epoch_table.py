@@ -1,0 +1,138 @@
+"""Epochs on MNIST and Fashion-MNIST beside an MLP of as many parameters and torchidl 0.0.4.
+
+100 and 500 states, batches of 64 and 512, κ 0.95, tolerance 1e-5 (torchidl's is absolute), Adam at
+1e-3, the first 6,000 images of the training part, accuracies on all of the test part. All three
+train in one process on the same batches, in turn on every batch. The time of an epoch is the median
+step times their number, over all epochs from the third on, in processor time where one thread is
+used; the projection after each step is part of it. The MLP has one hidden layer.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.epoch_time import KAPPA, LEARNING_RATE, TOL, Contestant
+from idl_cli.data.files.idx import read_idx
+from idl_cli.models.implicit import ImplicitModel
+
+SAMPLES = 6000
+EPOCHS = 4
+SETTLED = 2  # epochs before the first that counts
+STATES = (100, 500)
+BATCHES = (64, 512)
+DATASETS = ("fashion-mnist", "mnist")
+_INPUTS, _CLASSES = 784, 10
+
+
+def run(root: Path | None = None) -> dict[str, object]:
+    """Measure and print.
+
+    Args:
+        root: a folder with the four IDX files of Fashion-MNIST; MNIST's are in the folder ``mnist``
+            beside it, or are left out.
+
+    Returns:
+        Seconds of an epoch and accuracies of the three, for each data set, n and batch.
+
+    Raises:
+        FileNotFoundError: the files are not there.
+    """
+    folder = root or Path("data/fashion-mnist")
+    rows = []
+    for name in DATASETS:
+        place = folder if name == DATASETS[0] else folder.parent / name
+        if name != DATASETS[0] and not place.exists():
+            print(f"{place} is missing: {name} is left out")
+            continue
+        train, test = _load(place, "train"), _load(place, "t10k")
+        for states in STATES:
+            for batch in BATCHES:
+                row = {"dataset": name, "states": states, "batch": batch}
+                row |= _measure(train, test, states, batch)
+                rows.append(row)
+                print(_line(row), flush=True)
+    return {"threads": torch.get_num_threads(), "samples": SAMPLES, "rows": rows}
+
+
+def _load(folder: Path, part: str) -> tuple[Tensor, Tensor]:
+    arrays = []
+    for name, ndim in ((f"{part}-images-idx3-ubyte", 3), (f"{part}-labels-idx1-ubyte", 1)):
+        paths = [folder / name, folder / f"{name}.gz"]
+        found = next((path for path in paths if path.exists()), None)
+        if found is None:
+            raise FileNotFoundError(
+                f"{paths[0]} (or .gz) is missing: name the folder with Fashion-MNIST's IDX files "
+                "by --root"
+            )
+        arrays.append(torch.from_numpy(read_idx(found, ndim=ndim)))
+    return arrays[0].flatten(1).float().div_(255).sub_(0.3).div_(0.35), arrays[1].long()
+
+
+def _contestants(states: int) -> list[Contestant]:
+    import torchidl
+
+    torch.manual_seed(0)
+    settings = {"tol": TOL}
+    model = ImplicitModel(
+        _INPUTS, _CLASSES, states, kappa=KAPPA, forward=settings, backward=settings
+    )
+    parameters = sum(each.numel() for each in model.parameters())
+    hidden = (parameters - _CLASSES) // (_INPUTS + _CLASSES + 1)
+    torch.manual_seed(0)
+    mlp = nn.Sequential(nn.Linear(_INPUTS, hidden), nn.ReLU(), nn.Linear(hidden, _CLASSES))
+    torch.manual_seed(0)
+    rival = torchidl.ImplicitModel(
+        _INPUTS, _CLASSES, states, bias=True, kappa=KAPPA, tol=TOL, grad_tol=TOL
+    )
+    return [
+        Contestant(name, each, torch.optim.Adam(each.parameters(), lr=LEARNING_RATE, fused=True), c)
+        for name, each, c in (
+            ("idl", model, model.constrain_),
+            ("mlp", mlp, None),
+            ("torchidl", rival, None),
+        )
+    ]
+
+
+def _measure(
+    train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], states: int, batch: int
+) -> dict[str, float]:
+    inputs, targets = train[0][:SAMPLES], train[1][:SAMPLES]
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    contestants = _contestants(states)
+    for epoch in range(EPOCHS):
+        if epoch == SETTLED:
+            for each in contestants:
+                each.seconds.clear()
+        order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(epoch))
+        for samples in torch.split(order, batch):
+            for each in contestants:
+                each.step(inputs[samples], targets[samples], clock)
+    steps = -(-SAMPLES // batch)
+    row = {}
+    for each in contestants:
+        row[f"{each.name}_seconds"] = statistics.median(each.seconds) * steps
+        with torch.no_grad():
+            hits = each.model.eval()(test[0]).argmax(dim=1) == test[1]
+        row[f"{each.name}_accuracy"] = float(hits.double().mean())
+    row["to_mlp"] = row["idl_seconds"] / row["mlp_seconds"]
+    row["to_torchidl"] = row["torchidl_seconds"] / row["idl_seconds"]
+    model = contestants[0].model
+    assert isinstance(model, ImplicitModel)
+    return row | {f"idl_{name}": each for name, each in model.solve_statistics.summary().items()}
+
+
+def _line(row: dict[str, object]) -> str:
+    figures = "  ".join(
+        f"{name} {row[f'{name}_seconds']:.3f} s ({row[f'{name}_accuracy']:.4f})"
+        for name in ("idl", "mlp", "torchidl")
+    )
+    return (
+        f"{row['dataset']:13} n {row['states']:3} batch {row['batch']:3}  {figures}  "
+        f"{row['to_mlp']:.2f} x the MLP's time, {row['to_torchidl']:.2f} x as fast as torchidl"
+    )

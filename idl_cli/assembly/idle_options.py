@@ -149,6 +149,10 @@ def warn_of_idle_sim_options(settings: SimRequest) -> None:
                 if settings.trainer[key] != defaults[key]:
                     _warn(f"trainer.{key}: has no effect without trainer.{needed}")
     trainer = settings.trainer
+    if trainer["select_lambda"] != "certified":
+        for key in ("select_epsilon", "select_samples"):
+            if trainer[key] != defaults[key]:
+                _warn(f"trainer.{key}: has no effect without trainer.select_lambda=certified")
     if trainer["path"] is not None and not trainer["prune_baseline"]:
         for key in ("baselines", "prune_zeros", "prune_epochs"):
             if trainer[key] != defaults[key]:

@@ -37,7 +37,7 @@ class Start:
     @classmethod
     def of(cls, estimate: Estimate, form: Form) -> Start:
         """That of the linear relaxation."""
-        gradient = estimate.gradient(form)
+        gradient = estimate.gradient(form.state)
         slopes = estimate.slopes(gradient)
         return cls(slopes, torch.zeros_like(slopes), gradient)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from idl_cli.certificates.bounds.base import Bound
 from idl_cli.certificates.bounds.complete import Complete
-from idl_cli.certificates.bounds.dual import dual
+from idl_cli.certificates.bounds.dual import Dual
 from idl_cli.certificates.bounds.interval import interval
 from idl_cli.certificates.bounds.norm import norm
 from idl_cli.certificates.bounds.relaxation import relaxation
@@ -75,6 +75,8 @@ class Certifier:
         unit: of the data.
         norm: in which ε is measured.
         method: a name of ``METHODS``, or ``auto``: all but ``complete``, which asks all of them.
+            ``auto`` leaves samples open that are unlikely to be decided (``Prospect``); the others
+            ask to the end.
         branches: limit of ``complete``.
         branch_seconds: limit of ``complete``.
     """
@@ -90,7 +92,7 @@ class Certifier:
         branch_seconds: float | None = CertifyOptions.branch_seconds,
     ) -> None:
         self.judged, self.unit, self.norm = judged, unit, norm
-        every = _bounds(Complete(branches, branch_seconds))
+        every = _bounds(Dual(persistent=method != "auto"), Complete(branches, branch_seconds))
         of_method = {"auto": METHODS[:-1], "complete": METHODS}.get(method, (method,))
         self.bounds = {name: every[name] for name in of_method}
         self._linear = {name: every[name] for name in ("norm", "sensitivity")}
@@ -225,6 +227,6 @@ class Certifier:
         return low
 
 
-def _bounds(complete: Complete) -> MappingProxyType[str, Bound]:
+def _bounds(dual: Dual, complete: Complete) -> MappingProxyType[str, Bound]:
     every = (norm, Sensitivity(), interval, relaxation, dual, complete)
     return MappingProxyType(dict(zip(METHODS, every, strict=True)))

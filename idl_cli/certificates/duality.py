@@ -98,18 +98,56 @@ class Relaxation:
             form: k forms.
             multipliers: λ (m, k, n), any.
         """
-        equation, region = self.equation, self.region
-        gradient = form.state + multipliers @ equation.A
+        equation = self.equation
+        sums = products(form.state.abs(), self.state_size) + form.constant.abs()
+        return self._total(
+            multipliers,
+            form.state + multipliers @ equation.A,
+            form.inputs + multipliers @ equation.B,
+            form.constant + multipliers @ equation.state_bias,
+            sums + products(form.inputs.abs(), self.input_size),
+        )
+
+    def pre_activations(self, chosen: Tensor, sign: int, multipliers: Tensor) -> Tensor:
+        """The dual bound (m, k) of z_i, or of −z_i, rounded down.
+
+        c, d and the constant are row i of A, B and b: they join the multipliers, as ±1 at i, and no
+        rows have to be gathered. That sum's rounding is one of those of ``size``.
+
+        Args:
+            chosen: i of k states of every sample (m, k).
+            sign: 1 or −1.
+            multipliers: λ (m, k, n), any.
+        """
+        equation = self.equation
+        ones = torch.full_like(multipliers[..., :1], sign)
+        joint = multipliers.scatter_add(-1, chosen[..., None], ones)
+        return self._total(
+            multipliers,
+            joint @ equation.A,
+            joint @ equation.B,
+            joint @ equation.state_bias,
+            self.size.gather(1, chosen),
+        )
+
+    def _total(
+        self, multipliers: Tensor, gradient: Tensor, inputs: Tensor, constant: Tensor, sums: Tensor
+    ) -> Tensor:
+        """Least of ν·φ(z) − λ·z + (Bᵀλ + d)·u + constant (m, k), rounded down.
+
+        Args:
+            multipliers: λ (m, k, n).
+            gradient: ν (m, k, n).
+            inputs: Bᵀλ + d (m, k, p).
+            constant: λ·b and the form's own (m, k).
+            sums: what the form itself adds to the magnitudes that are rounded (m, k).
+        """
         terms = least(self.nodes, self.values, gradient, multipliers)[0]
         terms = terms - gradient.abs() * self.wrong[:, None]
-        inputs = multipliers @ equation.B + form.inputs
-        value = terms.sum(-1) + multipliers @ equation.state_bias + form.constant
-        value = value + products(inputs, region.centre)
-        sums = products(multipliers.abs(), self.size)
-        sums = sums + products(form.state.abs(), self.state_size) + form.constant.abs()
-        sums = sums + products(form.inputs.abs(), self.input_size)
-        error = up(sums, equation.terms) * error_of(4 * equation.terms)
-        return below(value - up(region.reach(inputs) + error, 4))
+        value = terms.sum(-1) + constant + products(inputs, self.region.centre)
+        sums = sums + products(multipliers.abs(), self.size)
+        error = up(sums, self.equation.terms) * error_of(4 * self.equation.terms)
+        return below(value - up(self.region.reach(inputs) + error, 4))
 
 
 def least(

@@ -68,9 +68,14 @@ class Estimate:
         """S (m, k, n) of the linear relaxation at ν (m, k, n)."""
         return torch.where(gradient >= 0, self.lower[:, None], self.upper[:, None])
 
-    def gradient(self, form: Form, settled: float = _SETTLED) -> Tensor:
-        """ν (m, k, n) of the linear relaxation, about: to a share of the largest."""
-        target = form.state.float()
+    def gradient(self, state: Tensor, settled: float = _SETTLED) -> Tensor:
+        """ν (m, k, n) of the linear relaxation, about: to a share of the largest.
+
+        Args:
+            state: c of the forms (m, k, n), or (k, n) of all samples.
+            settled: the share.
+        """
+        target = state.float()
         gradient = target.expand(len(self.lower), *target.shape[-2:])
         for _ in range(_STEPS):
             following = target + (self.slopes(gradient) * gradient) @ self.A
@@ -80,9 +85,14 @@ class Estimate:
                 break
         return gradient
 
-    def multipliers(self, form: Form, settled: float = _SETTLED) -> Tensor:
-        """λ (m, k, n) of the linear relaxation, in float64: the backward equilibrium."""
-        gradient = self.gradient(form, settled)
+    def multipliers(self, state: Tensor, settled: float = _SETTLED) -> Tensor:
+        """λ (m, k, n) of the linear relaxation, in float64: the backward equilibrium.
+
+        Args:
+            state: as of ``gradient``.
+            settled: as of ``gradient``.
+        """
+        gradient = self.gradient(state, settled)
         return (self.slopes(gradient) * gradient).double()
 
     def value(self, form: Form, multipliers: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from idl_cli.config.fields import (
     AT_LEAST_ONE,
     COMMAND_ONLY,
     FINITE_NON_NEGATIVE,
+    FINITE_POSITIVE,
     LENGTH,
     NON_NEGATIVE,
     POSITIVE,
@@ -113,7 +114,11 @@ class SimTrainerOptions(ProblemOptions):
     checkpoint_seconds: Annotated[float, NON_NEGATIVE] = field(
         default=60.0, metadata={**COMMAND_ONLY, **RECORD}
     )
-    select_lambda: Literal["validation"] | None = field(default=None, metadata=COMMAND_ONLY)
+    select_lambda: Literal["validation", "certified"] | None = field(
+        default=None, metadata=COMMAND_ONLY
+    )
+    select_epsilon: Annotated[float, FINITE_POSITIVE] = field(default=0.02, metadata=COMMAND_ONLY)
+    select_samples: Annotated[int, AT_LEAST_ONE] | None = field(default=500, metadata=COMMAND_ONLY)
     lambda_grid: tuple[Annotated[float, POSITIVE], ...] = field(
         default=(1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5, 3e-6, 1e-6), metadata=COMMAND_ONLY
     )

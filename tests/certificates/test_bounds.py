@@ -11,7 +11,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import Tensor
 
 from idl_cli.certificates.bounds.complete import Complete
-from idl_cli.certificates.bounds.dual import dual
+from idl_cli.certificates.bounds.dual import Dual
 from idl_cli.certificates.bounds.interval import interval
 from idl_cli.certificates.bounds.norm import norm
 from idl_cli.certificates.bounds.relaxation import relaxation
@@ -27,7 +27,7 @@ BOUNDS: dict[str, Callable[[Problem], Tensor]] = {
     "sensitivity": Sensitivity(),
     "interval": interval,
     "relaxation": relaxation,
-    "dual": dual,
+    "dual": Dual(),
     "complete": Complete(branches=16),
 }
 POINTS = {"dense": 100_000, "low_rank": 100_000}  # of other kinds a fifth
@@ -72,7 +72,7 @@ def test_no_perturbation_leaves_a_bound(kind: str, norm_name: Norm) -> None:
     box = asked.box
     estimate = Estimate.of(asked.judged.equation, asked.region, box.pre_low, box.pre_high)
     form = Form(*asked.differences)
-    rows = estimate.multipliers(form) @ asked.judged.equation.B + form.inputs
+    rows = estimate.multipliers(form.state) @ asked.judged.equation.B + form.inputs
     worst = asked.region.least(rows).movedim(1, 0)
     low, high = asked.region.centre - asked.region.radius, asked.region.centre + asked.region.radius
     found = margins_at(asked, torch.cat([inputs, worst.clamp(low, high)])).amin(0)

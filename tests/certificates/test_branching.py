@@ -11,7 +11,7 @@ from torch import Tensor
 
 from idl_cli.certificates import leaf
 from idl_cli.certificates.bounds.complete import Complete
-from idl_cli.certificates.bounds.dual import dual
+from idl_cli.certificates.bounds.dual import Dual
 from idl_cli.certificates.branching import Found
 from idl_cli.certificates.duality import Form, Relaxation
 from idl_cli.certificates.problem import Judged, Problem
@@ -65,7 +65,7 @@ def margins_at(asked: Problem, found: Found) -> Tensor:
 def test_more_branches_only_raise_the_bound(kind: str, norm: Norm) -> None:
     asked = problem(random_model(1, **KINDS[kind]), samples(3), 0.3, norm=norm)
     none, few, more = (
-        dual(asked),
+        Dual()(asked),
         *(Complete(branches=count).search(asked) for count in (4, 60)),
     )
     assert bool((few.lower >= none).all())

@@ -36,9 +36,9 @@ class Complete:
             return Found.untried(problem, interval(problem))
         found = []
         for part in portions(problem):
-            margins, box = refined(part)
+            known = refined(part)
             search = BranchAndBound(
-                part, box, margins, branches=self._branches, seconds=self._seconds
+                part, known.box, known.margins, branches=self._branches, seconds=self._seconds
             )
             found.append(search.run())
         return Found.joined(found)

@@ -16,5 +16,5 @@ def relaxation(problem: Problem) -> Tensor:
     if equation.graph.shape is None:  # nothing is known of φ but its Lipschitz constant
         return interval(problem)
     region, box, form = problem.region, problem.box, Form(*problem.differences)
-    multipliers = Estimate.of(equation, region, box.pre_low, box.pre_high).multipliers(form)
+    multipliers = Estimate.of(equation, region, box.pre_low, box.pre_high).multipliers(form.state)
     return problem.without_own(Relaxation.of(equation, region, box).value(form, multipliers))

@@ -27,6 +27,7 @@ from idl_cli.sim.states.convolution_recording import AnyRecording
 SIM_METHOD = "SIM"
 TUNED_METHOD = "SIM, fine-tuned"
 _SHOWN = 15
+_CERTIFIED = ("test_certified_accuracy", "test_certified_radius_mean")
 Row = dict[str, Any]
 
 
@@ -227,13 +228,14 @@ def _show(
     listed = [row for i, row in enumerate(sim) if row is chosen or (len(sim) - 1 - i) % every == 0]
     what = "lambda" if axis == "lambda_z" else "non-zeros"
     title = f"path of {what}" + ("" if every == 1 else f", every {every}. of {len(sim)}")
+    keys = [key, *(name for name in _CERTIFIED if name in chosen)]
     console.table(
         f"{title} (all in path.csv)",
         [
             axis.replace("nonzeros_asked", "asked"),
             "non-zeros",
             "zeros*",
-            key.replace("_", " "),
+            *(name.replace("_", " ") for name in keys),
             "gap [A B]",
             "s",
             "",
@@ -243,7 +245,7 @@ def _show(
                 row[axis],
                 row["nonzeros"],
                 f"{row['zeros']:.1%}",
-                row[key],
+                *(row[name] for name in keys),
                 "-" if row["ab_relative_gap"] is None else f"{row['ab_relative_gap']:.0e}",
                 row["seconds_ab"] + row["seconds_equilibria"] + row["seconds_cd"],
                 "kept" if row is chosen else "",

@@ -78,11 +78,19 @@ def run(settings: SimSettings, directory: RunDirectory, console: Reporter) -> di
     check_metric(settings.optimized_metric, dataset)
     # The equilibrium model that is made has no place for the differencing around it.
     dataset = dataset.learning_changes(None)
-    if settings.trainer["select_lambda"] is not None and dataset.validation is None:
+    choice = settings.trainer["select_lambda"]
+    if choice is not None and dataset.validation is None:
         raise ConfigError(
             [
-                "trainer.select_lambda=validation: dataset.validation_fraction=0 leaves no "
+                f"trainer.select_lambda={choice}: dataset.validation_fraction=0 leaves no "
                 "validation part to choose on; set it above 0, such as 0.1"
+            ]
+        )
+    if choice == "certified" and dataset.task.kind != "classification":
+        raise ConfigError(
+            [
+                f"trainer.select_lambda=certified: dataset={dataset.name} has no classes to keep; "
+                "choose validation"
             ]
         )
     if settings.trainer["dry_run"]:

@@ -8,6 +8,7 @@ from torch import nn
 
 from idl_cli.assembly.compute import Compute
 from idl_cli.assembly.measure import METRIC_NAMES
+from idl_cli.commands.sim.certified_score import CertifiedScore
 from idl_cli.commands.sim.measured_path import Measures
 from idl_cli.commands.sim.settings import SimSettings
 from idl_cli.data.dataset import Dataset
@@ -32,6 +33,12 @@ class SimScores:
         self._compute = compute
         classes = dataset.task.kind == "classification"
         self.score = "accuracy" if classes else "r2"
+        trainer = settings.trainer
+        self._certified = None
+        if trainer["select_lambda"] == "certified":
+            self._certified = CertifiedScore(
+                dataset.preprocessing, trainer["select_epsilon"], trainer["select_samples"]
+            )
 
     def batches(self, part: Split) -> BatchLoader:
         """The batches of one part, unshuffled."""
@@ -42,8 +49,10 @@ class SimScores:
         return evaluate(model, self.batches(part), self._dataset.task)
 
     def validation(self, model: nn.Module) -> float:
-        """The score on the validation part, larger is better."""
+        """What a choice goes by on the validation part, larger is better."""
         assert self._dataset.validation is not None
+        if self._certified is not None:
+            return self._certified.accuracy(model, self._dataset.validation)
         return self.figures(model, self._dataset.validation)[self.score]
 
     def shared_validation(self, model: nn.Module) -> float:
@@ -60,7 +69,10 @@ class SimScores:
         test = self.batches(self._dataset.test)
 
         def figures(model: nn.Module) -> dict[str, float]:
-            return named_metrics(evaluate(model, test, self._dataset.task))
+            found = named_metrics(evaluate(model, test, self._dataset.task))
+            if self._certified is not None:
+                found |= self._certified.figures(model, self._dataset.test)
+            return found
 
         return Measures(
             test=figures,

@@ -89,6 +89,51 @@ def test_the_validation_part_chooses_on_the_path(idl_here: IdlHere, tmp_path: Pa
     assert path["kept_lambda_z"] == best["lambda_z"]
 
 
+def test_certificates_choose_on_the_path(idl_here: IdlHere, tmp_path: Path) -> None:
+    """The score is the share that ``idl certify`` proves, and is not the accuracy's choice."""
+    quick = (*QUICK, "trainer.path=[3e-1,1e-1,1e-2,1e-4]", "trainer.prune_baseline=false")
+    choice = ("trainer.select_lambda=certified", "trainer.select_epsilon=0.02")
+    done = idl_here("sim", *quick, *choice, "trainer.select_samples=60", "hydra.run.dir=run")
+    assert done.status == 0, done.errors
+    assert "certified" in done.output
+    path = read_json(tmp_path / "run/path.json")
+    best = max(path["points"], key=lambda each: (each["validation_score"], -each["nonzeros"]))
+    assert path["kept_lambda_z"] == best["lambda_z"]
+    assert path["teacher"]["test_certified_radius_mean"] > 0
+    done = idl_here("certify", "run=run", "epsilon=[0.02]", "samples=60", "hydra.run.dir=proof")
+    assert done.status == 0, done.errors
+    metrics = summary_of(tmp_path / "proof")["metrics"]
+    assert metrics["certified_accuracy_0.02"] == best["test_certified_accuracy"]
+    assert best["test_certified_radius_mean"] == pytest.approx(
+        metrics["certified_radius_mean"], rel=0.1
+    )
+    assert any(each["test_certified_accuracy"] < each["test_accuracy"] for each in path["points"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["trainer.select_epsilon=0.1"], "select_lambda=certified"),
+        (["trainer.select_samples=9", "trainer.select_lambda=validation"], "no effect"),
+    ],
+)
+def test_a_radius_without_that_choice_is_said_to_be_idle(
+    idl_here: IdlHere, arguments: list[str], said: str
+) -> None:
+    done = idl_here("sim", *QUICK, *arguments, "trainer.dry_run=true")
+    assert done.status == 0, done.errors
+    assert said in done.errors + done.output
+
+
+def test_a_regression_has_no_certificates_to_choose_by(idl_here: IdlHere, tmp_path: Path) -> None:
+    rows = [f"{0.5 * step},{(step % 7) * 0.3}" for step in range(80)]
+    (tmp_path / "series.csv").write_text("\n".join(["time,value", *rows]))
+    series = ("dataset=csv", "dataset.file=series.csv", "dataset.target=value")
+    done = idl_here("sim", *series, "trainer.select_lambda=certified", "hydra.run.dir=run")
+    assert done.status != 0
+    assert "has no classes to keep" in done.errors
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [

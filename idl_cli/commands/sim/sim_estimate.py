@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from idl_cli.data.loader import BatchLoader
 from idl_cli.distributed.group import Group
 from idl_cli.sim.sim import SIM
 from idl_cli.sim.solvers.supports.elimination import BATCH_BYTES
+from idl_cli.sim.states.convolution_recorder import ConvolutionRecorder
 from idl_cli.sim.states.convolution_recording import record_convolutions
 from idl_cli.sim.states.layout import StateLayout
 from idl_cli.sim.states.recorders import state_recorder
@@ -119,7 +119,7 @@ def estimate(sim: SIM, teacher: nn.Module, loader: BatchLoader) -> SimEstimate:
 def _estimate_convolutions(
     sim: SIM, teacher: nn.Module, loader: BatchLoader, inputs: Tensor
 ) -> SimEstimate:
-    recorder = state_recorder(teacher, inputs, max_features=sys.maxsize)
+    recorder = ConvolutionRecorder(teacher, inputs)
     layout = recorder.layout
     samples = loader.samples if sim.options.samples is None else sim.options.samples
     data = DataPass([inputs], None, lambda _: None, Group.single())

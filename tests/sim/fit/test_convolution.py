@@ -17,8 +17,7 @@ from idl_cli.sim.fit.path import fit_path
 from idl_cli.sim.fit.sparse.sensitivity import output_sensitivity
 from idl_cli.sim.sim import SIM
 from idl_cli.sim.solvers import ActiveSetSolver, LeastSquareSolver
-from idl_cli.sim.states.convolutional_form import convolutional_form
-from idl_cli.sim.states.recorders import state_recorder
+from idl_cli.sim.states.convolution_recorder import ConvolutionRecorder
 from idl_cli.sim.statistics.patches import patches
 from tests.sim.ranks import run_ranks
 
@@ -88,13 +87,12 @@ def test_the_optimum_and_its_certificate_are_those_of_cvxpy() -> None:
     )
     model = sim.train(model=teacher, dataloader=loader)
     inputs = torch.cat([u for u, _ in loader])
-    form = convolutional_form(state_recorder(teacher, inputs))
+    form = ConvolutionRecorder(teacher, inputs).form
     objectives, zeros = [], 0
-    for number, layer in enumerate(form.weights):
-        maps = form.entering(inputs, number)
-        with torch.no_grad():
-            targets = layer(maps.flatten(1) if isinstance(layer, nn.Linear) else maps)
-        S = patches(layer, maps).detach().numpy()
+    for number, layers in enumerate(form.sums):
+        maps = form.entering(inputs, number).reads
+        targets = form.total(inputs, number).detach()
+        S = patches(layers, maps).detach().numpy()
         T = targets.reshape(len(inputs), targets.shape[1], -1).transpose(1, 2).flatten(0, 1)
         W = cp.Variable((T.shape[1], S.shape[1]))
         objective = 0.5 * cp.sum_squares(S @ W.T - T.numpy()) + penalty * cp.sum(cp.abs(W))
@@ -170,7 +168,7 @@ def test_a_path_is_certified_and_begins_where_it_stood() -> None:
 
 def test_outputs_feel_a_channel_as_the_unrolled_model_says() -> None:
     teacher, loader = network(), batches()
-    form = convolutional_form(state_recorder(teacher, loader[0][0]))
+    form = ConvolutionRecorder(teacher, loader[0][0]).form
     for loss in ("kl", "mse"):
         ours = output_sensitivity(form, loader, loss)
         unrolled = output_sensitivity(form.dense_form(), loader, loss)

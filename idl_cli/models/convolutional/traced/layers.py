@@ -62,8 +62,9 @@ class Layers:
                 f"{where}: maxima of pre-activations are none of the states, since {name} falls"
             )
         self._activation = name
-        calls = sum(each.partition("#")[0] == self.module for each in self.names)
-        self.names.append(self.module if not calls else f"{self.module}#{calls + 1}")
+        module = self.module or "network"
+        calls = sum(each.partition("#")[0] == module for each in self.names)
+        self.names.append(f"{module}#{calls + 1}" if calls else module)
         read = Read(self._closed(value), value.pools)
         # A maximum commutes with a φ that never falls, so that it is taken of the states.
         return Maps(value.shape, read, value.shape)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from idl_cli.equilibrium.activations import get_activation
 from idl_cli.errors import ArgumentError
@@ -19,20 +17,8 @@ from idl_cli.models.activation_modules import activation_module
 from idl_cli.models.base import TrainableModel, flat_inputs
 from idl_cli.models.convolutional.layer_graph import LayerGraph
 from idl_cli.models.convolutional.layer_shapes import IMAGE, LayerShape, Read, Weights
+from idl_cli.models.convolutional.sums import Entering, multiplied
 from idl_cli.models.implicit import ImplicitModel
-
-
-@dataclass(frozen=True, eq=False)
-class Entering:
-    """What a sum is made of.
-
-    Attributes:
-        reads: the maps (m, ...) that each of its layers multiplies.
-        added: what is added as it is, (m, channels, height, width); None for nothing.
-    """
-
-    reads: tuple[Tensor, ...]
-    added: Tensor | None
 
 
 class FeedforwardConv(TrainableModel):
@@ -136,7 +122,7 @@ class FeedforwardConv(TrainableModel):
             inputs: as for the prediction.
             number: of the sum, from 0.
         """
-        return self._entering(number, self._known(inputs, number))
+        return self.entering_from(number, self._known(inputs, number))
 
     def evaluated(self, inputs: Tensor) -> Iterator[tuple[Entering, Tensor]]:
         """What enters each sum, and what it comes to (m, ...), one after another.
@@ -144,10 +130,43 @@ class FeedforwardConv(TrainableModel):
         Args:
             inputs: as for the prediction.
         """
-        known = {IMAGE: self._image(inputs)}
+        known = self.begun(inputs)
         for number in range(len(self.graph.groups)):
-            entering = self._entering(number, known)
-            yield entering, self._advance(number, known)
+            entering = self.entering_from(number, known)
+            yield entering, self.advance(number, known)
+
+    def begun(self, inputs: Tensor) -> dict[int, Tensor]:
+        """The maps that are known before the first sum, by layer: the image."""
+        flat = flat_inputs(inputs, self.input_dim, self.weights[0].weight.dtype)
+        return {IMAGE: flat.reshape(-1, *self.graph.image)}
+
+    def advance(self, number: int, known: dict[int, Tensor]) -> Tensor:
+        """What a sum comes to (m, ...); its states are then known, and maps read no more are not.
+
+        Args:
+            number: of the sum, from 0.
+            known: the maps of the layers before it; changed in place.
+        """
+        total = self._filled(self._sum(number, known), number, known)
+        known[self.graph.groups[number][-1]] = self.phi(total)
+        for layer in [each for each in known if self.graph.last_reader(each) <= number]:
+            del known[layer]
+        return total
+
+    def entering_from(self, number: int, known: Mapping[int, Tensor]) -> Entering:
+        """What a sum is made of.
+
+        Args:
+            number: of the sum, from 0.
+            known: the maps of the layers before it.
+        """
+        group = self.graph.groups[number]
+        reads = [self.graph.reads[layer] for layer in group]
+        added = [read.of(known[read.layer]) for read in self.graph.shapes[group[-1]].adds]
+        return Entering(
+            tuple(read.of(known[read.layer]) for read in reads),
+            sum(added[1:], added[0]) if added else None,
+        )
 
     def equilibrium(self, inputs: Tensor) -> Tensor:
         """Return the equilibrium states x (m, n) of the inputs, those of the last layer first."""
@@ -155,7 +174,7 @@ class FeedforwardConv(TrainableModel):
 
     def injected(self, inputs: Tensor) -> Tensor:
         """Return Bu + b (m, n) of inputs as for the prediction."""
-        known = {IMAGE: self._image(inputs)}
+        known = self.begun(inputs)
         hidden = range(len(self.graph.groups) - 1)
         parts = [self._filled(self._sum(number, known), number, known) for number in hidden]
         return torch.cat([part.flatten(1) for part in parts[::-1]], dim=1)
@@ -195,7 +214,7 @@ class FeedforwardConv(TrainableModel):
             for layer in group:
                 size = modules[layer].weight.double().abs()
                 rows += [
-                    _multiplied(modules[layer], ones, size, None)
+                    multiplied(modules[layer], ones, size, None)
                     for ones in self._ones(self.graph.reads[layer])
                 ]
             for read in self.graph.shapes[group[-1]].adds:
@@ -234,7 +253,7 @@ class FeedforwardConv(TrainableModel):
 
     def constructor_arguments(self) -> dict[str, JSONValue]:
         """Return the keyword arguments that make a model of this architecture again."""
-        layers = [_plain(asdict(shape)) for shape in self.graph.shapes]
+        layers: list[JSONValue] = [shape.fields() for shape in self.graph.shapes]
         return {
             "input_shape": list(self.input_shape),
             "output_dim": self.output_dim,
@@ -251,33 +270,12 @@ class FeedforwardConv(TrainableModel):
 
     # -- sums ------------------------------------------------------------------------------------
 
-    def _image(self, inputs: Tensor) -> Tensor:
-        flat = flat_inputs(inputs, self.input_dim, self.weights[0].weight.dtype)
-        return flat.reshape(-1, *self.graph.image)
-
     def _known(self, inputs: Tensor, until: int) -> dict[int, Tensor]:
         """The maps that the sum ``until`` and later ones read, by layer."""
-        known = {IMAGE: self._image(inputs)}
+        known = self.begun(inputs)
         for number in range(until):
-            self._advance(number, known)
+            self.advance(number, known)
         return known
-
-    def _advance(self, number: int, known: dict[int, Tensor]) -> Tensor:
-        """The sum; its states are known then, and maps that no later sum reads no longer."""
-        total = self._filled(self._sum(number, known), number, known)
-        known[self.graph.groups[number][-1]] = self.phi(total)
-        for layer in [each for each in known if self.graph.last_reader(each) <= number]:
-            del known[layer]
-        return total
-
-    def _entering(self, number: int, known: Mapping[int, Tensor]) -> Entering:
-        group = self.graph.groups[number]
-        reads = [self.graph.reads[layer] for layer in group]
-        added = [read.of(known[read.layer]) for read in self.graph.shapes[group[-1]].adds]
-        return Entering(
-            tuple(read.of(known[read.layer]) for read in reads),
-            sum(added[1:], added[0]) if added else None,
-        )
 
     def _sum(self, number: int, known: Mapping[int, Tensor], *, bias: bool = True) -> Tensor | None:
         """What the known maps contribute to a sum; None where they contribute nothing."""
@@ -287,9 +285,7 @@ class FeedforwardConv(TrainableModel):
             read, module = self.graph.reads[layer], modules[layer]
             if read.layer in known:
                 maps = read.of(known[read.layer])
-                parts.append(
-                    _multiplied(module, maps, module.weight, module.bias if bias else None)
-                )
+                parts.append(multiplied(module, maps, module.weight, module.bias if bias else None))
         adds = self.graph.shapes[group[-1]].adds
         parts += [read.of(known[read.layer]) for read in adds if read.layer in known]
         if not parts:
@@ -309,16 +305,3 @@ class FeedforwardConv(TrainableModel):
         if bias is None or self.graph.reads[layer].layer in known:
             return total
         return total + bias.reshape(-1, *[1] * (len(shape) - 1))
-
-
-def _multiplied(module: Weights, maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if isinstance(module, nn.Linear):
-        return functional.linear(maps.flatten(1), weight, bias)
-    return functional.conv2d(maps, weight, bias, module.stride, module.padding, module.dilation)
-
-
-def _plain(value: Any) -> JSONValue:
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    found: JSONValue = [_plain(each) for each in value] if isinstance(value, tuple) else value
-    return found

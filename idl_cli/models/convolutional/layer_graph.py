@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from idl_cli.errors import ArgumentError
 from idl_cli.models.convolutional.layer_shapes import IMAGE, LayerShape, Read
@@ -86,6 +87,19 @@ class LayerGraph:
                 if layer in {read.layer for read in self._all_reads(group)}
             ),
             default=-1,
+        )
+
+    @property
+    def most_known(self) -> int:
+        """Pixels of the maps that are known between two sums, where they are most."""
+        firsts = {IMAGE: -1} | {group[-1]: number for number, group in enumerate(self.groups)}
+        return max(
+            sum(
+                prod(self._shapes[layer])
+                for layer, first in firsts.items()
+                if first < number <= self.last_reader(layer)
+            )
+            for number in range(len(self.groups))
         )
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any, Literal, TypeAlias
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from idl_cli.errors import ArgumentError
+from idl_cli.json_value import JSONValue
 
 Weights: TypeAlias = nn.Conv2d | nn.Linear
 """What a layer multiplies by: kernels, or a matrix over all entries of the maps."""
@@ -129,6 +130,10 @@ class LayerShape:
         found["adds"] = tuple(map(_read, found.get("adds", ())))
         return cls(**found)
 
+    def fields(self) -> JSONValue:
+        """Plain values, as JSON holds them."""
+        return _plain(asdict(self))
+
     def module(self, maps: Sequence[int]) -> Weights:
         """A new module for maps (channels, height, width), or (entries,)."""
         if self.kernel_size is None:
@@ -177,3 +182,10 @@ def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
     }
+
+
+def _plain(value: Any) -> JSONValue:
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    found: JSONValue = [_plain(each) for each in value] if isinstance(value, tuple) else value
+    return found

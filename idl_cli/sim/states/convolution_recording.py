@@ -11,8 +11,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from idl_cli.models.convolutional.feedforward_conv import Entering, FeedforwardConv
+from idl_cli.models.convolutional.feedforward_conv import FeedforwardConv
 from idl_cli.models.convolutional.layer_shapes import Weights
+from idl_cli.models.convolutional.sums import Entering
 from idl_cli.sim.states.convolution_recorder import ConvolutionRecorder
 from idl_cli.sim.states.layout import StateLayout
 from idl_cli.sim.states.recording import DataPass, Recording
@@ -74,11 +75,11 @@ def record_convolutions(
     teacher = copy.deepcopy(recorder.form).to(device)
     found = tuple(patch_statistics(layers, device) for layers in teacher.sums)
     count = torch.zeros(1, dtype=torch.float64, device=device)
-    for inputs in _parts(recorder, data, device):
+    for inputs in parts_of(recorder, data, device):
         count += len(inputs)
         with torch.no_grad():
             for number, (entering, total) in enumerate(teacher.evaluated(inputs)):
-                _add(found[number], teacher.sums[number], entering, total)
+                add_sum(found[number], teacher.sums[number], entering, total)
     for each in found:
         each.sum_over(data.group)
     data.group.all_reduce_sum_([count])
@@ -86,42 +87,25 @@ def record_convolutions(
     return ConvolutionRecording(recorder, teacher, found, int(count), seconds)
 
 
-def layer_statistics(
-    recording: ConvolutionRecording, made: FeedforwardConv, number: int, data: DataPass
-) -> SufficientStatistics:
-    """Statistics of one sum on the states that another model has; one pass over the data.
-
-    What that model adds as it is, a shortcut, is taken from the target: its errors are then made up
-    for by the layers of the sum.
-
-    Args:
-        recording: of the teacher, whose pre-activations or outputs are the targets.
-        made: whose layers before this one make the states.
-        number: of the sum, from 0.
-        data: the samples.
-    """
-    device = recording.statistics[number].gram.device
-    layers = recording.teacher.sums[number]
-    found = patch_statistics(layers, device)
-    like = next(made.parameters())
-    for inputs in _parts(recording.recorder, data, device):
-        with torch.no_grad():
-            total = recording.teacher.total(inputs, number)
-            entering = made.entering(inputs.to(like), number)
-            _add(found, layers, entering, total)
-    found.sum_over(data.group)
-    return found
-
-
-def _add(
+def add_sum(
     statistics: SufficientStatistics, layers: Sequence[Weights], entering: Entering, total: Tensor
 ) -> None:
+    """Add a batch of a sum: what its layers' products shall come to, beside what is added as it is.
+
+    Args:
+        statistics: of the layers.
+        layers: whose weights do not matter.
+        entering: what the sum is made of.
+        total: what it shall come to.
+    """
     device, added = statistics.gram.device, entering.added
     targets = total if added is None else total - added.to(total)
     add_maps(statistics, layers, [each.to(device) for each in entering.reads], targets)
 
 
-def _parts(recorder: ConvolutionRecorder, data: DataPass, device: torch.device) -> Iterator[Tensor]:
+def parts_of(
+    recorder: ConvolutionRecorder, data: DataPass, device: torch.device
+) -> Iterator[Tensor]:
     """This process's inputs, as many at a time as there is room for the maps of."""
     size = max(1, _STATES // recorder.layout.state_dim)
     for mine in data.shared():

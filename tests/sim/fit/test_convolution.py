@@ -21,7 +21,8 @@ from idl_cli.sim.fit.sparse.sensitivity import output_sensitivity
 from idl_cli.sim.sim import SIM
 from idl_cli.sim.solvers import ActiveSetSolver, LeastSquareSolver
 from idl_cli.sim.states.convolution_recorder import ConvolutionRecorder
-from idl_cli.sim.states.convolution_recording import ConvolutionRecording, layer_statistics
+from idl_cli.sim.states.convolution_recording import ConvolutionRecording
+from idl_cli.sim.states.maps_so_far import MapsSoFar
 from idl_cli.sim.states.recording import DataPass
 from idl_cli.sim.statistics.patches import TARGET, patches
 from tests.sim.ranks import run_ranks
@@ -291,7 +292,12 @@ def test_a_shortcut_is_taken_from_the_target_as_the_sparse_model_has_it() -> Non
     with torch.no_grad():
         made.weights[0].weight.mul_(0.7)
     data = DataPass(loader, None, lambda _: None, Group.single())
-    statistics = layer_statistics(recording, made, 2, data)
+    kept = MapsSoFar(recording, made, data)
+    for number in (0, 1, 2):
+        statistics = kept.statistics(number)
+        again = MapsSoFar(recording, made, data, room=0).statistics(number)
+        torch.testing.assert_close(statistics.gram, again.gram, rtol=0, atol=0)
+        torch.testing.assert_close(statistics.cross, again.cross, rtol=0, atol=0)
     inputs = torch.cat([u for u, _ in loader])
     entering, total = made.entering(inputs, 2), form.total(inputs, 2)
     assert entering.added is not None

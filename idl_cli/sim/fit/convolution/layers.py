@@ -21,7 +21,8 @@ from idl_cli.sim.fit.layer import LayerFit, fit_layer
 from idl_cli.sim.regression.merging import merge_solutions
 from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.solver import Start
-from idl_cli.sim.states.convolution_recording import ConvolutionRecording, layer_statistics
+from idl_cli.sim.states.convolution_recording import ConvolutionRecording
+from idl_cli.sim.states.maps_so_far import MapsSoFar
 from idl_cli.sim.states.recording import DataPass, Loader
 from idl_cli.sim.statistics.patches import TARGET
 
@@ -41,7 +42,7 @@ def fit_convolutions(
 
     Args:
         recording: of the teacher's states.
-        loader: of the recorded samples; one pass for each layer but the first.
+        loader: of the recorded samples; one pass, or one for each layer (``MapsSoFar``).
         settings: how.
         limits: the number of weights (rows,) of every row, layer by layer, in place of the
             penalties; None for the penalties.
@@ -59,13 +60,14 @@ def fit_convolutions(
     data = DataPass(
         loader, options.samples, partial(callbacks.on_samples, "equilibria"), settings.group
     )
+    maps = MapsSoFar(recording, model, data)
     fitted: list[LayerFit] = []
     for number, layers in enumerate(model.sums):
         started = time.perf_counter()
         stage = _stage_of(number, model)
         statistics = recording.statistics[number]
         if sequential and number > 0:
-            statistics = layer_statistics(recording, model, number, data)
+            statistics = maps.statistics(number)
         penalty = options.lambda_z if stage == "ab" else options.lambda_y
         problem = RowRegression.from_statistics(
             statistics,

@@ -131,7 +131,7 @@ def _estimate_convolutions(
     operations: float = sum(_FACTORISATION * d**3 + _STEPS * 2 * r * d**2 for r, d in sizes)
     if sim.options.nonzeros is not None:
         operations = sum(_ELIMINATION * r * d**3 for r, d in sizes)
-    # Each layer but the first has a pass of its own, which adds to its sums alone.
+    # The second goes on layer by layer, each of which adds to its own sums alone.
     passes = 2 if sim.options.regenerate_states else 1
     return SimEstimate(
         states=layout.state_dim,

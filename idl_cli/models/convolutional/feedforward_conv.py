@@ -16,7 +16,7 @@ from idl_cli.json_value import JSONValue
 from idl_cli.models.activation_modules import activation_module
 from idl_cli.models.base import TrainableModel, flat_inputs
 from idl_cli.models.convolutional.layer_graph import LayerGraph
-from idl_cli.models.convolutional.layer_shapes import IMAGE, LayerShape, Read, Weights
+from idl_cli.models.convolutional.layer_shapes import IMAGE, LayerShape, Weights
 from idl_cli.models.convolutional.sums import Entering, multiplied
 from idl_cli.models.implicit import ImplicitModel
 
@@ -206,21 +206,23 @@ class FeedforwardConv(TrainableModel):
     def inf_norm_A(self) -> float:
         """Return ‖A‖∞, borders and all; 0 of a single hidden layer, which has no A.
 
-        A bound of it where a sum reads the same maps twice, and behind maxima.
+        A bound of it where a sum reads the same maps twice, and behind poolings whose windows
+        overlap or take maxima.
         """
-        largest, modules = 0.0, self.weights
-        for group in self.graph.groups[:-1]:
-            rows: list[Tensor] = []
-            for layer in group:
-                size = modules[layer].weight.double().abs()
-                rows += [
-                    multiplied(modules[layer], ones, size, None)
-                    for ones in self._ones(self.graph.reads[layer])
-                ]
-            for read in self.graph.shapes[group[-1]].adds:
-                rows += self._ones(read)
+        sizes = [module.weight.double().abs() for module in self.weights]
+        ones: dict[int, Tensor] = {}
+        largest = 0.0
+        for group, shape in zip(self.graph.groups[:-1], self.graph.sum_shapes, strict=False):
+            rows = [
+                multiplied(self.weights[layer], read.of(ones[read.layer]), sizes[layer], None)
+                for layer, read in ((layer, self.graph.reads[layer]) for layer in group)
+                if read.layer in ones
+            ]
+            adds = self.graph.shapes[group[-1]].adds
+            rows += [read.of(ones[read.layer]) for read in adds if read.layer in ones]
             if rows:
                 largest = max(largest, float(sum(rows[1:], rows[0]).max()))
+            ones[group[-1]] = sizes[0].new_ones(1, *shape)
         return largest
 
     @torch.no_grad()
@@ -260,14 +262,6 @@ class FeedforwardConv(TrainableModel):
             "convolution_structure": {"layers": layers, "activation": self.activation.name},
         }
 
-    def _ones(self, read: Read) -> list[Tensor]:
-        """What is read of states that are one (1, ...), float64; nothing of the image."""
-        if read.layer == IMAGE:
-            return []
-        like = self.weights[0].weight
-        shape = self.graph.maps_shape(read.layer)
-        return [read.of(like.new_ones(1, *shape, dtype=torch.float64))]
-
     # -- sums ------------------------------------------------------------------------------------
 
     def _known(self, inputs: Tensor, until: int) -> dict[int, Tensor]:
@@ -288,12 +282,7 @@ class FeedforwardConv(TrainableModel):
                 parts.append(multiplied(module, maps, module.weight, module.bias if bias else None))
         adds = self.graph.shapes[group[-1]].adds
         parts += [read.of(known[read.layer]) for read in adds if read.layer in known]
-        if not parts:
-            return None
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
-        return total
+        return sum(parts[1:], parts[0]) if parts else None
 
     def _filled(self, total: Tensor | None, number: int, known: Mapping[int, Tensor]) -> Tensor:
         """The sum with the offsets of a layer whose maps are not known, and zeros for nothing."""

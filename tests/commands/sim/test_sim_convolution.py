@@ -96,6 +96,7 @@ def test_penalties_are_chosen_and_an_estimate_is_given(idl_here: IdlHere, tmp_pa
     assert (dry["states"], dry["features"]) == (4 * 16 + 8 * 4 + 32, 37)
 
 
+@pytest.mark.slow
 def test_published_weights_of_a_residual_network_become_sparse(
     idl_here: IdlHere, tmp_path: Path
 ) -> None:
@@ -117,6 +118,7 @@ def test_published_weights_of_a_residual_network_become_sparse(
         "trainer.structure=convolution",
         "trainer.nonzeros=0.3",
         "trainer.refine_epochs=0",
+        "trainer.regenerate_states=false",
         "threads=1",
         "hydra.run.dir=run",
     )
@@ -143,7 +145,7 @@ def test_published_weights_of_a_residual_network_become_sparse(
 @pytest.mark.parametrize(
     ("request_", "said"),
     [
-        (("trainer.skip_connections=true",), "each layer reads the one before"),
+        (("trainer.skip_connections=true",), "each layer reads what the teacher"),
         (("trainer.save_statistics=true",), "records each layer's patches anew"),
         (("teacher.states=[layers.3]",), "needs the states of all layers"),
     ],

@@ -309,7 +309,7 @@ def test_a_shortcut_is_taken_from_the_target_as_the_sparse_model_has_it() -> Non
 
 
 def test_options_that_do_not_go_with_it_are_refused_or_said() -> None:
-    with pytest.raises(ArgumentError, match="each layer reads the one before"):
+    with pytest.raises(ArgumentError, match="each layer reads what the teacher"):
         convolution(skip_connections=True)
     with pytest.raises(ArgumentError, match="needs the states of all"):
         convolution(states=["1"])

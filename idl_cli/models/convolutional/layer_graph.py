@@ -31,11 +31,11 @@ class LayerGraph:
 
     def __init__(self, image: tuple[int, ...], shapes: tuple[LayerShape, ...]) -> None:
         self.image, self.shapes = image, shapes
-        listed = f"layers={[vars(shape) for shape in shapes]}"
         if len(shapes) < 2 or shapes[-1].kernel_size is not None or shapes[-1].joins:
+            last = f", the last {vars(shapes[-1])}" if shapes else ""
             raise ArgumentError(
-                f"{listed}: at least one hidden layer, and a fully connected one for the outputs, "
-                "are needed"
+                f"{len(shapes)} layers{last}: at least one hidden layer, and a fully connected one "
+                "for the outputs, are needed"
             )
         self.groups = _groups(shapes)
         self.reads: list[Read] = []
@@ -64,7 +64,7 @@ class LayerGraph:
             self._shapes[before] = self.sum_shapes[-1]
         last = [self.reads[layer] for layer in self.groups[-1]]
         if IMAGE in {read.layer for read in (*last, *shapes[-1].adds)}:
-            raise ArgumentError(f"{listed}: the outputs read the image, they must read states")
+            raise ArgumentError("the last layer reads the image; it must read states")
 
     def shape_of(self, read: Read) -> tuple[int, ...]:
         """The shape of what is read."""

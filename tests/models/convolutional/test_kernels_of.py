@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from idl_cli.errors import UnsupportedModelError
+from idl_cli.models.activation_modules import activation_module, activation_module_names
 from idl_cli.models.convolutional.feedforward_conv import FeedforwardConv
 from idl_cli.models.convolutional.traced.network import kernels_of
 from idl_cli.models.resnet import ResNet20
@@ -136,6 +137,17 @@ def test_states_answer_to_what_enters_them_past_shortcuts() -> None:
     model, _ = kernels_of(with_statistics(Branches(), 2, 8, 8), images(2, 2, 8, 8))
     entering = model.injected(images(1, 2, 8, 8)).detach().requires_grad_()
     assert torch.autograd.gradcheck(model.solve, (entering,))
+
+
+@pytest.mark.parametrize("activation", activation_module_names())
+def test_every_activation_is_known_behind_a_layer(activation: str) -> None:
+    torch.manual_seed(0)
+    modules = [nn.Conv2d(1, 2, 3), activation_module(activation), nn.Flatten(), nn.Linear(8, 2)]
+    network, inputs = nn.Sequential(*modules).double(), images(3, 1, 4, 4)
+    model, names = kernels_of(network, inputs)
+    assert model.activation.name == activation
+    assert list(names) == ["1"]
+    torch.testing.assert_close(model(inputs), network(inputs), rtol=1e-12, atol=1e-12)
 
 
 class Twice(nn.Module):

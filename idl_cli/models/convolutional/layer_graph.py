@@ -32,9 +32,9 @@ class LayerGraph:
     def __init__(self, image: tuple[int, ...], shapes: tuple[LayerShape, ...]) -> None:
         self.image, self.shapes = image, shapes
         if len(shapes) < 2 or shapes[-1].kernel_size is not None or shapes[-1].joins:
-            last = f", the last {vars(shapes[-1])}" if shapes else ""
+            which = f", the last {vars(shapes[-1])}" if shapes else ""
             raise ArgumentError(
-                f"{len(shapes)} layers{last}: at least one hidden layer, and a fully connected one "
+                f"{len(shapes)} layers{which}: at least one hidden layer, and a fully connected one "
                 "for the outputs, are needed"
             )
         self.groups = _groups(shapes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from idl_cli.evaluation import evaluate
 from idl_cli.models.differenced import Differenced
 from idl_cli.run import LoadedRun, RunDirectory, load_run
 from idl_cli.run.model_file import MODEL
-from idl_cli.sim.states.convolutional_form import convolutional_form
+from idl_cli.sim.states.convolution_recorder import ConvolutionRecorder
 from idl_cli.sim.states.recorders import state_recorder
 
 FOLDER = "teacher"
@@ -228,7 +227,7 @@ def check_states(settings: SimRequest, dataset: Dataset, compute: Compute) -> No
     )
     inputs, _ = next(iter(loader))
     if settings.trainer["structure"] == "convolution":
-        convolutional_form(state_recorder(model, inputs, max_features=sys.maxsize))
+        ConvolutionRecorder(model, inputs)
         return
     state_recorder(model, inputs, names=settings.teacher["states"])
 

@@ -112,6 +112,11 @@ def equations_of(model: nn.Module) -> tuple[Equations, Changes | None]:
         cells = tuple(map(implicit_equations, model.implicit_models()))
         return Recurrent(cells, _array(model.readout.weight), _array(model.readout.bias)), None
     if isinstance(model, FeedforwardConv):
+        if not model.graph.is_chain:
+            raise UnsupportedModelError(
+                "no equations are known of a feedforward_conv with poolings or sums of maps; "
+                "format=torch_export, safetensors and hub take it"
+            )
         modules = tuple(each for each in model.to_sequential() if isinstance(each, _LAYERS))
         return Layers(modules, model.activation.name), None
     if isinstance(model, MLP | CNN):

@@ -66,8 +66,8 @@ class ProblemOptions:
         """What goes with a limit on non-zeros, and what does not."""
         if self.skip_connections and self.structure == "convolution":
             yield (
-                "skip_connections=true: with structure=convolution each layer reads the one before"
-                " it; use structure=feedforward, or leave it out"
+                "skip_connections=true: with structure=convolution each layer reads what the "
+                "teacher's own reads; use structure=feedforward, or leave it out"
             )
         if self.nonzeros is None:
             for name in _OF_A_LIMIT:

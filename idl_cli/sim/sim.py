@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -30,6 +29,7 @@ from idl_cli.sim.regression.problem import LambdaScale
 from idl_cli.sim.regression.solve import warn_ignored
 from idl_cli.sim.regression.solver import BaseSolver
 from idl_cli.sim.solvers import ActiveSetSolver
+from idl_cli.sim.states.convolution_recorder import ConvolutionRecorder
 from idl_cli.sim.states.convolution_recording import (
     AnyRecording,
     ConvolutionRecording,
@@ -80,8 +80,9 @@ class SIM:
             non-zeros in place of the penalties. None for the penalties.
         structure: ``full``, any state, ‖A‖∞ ≤ κ; with ``nonzeros`` ``feedforward``, each layer
             fitted in turn on the states that the sparse layers before it produce; ``convolution``,
-            with ``nonzeros`` or penalties, the same for a chain of convolutions and fully connected
-            layers, a row an output channel, so that the model has kernels (``FeedforwardConv``).
+            with ``nonzeros`` or penalties, the same for a network of convolutions, poolings,
+            residual sums and fully connected layers, a row an output channel, so that the model has
+            kernels (``FeedforwardConv``).
         allocation: how the weights are spent: ``pooled`` over the model by what each is worth to
             the outputs, ``per_layer`` an equal share of each layer, ``uniform`` of each row.
         skip_connections: with ``feedforward``: offer all earlier states and the inputs to each
@@ -288,7 +289,7 @@ class SIM:
     def _record_convolutions(
         self, model: nn.Module, first: Tensor, dataloader: Loader, listener: SimCallbacks
     ) -> ConvolutionRecording:
-        recorder = state_recorder(model, first, max_features=sys.maxsize)
+        recorder = ConvolutionRecorder(model, first)
         self.options.check_activation(recorder.layout, self._activation)
         self._teacher = model
         said = partial(listener.on_samples, "states")

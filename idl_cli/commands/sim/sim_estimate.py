@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from idl_cli.data.loader import BatchLoader
 from idl_cli.distributed.group import Group
 from idl_cli.sim.sim import SIM
 from idl_cli.sim.solvers.supports.elimination import BATCH_BYTES
+from idl_cli.sim.states.convolution_recorder import ConvolutionRecorder
 from idl_cli.sim.states.convolution_recording import record_convolutions
 from idl_cli.sim.states.layout import StateLayout
 from idl_cli.sim.states.recorders import state_recorder
@@ -119,7 +119,7 @@ def estimate(sim: SIM, teacher: nn.Module, loader: BatchLoader) -> SimEstimate:
 def _estimate_convolutions(
     sim: SIM, teacher: nn.Module, loader: BatchLoader, inputs: Tensor
 ) -> SimEstimate:
-    recorder = state_recorder(teacher, inputs, max_features=sys.maxsize)
+    recorder = ConvolutionRecorder(teacher, inputs)
     layout = recorder.layout
     samples = loader.samples if sim.options.samples is None else sim.options.samples
     data = DataPass([inputs], None, lambda _: None, Group.single())
@@ -131,7 +131,7 @@ def _estimate_convolutions(
     operations: float = sum(_FACTORISATION * d**3 + _STEPS * 2 * r * d**2 for r, d in sizes)
     if sim.options.nonzeros is not None:
         operations = sum(_ELIMINATION * r * d**3 for r, d in sizes)
-    # Each layer but the first has a pass of its own, which adds to its sums alone.
+    # The second goes on layer by layer, each of which adds to its own sums alone.
     passes = 2 if sim.options.regenerate_states else 1
     return SimEstimate(
         states=layout.state_dim,

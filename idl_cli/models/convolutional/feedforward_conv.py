@@ -3,83 +3,33 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from idl_cli.equilibrium.activations import get_activation
 from idl_cli.errors import ArgumentError
 from idl_cli.json_value import JSONValue
 from idl_cli.models.activation_modules import activation_module
 from idl_cli.models.base import TrainableModel, flat_inputs
+from idl_cli.models.convolutional.layer_graph import LayerGraph
+from idl_cli.models.convolutional.layer_shapes import IMAGE, LayerShape, Weights
+from idl_cli.models.convolutional.sums import Entering, multiplied
 from idl_cli.models.implicit import ImplicitModel
-
-Weights: TypeAlias = nn.Conv2d | nn.Linear
-"""What a layer multiplies by: kernels, or a matrix over all entries of the maps."""
-
-
-@dataclass(frozen=True)
-class LayerShape:
-    """One layer: a convolution with zero padding, or a fully connected one.
-
-    Args:
-        outputs: channels, or entries of a fully connected layer.
-        bias: whether it has offsets.
-        kernel_size: height and width of the kernels; None for a fully connected layer.
-        stride: pixels from one place of the kernel to the next, down and across.
-        padding: rows and columns of zeros on each side.
-        dilation: pixels between entries of the kernel.
-    """
-
-    outputs: int
-    bias: bool
-    kernel_size: tuple[int, int] | None = None
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
-
-    @classmethod
-    def of(cls, module: Weights) -> LayerShape:
-        """That of a torch module without groups and with padding in numbers."""
-        bias = module.bias is not None
-        if isinstance(module, nn.Linear):
-            return cls(module.out_features, bias)
-        places = (module.kernel_size, module.stride, module.padding, module.dilation)
-        kernel, stride, padding, dilation = ((int(each[0]), int(each[1])) for each in places)
-        return cls(module.out_channels, bias, kernel, stride, padding, dilation)
-
-    def module(self, maps: Sequence[int]) -> Weights:
-        """A new module for maps (channels, height, width), or (entries,)."""
-        if self.kernel_size is None:
-            return nn.Linear(prod(maps), self.outputs, bias=self.bias)
-        if len(maps) != 3:
-            raise ArgumentError(
-                f"a convolution of inputs of shape {tuple(maps)}; it takes (channels, height, "
-                "width), so that none may follow a fully connected layer"
-            )
-        return nn.Conv2d(
-            maps[0],
-            self.outputs,
-            self.kernel_size,
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            bias=self.bias,
-        )
 
 
 class FeedforwardConv(TrainableModel):
     """x = φ(Ax + Bu + b), ŷ = Cx + c, with feature maps as states and kernels as parameters.
 
     The states are the maps of all hidden layers, the last first: A is strictly block upper
-    triangular, its blocks convolutions (or matrices, of fully connected layers), B the convolution
-    of the image. No bound of A is needed, and one sweep, layer after layer, is the equilibrium,
-    exactly ([IDL] El Ghaoui et al., SIAM J. Math. Data Sci. 3(3), 2021, section 3).
+    triangular, its blocks convolutions (or matrices, of fully connected layers) and, where maps are
+    added as they are, identities; B is the convolution of the image. Averages over windows are part
+    of the blocks behind them; with maxima a block is no matrix, but as feed-forward. No bound of A
+    is needed, and one sweep, layer after layer, is the equilibrium, exactly ([IDL] El Ghaoui et
+    al., SIAM J. Math. Data Sci. 3(3), 2021, section 3).
 
     Parameters: ``layers.l.weight`` (c_out, c_in, k_h, k_w) of a convolution, (entries, entries
     before) of a fully connected layer, and ``layers.l.bias`` (c_out,). They start as torch's.
@@ -105,25 +55,16 @@ class FeedforwardConv(TrainableModel):
         super().__init__()
         self.input_shape, self.output_dim = tuple(input_shape), output_dim
         self.activation = get_activation(convolution_structure["activation"])
-        self.shapes = tuple(_layer_shape(each) for each in convolution_structure["layers"])
-        if len(self.shapes) < 2 or self.shapes[-1].kernel_size is not None:
+        shapes = tuple(map(LayerShape.from_fields, convolution_structure["layers"]))
+        image = (1, *input_shape) if len(input_shape) == 2 else tuple(input_shape)
+        self.graph = LayerGraph(image, shapes)
+        if shapes[-1].outputs != output_dim:
             raise ArgumentError(
-                f"layers={convolution_structure['layers']}: at least one hidden layer, and a fully "
-                "connected one for the outputs, are needed"
+                f"output_dim={output_dim}, but the last layer has {shapes[-1].outputs} outputs"
             )
-        if self.shapes[-1].outputs != output_dim:
-            raise ArgumentError(
-                f"output_dim={output_dim}, but the last layer has {self.shapes[-1].outputs} outputs"
-            )
-        maps = (1, *input_shape) if len(input_shape) == 2 else tuple(input_shape)
-        self._image = maps
-        self.layers = nn.ModuleList()
-        self._maps: list[tuple[int, ...]] = []
-        for shape in self.shapes:
-            module = shape.module(maps)
-            maps = _output_shape(module, maps)
-            self.layers.append(module)
-            self._maps.append(maps)
+        self.layers = nn.ModuleList(
+            shape.module(self.graph.shape_read(number)) for number, shape in enumerate(shapes)
+        )
         self.phi = activation_module(self.activation.name)
 
     @property
@@ -134,12 +75,21 @@ class FeedforwardConv(TrainableModel):
     @property
     def hidden_dim(self) -> int:
         """Number of states n: the pixels of all maps."""
-        return sum(map(prod, self._maps[:-1]))
+        return sum(map(prod, self.graph.sum_shapes[:-1]))
 
     @property
     def weights(self) -> list[Weights]:
         """The layers' modules in the order of computation."""
         return [each for each in self.layers if isinstance(each, Weights)]
+
+    @property
+    def sums(self) -> list[list[Weights]]:
+        """The modules whose products add up to each layer of states, and to the outputs.
+
+        Offsets are those of the last one of each.
+        """
+        modules = self.weights
+        return [[modules[layer] for layer in group] for group in self.graph.groups]
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Predict.
@@ -153,20 +103,70 @@ class FeedforwardConv(TrainableModel):
         Raises:
             ShapeError: the input has another size or dtype.
         """
-        return _applied(self.weights[-1], self.entering(inputs, len(self.shapes) - 1))
+        return self.total(inputs, len(self.graph.groups) - 1)
 
-    def entering(self, inputs: Tensor, layer: int) -> Tensor:
-        """What a layer reads: the maps (m, ...) of the one before it, the image for layer 0.
+    def total(self, inputs: Tensor, number: int) -> Tensor:
+        """What a sum comes to (m, ...): pre-activations, or the outputs.
 
         Args:
             inputs: as for the prediction.
-            layer: its number, from 0.
+            number: of the sum, from 0; that of the outputs is the last.
         """
-        maps = flat_inputs(inputs, self.input_dim, self.weights[0].weight.dtype)
-        maps = maps.reshape(-1, *self._image)
-        for module in self.weights[:layer]:
-            maps = self.phi(_applied(module, maps))
-        return maps
+        known = self._known(inputs, number)
+        return self._filled(self._sum(number, known), number, known)
+
+    def entering(self, inputs: Tensor, number: int) -> Entering:
+        """What a sum is made of, from the states before it.
+
+        Args:
+            inputs: as for the prediction.
+            number: of the sum, from 0.
+        """
+        return self.entering_from(number, self._known(inputs, number))
+
+    def evaluated(self, inputs: Tensor) -> Iterator[tuple[Entering, Tensor]]:
+        """What enters each sum, and what it comes to (m, ...), one after another.
+
+        Args:
+            inputs: as for the prediction.
+        """
+        known = self.begun(inputs)
+        for number in range(len(self.graph.groups)):
+            entering = self.entering_from(number, known)
+            yield entering, self.advance(number, known)
+
+    def begun(self, inputs: Tensor) -> dict[int, Tensor]:
+        """The maps that are known before the first sum, by layer: the image."""
+        flat = flat_inputs(inputs, self.input_dim, self.weights[0].weight.dtype)
+        return {IMAGE: flat.reshape(-1, *self.graph.image)}
+
+    def advance(self, number: int, known: dict[int, Tensor]) -> Tensor:
+        """What a sum comes to (m, ...); its states are then known, and maps read no more are not.
+
+        Args:
+            number: of the sum, from 0.
+            known: the maps of the layers before it; changed in place.
+        """
+        total = self._filled(self._sum(number, known), number, known)
+        known[self.graph.groups[number][-1]] = self.phi(total)
+        for layer in [each for each in known if self.graph.last_reader(each) <= number]:
+            del known[layer]
+        return total
+
+    def entering_from(self, number: int, known: Mapping[int, Tensor]) -> Entering:
+        """What a sum is made of.
+
+        Args:
+            number: of the sum, from 0.
+            known: the maps of the layers before it.
+        """
+        group = self.graph.groups[number]
+        reads = [self.graph.reads[layer] for layer in group]
+        added = [read.of(known[read.layer]) for read in self.graph.shapes[group[-1]].adds]
+        return Entering(
+            tuple(read.of(known[read.layer]) for read in reads),
+            sum(added[1:], added[0]) if added else None,
+        )
 
     def equilibrium(self, inputs: Tensor) -> Tensor:
         """Return the equilibrium states x (m, n) of the inputs, those of the last layer first."""
@@ -174,33 +174,29 @@ class FeedforwardConv(TrainableModel):
 
     def injected(self, inputs: Tensor) -> Tensor:
         """Return Bu + b (m, n) of inputs as for the prediction."""
-        first, *others = self.weights[:-1]
-        image = self.entering(inputs, 0)
-        parts = [_applied(first, image)]
-        for module, maps in zip(others, self._maps[1:-1], strict=True):
-            part = image.new_zeros(len(image), *maps)
-            if module.bias is not None:
-                part = part + module.bias.reshape(-1, *[1] * (len(maps) - 1))
-            parts.append(part)
+        known = self.begun(inputs)
+        hidden = range(len(self.graph.groups) - 1)
+        parts = [self._filled(self._sum(number, known), number, known) for number in hidden]
         return torch.cat([part.flatten(1) for part in parts[::-1]], dim=1)
 
     def solve(self, injected: Tensor) -> Tensor:
         """Return the x (m, n) with x = φ(Ax + e) for e (m, n), differentiable in e."""
-        given = self.blocks(injected)
-        maps = self.phi(given[0])
-        found = [maps]
-        for module, part in zip(self.weights[1:-1], given[1:], strict=True):
-            maps = self.phi(_multiplied(module, maps, module.weight) + part)
-            found.append(maps)
-        return torch.cat([maps.flatten(1) for maps in found[::-1]], dim=1)
+        known: dict[int, Tensor] = {}
+        for number, given in enumerate(self.blocks(injected)):
+            fed = self._sum(number, known, bias=False)
+            known[self.graph.groups[number][-1]] = self.phi(given if fed is None else fed + given)
+        return torch.cat([maps.flatten(1) for maps in list(known.values())[::-1]], dim=1)
 
     def read_out(self, states: Tensor) -> Tensor:
         """Return Cx + c (m, q) of states (m, n)."""
-        return _applied(self.weights[-1], self.blocks(states)[-1])
+        hidden = [group[-1] for group in self.graph.groups[:-1]]
+        known = dict(zip(hidden, self.blocks(states), strict=True))
+        last = len(self.graph.groups) - 1
+        return self._filled(self._sum(last, known), last, known)
 
     def blocks(self, states: Tensor) -> list[Tensor]:
         """Return the maps (m, ...) that make up rows of states (m, n), the first layer first."""
-        shapes = self._maps[-2::-1]
+        shapes = self.graph.sum_shapes[-2::-1]
         parts = states.split_with_sizes([prod(shape) for shape in shapes], dim=1)
         return [
             part.reshape(-1, *shape) for part, shape in zip(parts[::-1], shapes[::-1], strict=True)
@@ -208,17 +204,32 @@ class FeedforwardConv(TrainableModel):
 
     @torch.no_grad()
     def inf_norm_A(self) -> float:
-        """Return ‖A‖∞, borders and all; 0 of a single hidden layer, which has no A."""
+        """Return ‖A‖∞, borders and all; 0 of a single hidden layer, which has no A.
+
+        A bound of it where a sum reads the same maps twice, and behind poolings whose windows
+        overlap or take maxima.
+        """
+        sizes = [module.weight.double().abs() for module in self.weights]
+        ones: dict[int, Tensor] = {}
         largest = 0.0
-        for module, maps in zip(self.weights[1:-1], self._maps[:-2], strict=True):
-            size = module.weight.double().abs()
-            sums = _multiplied(module, size.new_ones(1, *maps), size)
-            largest = max(largest, float(sums.max()))
+        for group, shape in zip(self.graph.groups[:-1], self.graph.sum_shapes, strict=False):
+            rows = [
+                multiplied(self.weights[layer], read.of(ones[read.layer]), sizes[layer], None)
+                for layer, read in ((layer, self.graph.reads[layer]) for layer in group)
+                if read.layer in ones
+            ]
+            adds = self.graph.shapes[group[-1]].adds
+            rows += [read.of(ones[read.layer]) for read in adds if read.layer in ones]
+            if rows:
+                largest = max(largest, float(sum(rows[1:], rows[0]).max()))
+            ones[group[-1]] = sizes[0].new_ones(1, *shape)
         return largest
 
     @torch.no_grad()
     def dense_form(self) -> ImplicitModel:
         """Return the same model by its matrices, convolutions unrolled, in float64: n² numbers.
+
+        A maximum over windows becomes further states.
 
         Raises:
             UnsupportedModelError: A is too large to be dense.
@@ -228,55 +239,58 @@ class FeedforwardConv(TrainableModel):
         return from_network(copy.deepcopy(self).double(), self.input_shape).to_dense()
 
     def to_sequential(self) -> nn.Sequential:
-        """Return the layers and activations as torch's modules, on these very parameters."""
-        modules: list[nn.Module] = [nn.Flatten(), nn.Unflatten(1, self._image)]
+        """Return the layers and activations as torch's modules, on these very parameters.
+
+        Raises:
+            ArgumentError: the layers are more than a chain.
+        """
+        if not self.graph.is_chain:
+            raise ArgumentError("poolings and sums of maps are no modules of a chain")
+        modules: list[nn.Module] = [nn.Flatten(), nn.Unflatten(1, self.graph.image)]
         for number, module in enumerate(self.weights):
             if isinstance(module, nn.Linear):
                 modules.append(nn.Flatten())
-            modules += [module, self.phi] if number < len(self.shapes) - 1 else [module]
+            modules += [module, self.phi] if number < len(self.layers) - 1 else [module]
         return nn.Sequential(*modules)
 
     def constructor_arguments(self) -> dict[str, JSONValue]:
         """Return the keyword arguments that make a model of this architecture again."""
-        layers: list[JSONValue] = [
-            {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(shape).items()}
-            for shape in self.shapes
-        ]
+        layers: list[JSONValue] = [shape.fields() for shape in self.graph.shapes]
         return {
             "input_shape": list(self.input_shape),
             "output_dim": self.output_dim,
             "convolution_structure": {"layers": layers, "activation": self.activation.name},
         }
 
+    # -- sums ------------------------------------------------------------------------------------
 
-def _layer_shape(fields: Mapping[str, Any]) -> LayerShape:
-    found: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-    return LayerShape(**found)
+    def _known(self, inputs: Tensor, until: int) -> dict[int, Tensor]:
+        """The maps that the sum ``until`` and later ones read, by layer."""
+        known = self.begun(inputs)
+        for number in range(until):
+            self.advance(number, known)
+        return known
 
+    def _sum(self, number: int, known: Mapping[int, Tensor], *, bias: bool = True) -> Tensor | None:
+        """What the known maps contribute to a sum; None where they contribute nothing."""
+        group, modules = self.graph.groups[number], self.weights
+        parts = []
+        for layer in group:
+            read, module = self.graph.reads[layer], modules[layer]
+            if read.layer in known:
+                maps = read.of(known[read.layer])
+                parts.append(multiplied(module, maps, module.weight, module.bias if bias else None))
+        adds = self.graph.shapes[group[-1]].adds
+        parts += [read.of(known[read.layer]) for read in adds if read.layer in known]
+        return sum(parts[1:], parts[0]) if parts else None
 
-def _applied(module: Weights, maps: Tensor) -> Tensor:
-    result: Tensor = module(maps.flatten(1) if isinstance(module, nn.Linear) else maps)
-    return result
-
-
-def _multiplied(module: Weights, maps: Tensor, weight: Tensor) -> Tensor:
-    """The layer with another weight and no offsets."""
-    if isinstance(module, nn.Linear):
-        return functional.linear(maps.flatten(1), weight)
-    return functional.conv2d(maps, weight, None, module.stride, module.padding, module.dilation)
-
-
-def _output_shape(module: Weights, maps: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(module, nn.Linear):
-        return (module.out_features,)
-    shape = LayerShape.of(module)
-    assert shape.kernel_size is not None
-    sides = [
-        (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-        for size, kernel, stride, padding, dilation in zip(
-            maps[1:], shape.kernel_size, shape.stride, shape.padding, shape.dilation, strict=True
-        )
-    ]
-    if min(sides) < 1:
-        raise ArgumentError(f"a kernel {shape.kernel_size} does not fit maps of {tuple(maps)}")
-    return (shape.outputs, *sides)
+    def _filled(self, total: Tensor | None, number: int, known: Mapping[int, Tensor]) -> Tensor:
+        """The sum with the offsets of a layer whose maps are not known, and zeros for nothing."""
+        layer = self.graph.groups[number][-1]
+        shape, bias = self.graph.sum_shapes[number], self.weights[layer].bias
+        if total is None:
+            some = next(iter(known.values()))
+            total = some.new_zeros(len(some), *shape)
+        if bias is None or self.graph.reads[layer].layer in known:
+            return total
+        return total + bias.reshape(-1, *[1] * (len(shape) - 1))

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, fx, nn
-from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
-from torch.nn import functional
+from torch import Tensor, nn
 
 from idl_cli.errors import UnsupportedModelError
 from idl_cli.models.sparse.model import SparseImplicitModel
 from idl_cli.models.tracing.expressions import Expression, States
+from idl_cli.models.tracing.graph import (
+    Refused,
+    Values,
+    evaluating,
+    interpreted,
+    place_of,
+    traced,
+)
 from idl_cli.models.tracing.moves import SAMPLES
 from idl_cli.models.tracing.operations.table import OPERATIONS
-
-_CONTROL_FLOW = "get value out of a tracing tensor"
 
 
 def from_network(network: nn.Module, input_shape: Sequence[int]) -> SparseImplicitModel:
@@ -45,13 +45,27 @@ def from_network(network: nn.Module, input_shape: Sequence[int]) -> SparseImplic
     device = next((each.device for each in network.parameters()), torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
     sample = torch.randn(SAMPLES, *input_shape, generator=generator, dtype=torch.float64)
-    graph, modules = _traced(network, sample.to(device=device, dtype=dtype))
+    graph, modules = traced(network, sample.to(device=device, dtype=dtype))
     states = States(input_shape, dtype)
+    values = Values(
+        Expression,
+        OPERATIONS,
+        states,
+        unknown="it is neither affine, nor an activation, nor a maximum",
+    )
     try:
-        model = states.model(_interpreted(graph, modules, states)).to(device)
-    except _Refused as refused:
-        where = _place(modules.at(refused.number), network)
-        raise UnsupportedModelError(f"{where}: {refused}") from refused.__cause__
+        found = interpreted(graph, modules, states.input, values)
+    except Refused as refused:
+        where = place_of(modules.at(refused.number), network)
+        raise UnsupportedModelError(
+            f"{where}: {refused.operation} has no exact form: {refused}"
+        ) from refused.__cause__
+    if not isinstance(found, Expression):
+        raise UnsupportedModelError(
+            f"the network returns a {type(found).__name__}; an implicit model predicts one tensor "
+            "that depends on the input"
+        )
+    model = states.model(found).to(device)
     with evaluating(network):
         check_same(network, model, sample.to(device=device, dtype=dtype))
     return model
@@ -82,27 +96,6 @@ def check_same(network: Callable[[Tensor], Tensor], model: nn.Module, sample: Te
         )
 
 
-@dataclass(frozen=True)
-class Modules:
-    """Which module each operation of a graph stands in.
-
-    Attributes:
-        marks: number of the graph's nodes at each entry to and exit from a module, and the path
-            of the module that runs from there on.
-    """
-
-    marks: list[tuple[int, str]]
-
-    def at(self, node: int) -> str:
-        """The path of the module that made the node with this number."""
-        path = ""
-        for begin, name in self.marks:
-            if begin > node:
-                break
-            path = name
-        return path
-
-
 def _dtype(network: nn.Module) -> torch.dtype:
     dtypes = {each.dtype for each in network.parameters() if each.is_floating_point()}
     if len(dtypes) > 1 or not dtypes <= {torch.float32, torch.float64}:
@@ -111,157 +104,3 @@ def _dtype(network: nn.Module) -> torch.dtype:
             f"the network's parameters are {names}; a model has one dtype, float32 or float64"
         )
     return dtypes.pop() if dtypes else torch.get_default_dtype()
-
-
-def _traced(network: nn.Module, sample: Tensor) -> tuple[fx.GraphModule, Modules]:
-    names = {module: name for name, module in network.named_modules()}
-    stack: list[str] = []
-    marks: list[tuple[int, str]] = []
-
-    def mark() -> None:
-        mode = get_proxy_mode()
-        if mode is not None:
-            marks.append((len(mode.tracer.graph.nodes), stack[-1] if stack else ""))
-
-    def enter(module: nn.Module, _: object) -> None:
-        stack.append(names[module])
-        mark()
-
-    def leave(*_: object) -> None:
-        stack.pop()
-        mark()
-
-    handles = [each.register_forward_pre_hook(enter) for each in names]
-    handles += [each.register_forward_hook(leave) for each in names]
-    try:
-        with torch.no_grad(), evaluating(network):
-            return make_fx(network, pre_dispatch=True)(sample), Modules(marks)
-    except Exception as error:  # a user's forward may raise anything
-        text = str(error).strip().partition("\n")[0]
-        if _CONTROL_FLOW in text:
-            text = "its control flow depends on the data"
-        where = _place(stack[-1] if stack else "", network)
-        raise UnsupportedModelError(f"{where} cannot be traced: {text}") from error
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and afterwards the mode that each module was in."""
-    training = [module for module in network.modules() if module.training]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-def _place(path: str, network: nn.Module) -> str:
-    module = network.get_submodule(path)
-    return f"module {path!r} ({type(module).__name__})" if path else f"{type(module).__name__}"
-
-
-class _Refused(Exception):
-    """An operation without an exact form.
-
-    Args:
-        number: of its node.
-        message: which operation, and why.
-    """
-
-    def __init__(self, number: int, message: str) -> None:
-        super().__init__(message)
-        self.number = number
-
-
-def _interpreted(graph: fx.GraphModule, modules: Modules, states: States) -> Expression:
-    """The output of a graph; what it does not depend on is left out."""
-    _name_softsign(graph.graph)
-    nodes = list(graph.graph.nodes)
-    needed = {nodes[-1]}
-    for node in reversed(nodes):
-        if node in needed:
-            needed.update(node.all_input_nodes)
-    known: dict[fx.Node, Any] = {}
-    for number, node in enumerate(nodes):
-        if node.op == "placeholder":
-            known[node] = states.input
-        elif node not in needed:
-            continue
-        elif node.op == "get_attr":
-            known[node] = operator.attrgetter(str(node.target))(graph)
-        elif node.op == "call_function":
-            arguments, named = fx.map_arg((node.args, node.kwargs), known.__getitem__)
-            try:
-                known[node] = _applied(node, arguments, named, states)
-            except UnsupportedModelError as error:
-                message = f"{_operation(node)} has no exact form: {error}"
-                raise _Refused(number, message) from error
-    found = fx.map_arg(nodes[-1].args[0], known.__getitem__)
-    if not isinstance(found, Expression):
-        raise UnsupportedModelError(
-            f"the network returns a {type(found).__name__}; an implicit model predicts one tensor "
-            "that depends on the input"
-        )
-    return found
-
-
-def _name_softsign(graph: fx.Graph) -> None:
-    """Torch computes softsign as z / (1 + |z|), a quotient of values of the input: name it."""
-    for node in graph.nodes:
-        if node.op != "call_function" or _operation(node) != "div" or len(node.args) != 2:
-            continue
-        value, divisor = node.args
-        if not isinstance(divisor, fx.Node) or _operation(divisor) != "add":
-            continue
-        size = divisor.args[0]
-        if divisor.args[1:] != (1,) or not isinstance(size, fx.Node) or size.args != (value,):
-            continue
-        if _operation(size) == "abs":
-            node.target, node.args = functional.softsign, (value,)
-
-
-def _applied(node: fx.Node, arguments: Any, named: Any, states: States) -> Any:
-    if not any(isinstance(each, Expression) for each in _flat((arguments, named))):
-        assert callable(node.target)
-        return node.target(*arguments, **named)
-    name = _operation(node)
-    if node.target is operator.getitem:
-        values, index = arguments
-        if index >= len(values):
-            raise UnsupportedModelError("the places of its maxima are used")
-        return values[index]
-    if name not in OPERATIONS:
-        raise UnsupportedModelError("it is neither affine, nor an activation, nor a maximum")
-    return OPERATIONS[name](states, *_positional(node, arguments, named))
-
-
-def _positional(node: fx.Node, arguments: Sequence[Any], named: Mapping[str, Any]) -> list[Any]:
-    """All arguments in the order of the operation's schema, defaults between them."""
-    if not named:
-        return list(arguments)
-    rest = node.target._schema.arguments[len(arguments) :]  # type: ignore[union-attr]
-    last = max(place for place, each in enumerate(rest) if each.name in named)
-    return [
-        *arguments,
-        *(named.get(each.name, each.default_value) for each in rest[: last + 1]),
-    ]
-
-
-def _operation(node: fx.Node) -> str:
-    name = getattr(node.target, "overloadpacket", node.target)
-    text = str(getattr(name, "__name__", name)).removeprefix("aten.")
-    return text.rstrip("_") or text
-
-
-def _flat(values: Any) -> Iterator[Any]:
-    if isinstance(values, dict):
-        values = list(values.values())
-    if isinstance(values, list | tuple):
-        for each in values:
-            yield from _flat(each)
-    else:
-        yield values

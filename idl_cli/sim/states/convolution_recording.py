@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,11 +12,16 @@ import torch
 from torch import Tensor
 
 from idl_cli.models.convolutional.feedforward_conv import FeedforwardConv
-from idl_cli.sim.states.convolutional_form import convolutional_form
-from idl_cli.sim.states.layout import StateBatch, StateLayout, StateRecorder
+from idl_cli.models.convolutional.layer_shapes import Weights
+from idl_cli.models.convolutional.sums import Entering
+from idl_cli.sim.states.convolution_recorder import ConvolutionRecorder
+from idl_cli.sim.states.layout import StateLayout
 from idl_cli.sim.states.recording import DataPass, Recording
 from idl_cli.sim.statistics.dense import SufficientStatistics
 from idl_cli.sim.statistics.patches import add_maps, patch_statistics
+
+_STATES = 2**24
+"""Pixels of maps that are held at once, 64 MB in float32 where all layers are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +31,12 @@ class ConvolutionRecording:
     Attributes:
         recorder: of the teacher, for further passes.
         teacher: with its own kernels, on the device of the statistics.
-        statistics: of each layer in order, the outputs last, on the teacher's own states.
+        statistics: of each sum of layers in order, the outputs last, on the teacher's own states.
         count: samples m; a layer of L places has m·L in its statistics.
         seconds: wall-clock time of the pass.
     """
 
-    recorder: StateRecorder
+    recorder: ConvolutionRecorder
     teacher: FeedforwardConv
     statistics: tuple[SufficientStatistics, ...]
     count: int
@@ -44,7 +50,7 @@ class ConvolutionRecording:
     @property
     def row_layout(self) -> StateLayout:
         """The layout with a row for each output channel in place of its pixels."""
-        channels = [len(layer.weight) for layer in self.teacher.weights[:-1]]
+        channels = [len(layers[-1].weight) for layers in self.teacher.sums[:-1]]
         return replace(self.recorder.layout, sizes=tuple(channels[::-1]))
 
 
@@ -53,7 +59,7 @@ AnyRecording: TypeAlias = Recording | ConvolutionRecording
 
 
 def record_convolutions(
-    recorder: StateRecorder, data: DataPass, *, device: torch.device
+    recorder: ConvolutionRecorder, data: DataPass, *, device: torch.device
 ) -> ConvolutionRecording:
     """Record the statistics of every layer of a convolutional teacher in one pass.
 
@@ -63,22 +69,17 @@ def record_convolutions(
         device: where the statistics live.
 
     Raises:
-        UnsupportedModelError: the teacher is no chain of convolutions and fully connected layers.
         ShapeError, NonFiniteError: see ``states``.
     """
     started = time.perf_counter()
-    teacher = convolutional_form(recorder).to(device)
-    layers = range(len(teacher.weights))
-    found = tuple(patch_statistics(layer, device) for layer in teacher.weights)
+    teacher = copy.deepcopy(recorder.form).to(device)
+    found = tuple(patch_statistics(layers, device) for layers in teacher.sums)
     count = torch.zeros(1, dtype=torch.float64, device=device)
-    for inputs, batch in data.recorded(recorder, in_step=False):
-        count += len(batch)
-        states = teacher.blocks(batch.states.to(device))
-        image = teacher.entering(inputs.to(states[0]), 0)
-        for number, maps, targets in zip(
-            layers, [image, *states], targets_of(teacher, batch, device), strict=True
-        ):
-            add_maps(found[number], teacher.weights[number], maps, targets)
+    for inputs in parts_of(recorder, data, device):
+        count += len(inputs)
+        with torch.no_grad():
+            for number, (entering, total) in enumerate(teacher.evaluated(inputs)):
+                add_sum(found[number], teacher.sums[number], entering, total)
     for each in found:
         each.sum_over(data.group)
     data.group.all_reduce_sum_([count])
@@ -86,34 +87,28 @@ def record_convolutions(
     return ConvolutionRecording(recorder, teacher, found, int(count), seconds)
 
 
-def layer_statistics(
-    recording: ConvolutionRecording, made: FeedforwardConv, layer: int, data: DataPass
-) -> SufficientStatistics:
-    """Statistics of one layer on the states that another model has; one pass over the data.
+def add_sum(
+    statistics: SufficientStatistics, layers: Sequence[Weights], entering: Entering, total: Tensor
+) -> None:
+    """Add a batch of a sum: what its layers' products shall come to, beside what is added as it is.
 
     Args:
-        recording: of the teacher, whose pre-activations or outputs are the targets.
-        made: whose layers before this one make the states.
-        layer: its number, from 0.
-        data: the samples.
+        statistics: of the layers.
+        layers: whose weights do not matter.
+        entering: what the sum is made of.
+        total: what it shall come to.
     """
-    device = recording.statistics[layer].gram.device
-    weights = recording.teacher.weights[layer]
-    found = patch_statistics(weights, device)
-    like = made.weights[0].weight
-    for inputs, batch in data.recorded(recording.recorder, in_step=False):
-        with torch.no_grad():
-            maps = made.entering(inputs.to(like), layer).to(device)
-        targets = list(targets_of(recording.teacher, batch, device))[layer]
-        add_maps(found, weights, maps, targets)
-    found.sum_over(data.group)
-    return found
+    device, added = statistics.gram.device, entering.added
+    targets = total if added is None else total - added.to(total)
+    add_maps(statistics, layers, [each.to(device) for each in entering.reads], targets)
 
 
-def targets_of(
-    teacher: FeedforwardConv, batch: StateBatch, device: torch.device
+def parts_of(
+    recorder: ConvolutionRecorder, data: DataPass, device: torch.device
 ) -> Iterator[Tensor]:
-    """What each layer is to give: its pre-activations (m, ...), of the last the outputs (m, q)."""
-    blocks: Sequence[Tensor] = teacher.blocks(batch.pre_activations.to(device))
-    yield from blocks
-    yield batch.outputs.to(device)
+    """This process's inputs, as many at a time as there is room for the maps of."""
+    size = max(1, _STATES // recorder.layout.state_dim)
+    for mine in data.shared():
+        for inputs in torch.split(mine, size):
+            recorder.check_inputs(inputs)
+            yield inputs.to(device, next(recorder.form.parameters()).dtype)

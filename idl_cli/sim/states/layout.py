@@ -106,12 +106,7 @@ class StateRecorder(ABC):
             UnsupportedModelError: X is not φ(Z), or the states changed between batches.
         """
         inputs = on_device_of(self.teacher, inputs)
-        require_finite("the inputs", inputs)
-        if inputs[0].numel() != self.layout.input_dim:
-            raise ShapeError(
-                f"inputs of shape {tuple(inputs.shape)} have {inputs[0].numel()} entries each, "
-                f"the first batch had {self.layout.input_dim}"
-            )
+        self.check_inputs(inputs)
         with left_as_found(self.teacher):
             pre_activations, states, outputs = self._record(inputs)
         batch = StateBatch(
@@ -119,6 +114,19 @@ class StateRecorder(ABC):
         )
         self._check(batch)
         return batch
+
+    def check_inputs(self, inputs: Tensor) -> None:
+        """Refuse a batch that is not finite, or of another size than the first.
+
+        Raises:
+            ShapeError, NonFiniteError: it is.
+        """
+        require_finite("the inputs", inputs)
+        if inputs[0].numel() != self.layout.input_dim:
+            raise ShapeError(
+                f"inputs of shape {tuple(inputs.shape)} have {inputs[0].numel()} entries each, "
+                f"the first batch had {self.layout.input_dim}"
+            )
 
     def outputs(self, inputs: Tensor) -> Tensor:
         """Y (m, q) of one batch alone."""

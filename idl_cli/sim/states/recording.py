@@ -90,6 +90,16 @@ class DataPass:
     on_samples: Callable[[int], None]
     group: Group
 
+    def shared(self) -> Iterator[Tensor]:
+        """Inputs of this process's share of each batch that it has one of."""
+        seen = 0
+        for inputs in batches_of_inputs(self.loader, self.samples):
+            seen += len(inputs)
+            mine = share_of(inputs, self.group)
+            if len(mine):
+                yield mine
+            self.on_samples(seen)
+
     def recorded(
         self, recorder: StateRecorder, *, in_step: bool
     ) -> Iterator[tuple[Tensor, StateBatch]]:

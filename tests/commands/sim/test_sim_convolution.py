@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from idl_cli import load_model
 from idl_cli.models.convolutional.feedforward_conv import FeedforwardConv
+from idl_cli.models.resnet import ResNet20
 from tests.conftest import IdlHere
 
 QUICK = (
@@ -94,10 +96,56 @@ def test_penalties_are_chosen_and_an_estimate_is_given(idl_here: IdlHere, tmp_pa
     assert (dry["states"], dry["features"]) == (4 * 16 + 8 * 4 + 32, 37)
 
 
+@pytest.mark.slow
+def test_published_weights_of_a_residual_network_become_sparse(
+    idl_here: IdlHere, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    network = ResNet20((3, 8, 8), 10).train()
+    images = torch.randint(0, 256, (60, 3, 8, 8), dtype=torch.uint8)
+    network((images / 255 - 0.5) / 0.5)  # statistics for its normalisation
+    weights = {name: each.numpy() for name, each in network.state_dict().items()}
+    np.savez(tmp_path / "weights.npz", **weights)
+    np.savez(tmp_path / "data.npz", inputs=images.numpy(), targets=torch.arange(60).numpy() % 10)
+    done = idl_here(
+        "sim",
+        "dataset=arrays",
+        "dataset.file=data.npz",
+        "teacher=resnet20",
+        "teacher.file=weights.npz",
+        "teacher.mean=[0.5,0.5,0.5]",
+        "teacher.std=[0.5,0.5,0.5]",
+        "trainer.structure=convolution",
+        "trainer.nonzeros=0.3",
+        "trainer.refine_epochs=0",
+        "trainer.regenerate_states=false",
+        "threads=1",
+        "hydra.run.dir=run",
+    )
+    assert done.status == 0, done.errors
+    model = load_model(tmp_path / "run")
+    assert isinstance(model, FeedforwardConv)
+    assert not model.graph.is_chain
+    total = sum(p.numel() for p in network.parameters())
+    assert sum(int((p != 0).sum()) for p in model.parameters()) <= round(0.3 * total)
+    done = idl_here("eval", "run=run", "hydra.run.dir=eval")
+    assert done.status == 0, done.errors
+    first, again = (
+        json.loads((tmp_path / name / "summary.json").read_text())["metrics"]["test_accuracy"]
+        for name in ("run", "eval")
+    )
+    assert first == again
+    done = idl_here("export", "run=run", "format=onnx", "hydra.run.dir=export")
+    assert done.status != 0
+    assert "with poolings or sums of maps" in done.errors
+    done = idl_here("export", "run=run", "format=torch_export", "hydra.run.dir=export2")
+    assert done.status == 0, done.errors
+
+
 @pytest.mark.parametrize(
     ("request_", "said"),
     [
-        (("trainer.skip_connections=true",), "each layer reads the one before"),
+        (("trainer.skip_connections=true",), "each layer reads what the teacher"),
         (("trainer.save_statistics=true",), "records each layer's patches anew"),
         (("teacher.states=[layers.3]",), "needs the states of all layers"),
     ],

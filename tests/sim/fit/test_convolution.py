@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import cvxpy as cp
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from idl_cli.distributed.group import Group
 from idl_cli.errors import ArgumentError, IgnoredOptionWarning, UnsupportedModelError
 from idl_cli.models.convolutional.feedforward_conv import FeedforwardConv
 from idl_cli.sim.fit.callbacks import SimCallbacks
@@ -17,9 +20,11 @@ from idl_cli.sim.fit.path import fit_path
 from idl_cli.sim.fit.sparse.sensitivity import output_sensitivity
 from idl_cli.sim.sim import SIM
 from idl_cli.sim.solvers import ActiveSetSolver, LeastSquareSolver
-from idl_cli.sim.states.convolutional_form import convolutional_form
-from idl_cli.sim.states.recorders import state_recorder
-from idl_cli.sim.statistics.patches import patches
+from idl_cli.sim.states.convolution_recorder import ConvolutionRecorder
+from idl_cli.sim.states.convolution_recording import ConvolutionRecording
+from idl_cli.sim.states.maps_so_far import MapsSoFar
+from idl_cli.sim.states.recording import DataPass
+from idl_cli.sim.statistics.patches import TARGET, patches
 from tests.sim.ranks import run_ranks
 
 Loader = list[tuple[Tensor, Tensor]]
@@ -88,13 +93,12 @@ def test_the_optimum_and_its_certificate_are_those_of_cvxpy() -> None:
     )
     model = sim.train(model=teacher, dataloader=loader)
     inputs = torch.cat([u for u, _ in loader])
-    form = convolutional_form(state_recorder(teacher, inputs))
+    form = ConvolutionRecorder(teacher, inputs).form
     objectives, zeros = [], 0
-    for number, layer in enumerate(form.weights):
-        maps = form.entering(inputs, number)
-        with torch.no_grad():
-            targets = layer(maps.flatten(1) if isinstance(layer, nn.Linear) else maps)
-        S = patches(layer, maps).detach().numpy()
+    for number, layers in enumerate(form.sums):
+        maps = form.entering(inputs, number).reads
+        targets = form.total(inputs, number).detach()
+        S = patches(layers, maps).detach().numpy()
         T = targets.reshape(len(inputs), targets.shape[1], -1).transpose(1, 2).flatten(0, 1)
         W = cp.Variable((T.shape[1], S.shape[1]))
         objective = 0.5 * cp.sum_squares(S @ W.T - T.numpy()) + penalty * cp.sum(cp.abs(W))
@@ -170,7 +174,7 @@ def test_a_path_is_certified_and_begins_where_it_stood() -> None:
 
 def test_outputs_feel_a_channel_as_the_unrolled_model_says() -> None:
     teacher, loader = network(), batches()
-    form = convolutional_form(state_recorder(teacher, loader[0][0]))
+    form = ConvolutionRecorder(teacher, loader[0][0]).form
     for loss in ("kl", "mse"):
         ours = output_sensitivity(form, loader, loss)
         unrolled = output_sensitivity(form.dense_form(), loader, loss)
@@ -192,32 +196,120 @@ def _grouped() -> nn.Sequential:
     )  # fmt: skip
 
 
-def _pooled() -> nn.Sequential:
+def _shuffled() -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(36, 3)
-    )
-
-
-def _scaled() -> nn.Sequential:
-    layers = [nn.Flatten(), nn.Linear(49, 5), nn.BatchNorm1d(5, momentum=1.0), nn.ReLU()]
-    made = nn.Sequential(*layers, nn.Linear(5, 3))
-    made(torch.randn(9, 49))
-    return made.eval()
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.PixelShuffle(2), nn.Flatten(),
+        nn.Linear(196, 3),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
-    [(_grouped, "2 groups"), (_pooled, "does not take the states"), (_scaled, "does more than")],
+    ("make", "said"), [(_grouped, "2 groups"), (_shuffled, r"pixel_shuffle in module '2'")]
 )
 def test_other_networks_are_refused_by_name(make: Callable[[], nn.Module], said: str) -> None:
     torch.manual_seed(0)
-    teacher = make()
-    with pytest.raises(UnsupportedModelError, match=said):
-        convolution().train(model=teacher, dataloader=batches(dtype=torch.float32))
+    with pytest.raises(
+        UnsupportedModelError, match=f"structure=convolution: .*{said}.*feedforward"
+    ):
+        convolution().train(model=make(), dataloader=batches(dtype=torch.float32))
+
+
+class Residual(nn.Module):
+    """Two blocks, one with a shortcut as it is and one with weights, normalised, pooled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 3, 3, padding=1, bias=False)
+        self.first_norm = nn.BatchNorm2d(3)
+        self.inner = nn.Conv2d(3, 4, 3, padding=1, bias=False)
+        self.inner_norm = nn.BatchNorm2d(4)
+        self.outer = nn.Conv2d(4, 3, 3, padding=1)
+        self.down = nn.Conv2d(3, 5, 3, stride=2, padding=1)
+        self.past = nn.Conv2d(3, 5, 1, stride=2, bias=False)
+        self.past_norm = nn.BatchNorm2d(5)
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        first = functional.max_pool2d(self.first_norm(self.first(inputs)), 2, ceil_mode=True).relu()
+        inner = self.inner_norm(self.inner(first)).relu()
+        block = (self.outer(inner) + first).relu()
+        block = (self.down(block) + self.past_norm(self.past(block))).relu()
+        outputs: Tensor = self.head(functional.adaptive_avg_pool2d(block, 1).flatten(1))
+        return outputs
+
+
+def residual() -> Residual:
+    torch.manual_seed(7)
+    teacher = Residual().double()
+    for module in teacher.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias)
+    with torch.no_grad():
+        for inputs, _ in batches():
+            teacher(inputs)
+    return teacher.eval()
+
+
+@pytest.mark.parametrize("regenerate", [True, False])
+def test_a_normalised_residual_teacher_comes_out_without_a_penalty(regenerate: bool) -> None:
+    teacher, loader = residual(), batches()
+    sim = convolution(lambda_z=0.0, lambda_y=0.0, regenerate_states=regenerate)
+    model = sim.train(model=teacher, dataloader=loader, solver=LeastSquareSolver())
+    inputs = batches(400)[-1][0]
+    torch.testing.assert_close(model(inputs), teacher(inputs), rtol=0, atol=1e-9)
+    # A root of a difference of sums of squares: half of the digits.
+    assert sim.report["state_fit"] < 1e-7  # type: ignore[operator]
+    assert not model.dense_form().effective_weights().D.any()
+
+
+def test_all_weights_kept_are_the_teacher_and_few_are_still_near_it() -> None:
+    teacher, loader = residual(), batches()
+    outputs = torch.cat([teacher(u) for u, _ in loader]).detach()
+
+    def error(share: float, **options: object) -> float:
+        sim = convolution(nonzeros=share, **{"refine_epochs": 0, **options})
+        model = sim.train(model=teacher, dataloader=loader)
+        assert sim.report["nonzeros"] <= round(share * sim.report["teacher_parameters"])  # type: ignore[operator]
+        found = torch.cat([model(u) for u, _ in loader]).detach()
+        return float((found - outputs).square().mean() / outputs.var())
+
+    assert error(1.0) < 1e-16
+    assert error(0.5) < 0.1
+    assert error(0.5) < error(0.25)
+    assert error(0.5, regenerate_states=False) > error(0.5)
+    assert error(0.25, refine_epochs=20) < error(0.25)
+
+
+def test_a_shortcut_is_taken_from_the_target_as_the_sparse_model_has_it() -> None:
+    """The block's last layer then makes up for the errors of the maps that pass it by."""
+    teacher, loader = residual(), batches()
+    sim = convolution(nonzeros=0.5, refine_epochs=0)
+    recording = sim.record(model=teacher, dataloader=loader)
+    assert isinstance(recording, ConvolutionRecording)
+    form = recording.teacher
+    made = copy.deepcopy(form)
+    with torch.no_grad():
+        made.weights[0].weight.mul_(0.7)
+    data = DataPass(loader, None, lambda _: None, Group.single())
+    kept = MapsSoFar(recording, made, data)
+    for number in (0, 1, 2):
+        statistics = kept.statistics(number)
+        again = MapsSoFar(recording, made, data, room=0).statistics(number)
+        torch.testing.assert_close(statistics.gram, again.gram, rtol=0, atol=0)
+        torch.testing.assert_close(statistics.cross, again.cross, rtol=0, atol=0)
+    inputs = torch.cat([u for u, _ in loader])
+    entering, total = made.entering(inputs, 2), form.total(inputs, 2)
+    assert entering.added is not None
+    features = patches(form.sums[2], entering.reads)
+    targets = (total - entering.added).flatten(2).transpose(1, 2).flatten(0, 1)
+    gram, cross, _ = statistics.raw(TARGET)
+    torch.testing.assert_close(gram, features.T @ features, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(cross, targets.T @ features, rtol=1e-9, atol=1e-9)
 
 
 def test_options_that_do_not_go_with_it_are_refused_or_said() -> None:
-    with pytest.raises(ArgumentError, match="each layer reads the one before"):
+    with pytest.raises(ArgumentError, match="each layer reads what the teacher"):
         convolution(skip_connections=True)
     with pytest.raises(ArgumentError, match="needs the states of all"):
         convolution(states=["1"])

@@ -117,8 +117,8 @@ def _eliminated(recording: ConvolutionRecording, plan: Plan) -> list[Start]:
 def _stored(model: FittedModel) -> dict[str, Tensor]:
     assert isinstance(model, FeedforwardConv)
     layers = [
-        torch.cat([parameter.detach().flatten() for parameter in layer.parameters()])
-        for layer in model.weights
+        torch.cat([p.detach().flatten() for layer in layers for p in layer.parameters()])
+        for layers in model.sums
     ]
     return {"ab": torch.cat(layers[-2::-1])[None], "cd": layers[-1][None]}
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from idl_cli.models.convolutional.feedforward_conv import FeedforwardConv, Weights
+from idl_cli.models.convolutional.feedforward_conv import FeedforwardConv
+from idl_cli.models.convolutional.layer_shapes import Weights
 from idl_cli.sim.fit.callbacks import Stage
 from idl_cli.sim.fit.fits import Fit, StageFit
 from idl_cli.sim.fit.fitting import FitSettings, warn_inexact
@@ -20,7 +21,8 @@ from idl_cli.sim.fit.layer import LayerFit, fit_layer
 from idl_cli.sim.regression.merging import merge_solutions
 from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.solver import Start
-from idl_cli.sim.states.convolution_recording import ConvolutionRecording, layer_statistics
+from idl_cli.sim.states.convolution_recording import ConvolutionRecording
+from idl_cli.sim.states.maps_so_far import MapsSoFar
 from idl_cli.sim.states.recording import DataPass, Loader
 from idl_cli.sim.statistics.patches import TARGET
 
@@ -36,9 +38,11 @@ def fit_convolutions(
 ) -> tuple[Fit, tuple[Start, ...]]:
     """Fit each layer to the teacher's pre-activations, on the maps of the fitted layers before it.
 
+    Layers whose products add up are fitted together, to what fixed shortcuts leave of their sum.
+
     Args:
         recording: of the teacher's states.
-        loader: of the recorded samples; one pass for each layer but the first.
+        loader: of the recorded samples; one pass, or one for each layer (``MapsSoFar``).
         settings: how.
         limits: the number of weights (rows,) of every row, layer by layer, in place of the
             penalties; None for the penalties.
@@ -56,13 +60,14 @@ def fit_convolutions(
     data = DataPass(
         loader, options.samples, partial(callbacks.on_samples, "equilibria"), settings.group
     )
+    maps = MapsSoFar(recording, model, data)
     fitted: list[LayerFit] = []
-    for number, layer in enumerate(model.weights):
+    for number, layers in enumerate(model.sums):
         started = time.perf_counter()
         stage = _stage_of(number, model)
         statistics = recording.statistics[number]
         if sequential and number > 0:
-            statistics = layer_statistics(recording, model, number, data)
+            statistics = maps.statistics(number)
         penalty = options.lambda_z if stage == "ab" else options.lambda_y
         problem = RowRegression.from_statistics(
             statistics,
@@ -79,13 +84,13 @@ def fit_convolutions(
             stage,
             None if starts is None else starts[number],
             count=statistics.count,
-            has_constant=layer.bias is not None,
+            has_constant=layers[-1].bias is not None,
             started=started,
             warn=limits is not None,  # of penalties: what is ignored was said before the data
         )
         if part.solution.status == "inexact" and limits is None:
             warn_inexact(f"layer {number}", settings, part.solution)
-        _set(layer, part.solution.stored)
+        _set(layers, part.solution.stored)
         fitted.append(part)
     hidden = fitted[:-1]
     square = sum(part.target for part in hidden)
@@ -103,15 +108,17 @@ def fit_convolutions(
 
 
 def _stage_of(number: int, model: FeedforwardConv) -> Stage:
-    return "cd" if number == len(model.weights) - 1 else "ab"
+    return "cd" if number == len(model.sums) - 1 else "ab"
 
 
 @torch.no_grad()
-def _set(layer: Weights, rows: Tensor) -> None:
-    """Give a layer the weights (rows, features), offsets last."""
-    layer.weight.copy_(rows[:, : layer.weight[0].numel()].reshape(layer.weight.shape))
-    if layer.bias is not None:
-        layer.bias.copy_(rows[:, -1])
+def _set(layers: Sequence[Weights], rows: Tensor) -> None:
+    """Give the layers of a sum the weights (rows, features), offsets last."""
+    sizes = [layer.weight[0].numel() for layer in layers]
+    for layer, part in zip(layers, torch.split(rows[:, : sum(sizes)], sizes, dim=1), strict=True):
+        layer.weight.copy_(part.reshape(layer.weight.shape))
+    if layers[-1].bias is not None:
+        layers[-1].bias.copy_(rows[:, -1])
 
 
 def _together(parts: Sequence[LayerFit], norm: float, tol: float) -> StageFit:

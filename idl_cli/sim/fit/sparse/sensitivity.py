@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -14,6 +16,8 @@ from idl_cli.sim.states.recording import Loader
 
 _SAMPLES = 1000
 """A mean over a thousand samples is known to some per cent, far less than rows differ by."""
+_STATES = 2**23
+"""States that are held at once: 64 MB for their slopes in float64, and some times that."""
 
 
 def output_sensitivity(
@@ -38,7 +42,7 @@ def output_sensitivity(
     states_total = torch.zeros(model.hidden_dim, dtype=torch.float64, device=like.device)
     outputs_total, count = states_total.new_zeros(model.output_dim), 0
     with torch.enable_grad():
-        for inputs in batches_of_inputs(loader, _SAMPLES):
+        for inputs in _parts(batches_of_inputs(loader, _SAMPLES), model.hidden_dim):
             flat = inputs.flatten(1).to(like)
             if isinstance(model, FeedforwardConv):
                 entering, outputs = _of_maps(model, flat)
@@ -56,6 +60,12 @@ def output_sensitivity(
                 outputs_total += column.double().square().sum(dim=0)
             count += len(inputs)
     return states_total / count, outputs_total / count
+
+
+def _parts(batches: Iterable[Tensor], states: int) -> Iterator[Tensor]:
+    """As many samples at a time as there is room for the states of."""
+    for inputs in batches:
+        yield from torch.split(inputs, max(1, _STATES // states))
 
 
 def _of_equilibrium(model: ImplicitModel, flat: Tensor) -> tuple[Tensor, Tensor]:

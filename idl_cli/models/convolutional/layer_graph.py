@@ -34,8 +34,8 @@ class LayerGraph:
         if len(shapes) < 2 or shapes[-1].kernel_size is not None or shapes[-1].joins:
             which = f", the last {vars(shapes[-1])}" if shapes else ""
             raise ArgumentError(
-                f"{len(shapes)} layers{which}: at least one hidden layer, and a fully connected one "
-                "for the outputs, are needed"
+                f"{len(shapes)} layers{which}: at least one hidden layer, and a fully connected "
+                "one for the outputs, are needed"
             )
         self.groups = _groups(shapes)
         self.reads: list[Read] = []

@@ -88,7 +88,7 @@ def run(root: Path | None = None) -> dict[str, object]:
             f"ratio {row['ratio']:.2f}",
             flush=True,
         )
-    errors = {each.name: _gradient_error(each, inputs, targets) for each in (theirs, mine)}
+    errors = {each.name: gradient_error(each, inputs, targets) for each in (theirs, mine)}
     print(f"error of ∂loss/∂B: torchidl {errors['torchidl']:.1e}, idl {errors['idl']:.1e}")
     return {
         "threads": torch.get_num_threads(),
@@ -158,8 +158,8 @@ def _stored_A(contestant: Contestant) -> Tensor:
     return contestant.model.get_parameter("A").detach()
 
 
-def _gradient_error(contestant: Contestant, inputs: Tensor, targets: Tensor) -> float:
-    """Return ‖∂B − exact‖∞ / ‖exact‖∞ for the loss of the first batch."""
+def gradient_error(contestant: Contestant, inputs: Tensor, targets: Tensor) -> float:
+    """Return ‖∂B − exact‖∞ / ‖exact‖∞ for the loss of the first ``BATCH_SIZE`` samples."""
     u, y = inputs[:BATCH_SIZE], targets[:BATCH_SIZE]
     contestant.model.zero_grad()
     nn.functional.cross_entropy(contestant.model(u), y).backward()  # type: ignore[no-untyped-call]

@@ -92,7 +92,7 @@ class ImplicitModel(FeedbackModel):
         check_options(ImplicitOptions, {"dropout": dropout, "whiten": whiten})
         if whiten is not None and whiten > input_dim:
             raise ArgumentError(
-                [f"whiten={whiten}: must be at most the {input_dim} values of an input"]
+                f"whiten={whiten}: must be at most the {input_dim} values of an input"
             )
         check_architecture(
             {"input_dim": input_dim, "output_dim": output_dim, "hidden_dim": hidden_dim},

@@ -83,7 +83,7 @@ def test_matrices_are_those_of_the_inputs_themselves() -> None:
 
 
 def test_more_components_than_inputs_are_refused() -> None:
-    with pytest.raises(ArgumentError, match="whiten=7: must be at most the 6"):
+    with pytest.raises(ArgumentError, match=r"^whiten=7: must be at most the 6"):
         ImplicitModel(6, 3, 5, whiten=7)
 
 

@@ -37,9 +37,9 @@ def test_sums_are_those_of_every_place_by_itself(
     maps = torch.randn(4, 2, 6, 5, generator=generator, dtype=torch.float64)
     with torch.no_grad():
         targets = layer(maps)
-    found = patch_statistics(layer, torch.device("cpu"))
-    add_maps(found, layer, maps[:3], targets[:3])
-    add_maps(found, layer, maps[3:], targets[3:])
+    found = patch_statistics([layer], torch.device("cpu"))
+    add_maps(found, [layer], [maps[:3]], targets[:3])
+    add_maps(found, [layer], [maps[3:]], targets[3:])
 
     padded = nn.functional.pad(maps, (padding[1], padding[1], padding[0], padding[0]))
     features = found.feature_dim
@@ -79,11 +79,32 @@ def test_patches_times_weights_are_the_layer(bias: bool) -> None:
         rows = layer.weight.flatten(1)
         if layer.bias is not None:
             rows = torch.cat([rows, layer.bias[:, None]], dim=1)
-        found = (patches(layer, maps) @ rows.T).detach()
+        found = (patches([layer], [maps]) @ rows.T).detach()
         with torch.no_grad():
             outputs = layer(maps.flatten(1) if isinstance(layer, nn.Linear) else maps)
         places = outputs.reshape(3, 4, -1).transpose(1, 2).flatten(0, 1)
         torch.testing.assert_close(found, places, rtol=0, atol=1e-13)
+
+
+def test_layers_that_add_up_are_one_regression() -> None:
+    torch.manual_seed(0)
+    layers = [
+        nn.Conv2d(3, 4, 1, stride=2, bias=False).double(),
+        nn.Conv2d(2, 4, 3, stride=1, padding=1).double(),
+    ]
+    maps = [torch.randn(5, 3, 8, 6).double(), torch.randn(5, 2, 4, 3).double()]
+    with torch.no_grad():
+        targets = layers[0](maps[0]) + layers[1](maps[1])
+        rows = torch.cat([layer.weight.flatten(1) for layer in layers], dim=1)
+        bias = layers[1].bias
+        assert bias is not None
+        rows = torch.cat([rows, bias[:, None]], dim=1)
+        found = patches(layers, maps) @ rows.T
+    torch.testing.assert_close(found, targets.flatten(2).transpose(1, 2).flatten(0, 1))
+    statistics = patch_statistics(layers, torch.device("cpu"))
+    add_maps(statistics, layers, maps, targets)
+    gram, cross, _ = statistics.raw(TARGET)
+    torch.testing.assert_close(torch.linalg.solve(gram, cross.T).T, rows)
 
 
 def test_a_batch_in_pieces_is_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,10 +112,10 @@ def test_a_batch_in_pieces_is_the_batch(monkeypatch: pytest.MonkeyPatch) -> None
     layer = nn.Conv2d(1, 2, 3, padding=1).double()
     maps = torch.randn(7, 1, 4, 4, dtype=torch.float64)
     targets = torch.randn(7, 2, 4, 4, dtype=torch.float64)
-    whole, pieces = (patch_statistics(layer, torch.device("cpu")) for _ in range(2))
-    add_maps(whole, layer, maps, targets)
+    whole, pieces = (patch_statistics([layer], torch.device("cpu")) for _ in range(2))
+    add_maps(whole, [layer], [maps], targets)
     monkeypatch.setattr(module, "_ENTRIES", 2 * 16 * 10)  # two samples
-    add_maps(pieces, layer, maps, targets)
+    add_maps(pieces, [layer], [maps], targets)
     assert whole.count == pieces.count == 7 * 16
     for ours, expected in zip(pieces.raw(TARGET), whole.raw(TARGET), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-13, atol=1e-12)

@@ -20,8 +20,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks.epoch_time import KAPPA, LEARNING_RATE, TOL, Contestant, gradient_error
-from idl_cli.data.files.idx import read_idx
+from benchmarks.epoch_time import (
+    KAPPA,
+    LEARNING_RATE,
+    TOL,
+    Contestant,
+    gradient_error,
+    idx_part,
+)
 from idl_cli.models.implicit import ImplicitModel
 
 SAMPLES = 6000
@@ -64,18 +70,9 @@ def run(root: Path | None = None) -> dict[str, object]:
     return {"threads": torch.get_num_threads(), "samples": SAMPLES, "rows": rows}
 
 
-def _load(folder: Path, part: str) -> tuple[Tensor, Tensor]:
-    arrays = []
-    for name, ndim in ((f"{part}-images-idx3-ubyte", 3), (f"{part}-labels-idx1-ubyte", 1)):
-        paths = [folder / name, folder / f"{name}.gz"]
-        found = next((path for path in paths if path.exists()), None)
-        if found is None:
-            raise FileNotFoundError(
-                f"{paths[0]} (or .gz) is missing: name the folder with Fashion-MNIST's IDX files "
-                "by --root"
-            )
-        arrays.append(torch.from_numpy(read_idx(found, ndim=ndim)))
-    return arrays[0].flatten(1).float().div_(255).sub_(0.3).div_(0.35), arrays[1].long()
+def _load(place: Path, part: str) -> tuple[Tensor, Tensor]:
+    images, labels = idx_part(place, part)
+    return images.flatten(1).float().div_(255).sub_(0.3).div_(0.35), labels.long()
 
 
 def _contestants(states: int) -> list[Contestant]:

@@ -31,7 +31,6 @@ BATCH_SIZE = 100
 KAPPA = 0.95
 TOL = 1e-5
 LEARNING_RATE = 1e-3
-FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 REFERENCE = {"tol": 1e-13, "max_iter": 5000}
 
 
@@ -101,9 +100,19 @@ def run(root: Path | None = None) -> dict[str, object]:
 
 
 def _load(root: Path | None) -> tuple[Tensor, Tensor]:
-    folder = root or Path("data/fashion-mnist")
+    images, labels = idx_part(root or Path("data/fashion-mnist"), "train")
+    pixels = images.flatten(1).float().div_(255)
+    return (pixels - pixels.mean()) / pixels.std(), labels.long()
+
+
+def idx_part(folder: Path, part: str) -> tuple[Tensor, Tensor]:
+    """Images (m, height, width) and labels (m,) of ``train`` or ``t10k``, 8-bit.
+
+    Raises:
+        FileNotFoundError: a file is not there, compressed or not.
+    """
     arrays = []
-    for name, ndim in zip(FILES, (3, 1), strict=True):
+    for name, ndim in ((f"{part}-images-idx3-ubyte", 3), (f"{part}-labels-idx1-ubyte", 1)):
         paths = [folder / name, folder / f"{name}.gz"]
         found = next((path for path in paths if path.exists()), None)
         if found is None:
@@ -112,8 +121,8 @@ def _load(root: Path | None) -> tuple[Tensor, Tensor]:
                 "by --root"
             )
         arrays.append(torch.from_numpy(read_idx(found, ndim=ndim)))
-    pixels = arrays[0].flatten(1).float().div_(255)
-    return (pixels - pixels.mean()) / pixels.std(), arrays[1].long()
+    images, labels = arrays
+    return images, labels
 
 
 def _contestants(input_dim: int) -> tuple[Contestant, Contestant]:

@@ -27,6 +27,7 @@ from idl_cli.distributed.join import joined
 from idl_cli.distributed.launch import launch
 from idl_cli.sim.regression.problem import RowBudget, RowRegression
 from idl_cli.sim.regression.solve import solve
+from idl_cli.sim.regression.stage_problem import stage_problem
 from idl_cli.sim.solvers import ADMMMultiGPUSolver, ADMMSolver
 from idl_cli.sim.states.recorders import state_recorder
 from idl_cli.sim.states.recording import DataPass, record_states
@@ -136,7 +137,7 @@ def measure(task: Task) -> Figures:
             started = time.perf_counter()
             statistics = data_pass()
             seconds.append(time.perf_counter() - started)
-        problem = RowRegression.from_statistics(
+        problem = stage_problem(
             statistics,
             "Z",
             penalty=PENALTY_PER_SAMPLE,

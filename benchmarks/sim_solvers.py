@@ -34,6 +34,7 @@ from idl_cli.data.images.mnist import fashion_mnist
 from idl_cli.sim.regression.certificate import certify
 from idl_cli.sim.regression.problem import RowBudget, RowRegression
 from idl_cli.sim.regression.solve import solve
+from idl_cli.sim.regression.stage_problem import stage_problem
 from idl_cli.sim.solvers import ActiveSetSolver, ADMMSolver, BaseSolver, CVXSolver
 from idl_cli.sim.statistics.dense import SufficientStatistics
 
@@ -83,7 +84,7 @@ def run(root: Path | None = None) -> dict[str, object]:
     print(f"statistics of {SAMPLES} samples: {time.perf_counter() - started:.2f} s", flush=True)
     budget = RowBudget(states.states.shape[1], KAPPA)
     problems = {
-        penalty: RowRegression.from_statistics(moments, "Z", penalty=penalty, budget=budget)
+        penalty: stage_problem(moments, "Z", penalty=penalty, budget=budget)
         for penalty in PENALTIES
     }
     torch.linalg.eigh(moments.gram)  # the first call loads LAPACK: no solver's time
@@ -189,7 +190,7 @@ def _row(
 
 def _lasso_packages(states: States, moments: SufficientStatistics) -> list[dict[str, object]]:
     problems = {
-        penalty: RowRegression.from_statistics(moments, "Z", penalty=penalty)
+        penalty: stage_problem(moments, "Z", penalty=penalty)
         for penalty in lasso_packages.PENALTIES
     }
     features = torch.cat([states.states, states.inputs], dim=1).double().numpy()

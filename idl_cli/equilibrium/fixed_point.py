@@ -80,7 +80,8 @@ def solve_fixed_point(
         start = start.detach()
         tol = reachable(settings.tol, start.dtype)
         method = step_method(settings, function, start, tol)
-        return _Solve(restrictable, start, settings, scale, overwrite, method).run(start)
+        kept = None if overwrite else start
+        return _Solve(restrictable, method, kept, settings.max_iter, tol, scale).run(start)
 
 
 class _Solve:
@@ -89,23 +90,22 @@ class _Solve:
     def __init__(
         self,
         function: SampleMap,
-        start: Tensor,
-        settings: FixedPointSettings,
-        scale: Tensor | None,
-        overwrite: bool,
         method: StepMethod,
+        start: Tensor | None,
+        max_iter: int,
+        tol: float,
+        scale: Tensor | None,
     ) -> None:
         self.function = function
         self.summed = isinstance(function, Summed)
-        self.start = None if overwrite else start
-        self.max_iter = settings.max_iter
-        self.scale = scale
-        self.tol = reachable(settings.tol, start.dtype)
         self.method = method
+        self.start = start  # not to be written to
+        self.max_iter = max_iter
+        self.tol = tol
+        self.scale = scale
         # Of a step with one sample; 0 where a finished sample must stand still.
         self.multiplications = function.multiplications if isinstance(function, Linearised) else 0
         self.finished = Finished()
-        self.running = start.shape[0]
         # Whether a sample passed by norm and lagged state by state; a method that steers by the
         # residual is told of it in figures from the start.
         self.lagged = self.method.steered
@@ -115,7 +115,7 @@ class _Solve:
 
     def run(self, x: Tensor) -> FixedPointResult:
         spare: Tensor | None = None
-        method = self.method
+        method, going_on = self.method, len(x)
         iteration = 0
         while True:
             iteration += 1
@@ -130,7 +130,8 @@ class _Solve:
                 if count == 0 or last:
                     return self._finish(self._better(x, image), residual, iteration, count)
                 assert running is not None, "there are some"
-                if count < self.running:
+                if count < going_on:
+                    going_on = count
                     x, image, residual = self._freeze(x, image, residual, iteration, running, count)
             elif method.passive:
                 spare = None if x is self.start else x
@@ -191,7 +192,6 @@ class _Solve:
         count: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Write down the samples that are finished and go on with the others."""
-        self.running = count
         value = self._better(x, image)
         spared = (len(x) - count) * self.multiplications
         if (

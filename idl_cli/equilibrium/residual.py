@@ -83,10 +83,20 @@ class Summed(ABC):
         return False
 
 
-class SummedStates(Summed):
-    """Of x ↦ φ(Ax + b); a subclass sets ``operator``, A, and ``inflow``, b (m, n)."""
+class SummedByOperator(Summed):
+    """Of a map with a linear part; a subclass sets ``operator``, A."""
 
     operator: Operator
+
+    @property
+    def cheap(self) -> bool:
+        """Whether A has few parameters: more of them are read once a product."""
+        return self.operator.multiplications <= _CHEAP_SHARE * self.operator.size
+
+
+class SummedStates(SummedByOperator):
+    """Of x ↦ φ(Ax + b); a subclass sets ``operator``, A, and ``inflow``, b (m, n)."""
+
     inflow: Tensor
 
     def known(self, samples: Tensor | None = None) -> Tensor:
@@ -97,16 +107,10 @@ class SummedStates(Summed):
         """Return |A|x + |b|."""
         return self.operator.magnitudes.apply(x, known, _like(x))
 
-    @property
-    def cheap(self) -> bool:
-        """Whether A has few parameters: more of them are read once a product."""
-        return self.operator.multiplications <= _CHEAP_SHARE * self.operator.size
 
-
-class SummedAdjoints(Summed):
+class SummedAdjoints(SummedByOperator):
     """Of v ↦ d ⊙ (g + Aᵀv); a subclass sets ``operator``, A, and ``gradient``, g (m, n)."""
 
-    operator: Operator
     gradient: Tensor
 
     def known(self, samples: Tensor | None = None) -> Tensor:
@@ -116,11 +120,6 @@ class SummedAdjoints(Summed):
     def fed(self, x: Tensor, known: Tensor) -> Tensor:
         """Return |Aᵀ|x + |g|."""
         return self.operator.magnitudes.apply_transpose(x, known, _like(x))
-
-    @property
-    def cheap(self) -> bool:
-        """Whether A has few parameters: more of them are read once a product."""
-        return self.operator.multiplications <= _CHEAP_SHARE * self.operator.size
 
 
 def reachable(tol: float, dtype: torch.dtype) -> float:

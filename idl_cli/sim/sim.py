@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,28 +23,20 @@ from idl_cli.sim.fit.options import ActivationLike, SimOptions, known_activation
 from idl_cli.sim.fit.row_fit import warn_of_poor_fits
 from idl_cli.sim.fit.sparse.fit import fit_supports
 from idl_cli.sim.fit.sparse.plan import support_solver
+from idl_cli.sim.fit.teacher_recording import record_teacher
 from idl_cli.sim.options import Allocation, ProblemOptions, RefineLoss, Structure
 from idl_cli.sim.regression.problem import LambdaScale
 from idl_cli.sim.regression.solve import warn_ignored
 from idl_cli.sim.regression.solver import BaseSolver
 from idl_cli.sim.solvers import ActiveSetSolver
-from idl_cli.sim.states.convolution_recorder import ConvolutionRecorder
 from idl_cli.sim.states.convolution_recording import (
     AnyRecording,
     ConvolutionRecording,
-    record_convolutions,
 )
-from idl_cli.sim.states.layout import batches_of_inputs
 from idl_cli.sim.states.origin import SampleOrigin
-from idl_cli.sim.states.recorders import state_recorder
 from idl_cli.sim.states.recording import (
-    DataPass,
     Loader,
-    load_recording,
-    record_states,
 )
-from idl_cli.sim.states.state_scale import why_not_rescalable
-from idl_cli.sim.statistics.block_matrix import WHOLE_FEATURES
 from idl_cli.sim.statistics.dense import SufficientStatistics
 
 
@@ -239,62 +230,20 @@ class SIM:
             UnsupportedModelError, ShapeError, NonFiniteError: as for ``train``.
             DataError: ``statistics`` are of another teacher or of other samples.
         """
-        listener = SimCallbacks() if callbacks is None else callbacks
-        if isinstance(dataloader, Iterator):
-            raise ArgumentError(
-                "dataloader is an iterator, which gives its batches once; hand in what it was made "
-                "from (a DataLoader, a list), which can be gone through again"
-            )
-        first = next(batches_of_inputs(dataloader, None), None)
-        if first is None:
-            raise ArgumentError("the loader has no samples to record states of")
-        processes = self._processes.size
-        if self.options.structure == "convolution":
-            return self._record_convolutions(model, first, dataloader, listener)
-        largest = WHOLE_FEATURES
-        if solver is not None and solver.splits_columns(WHOLE_FEATURES + 1, processes):
-            largest = round(WHOLE_FEATURES * processes**0.5)  # as much memory in each of them
-        recorder = state_recorder(model, first, names=self.options.states, max_features=largest)
-        features = recorder.layout.feature_dim
-        self.options.check_activation(recorder.layout, self._activation)
-        feedforward = self.options.structure == "feedforward"
-        kappa = self.options.kappa if self.options.rescale and not feedforward else None
-        reason = why_not_rescalable(recorder)
-        if kappa is not None and reason is not None:
-            warnings.warn(
-                f"rescale: the states are left as they are, {reason}",
-                IgnoredOptionWarning,
-                stacklevel=2,
-            )
-            kappa = None
-        self._teacher = model
-        if statistics is not None:
-            return load_recording(statistics, recorder, kappa=kappa, origin=origin)
-
-        data = DataPass(
+        found = record_teacher(
+            model,
             dataloader,
-            self.options.samples,
-            partial(listener.on_samples, "states"),
-            self._processes,
-        )
-        return record_states(
-            recorder,
-            data,
-            kappa=kappa,
-            device=self.device,
+            self.options,
+            activation=self._activation,
+            statistics=statistics,
+            solver=solver,
+            callbacks=SimCallbacks() if callbacks is None else callbacks,
             origin=origin,
-            split=solver is not None and solver.splits_columns(features, processes),
+            device=self.device,
+            group=self._processes,
         )
-
-    def _record_convolutions(
-        self, model: nn.Module, first: Tensor, dataloader: Loader, listener: SimCallbacks
-    ) -> ConvolutionRecording:
-        recorder = ConvolutionRecorder(model, first)
-        self.options.check_activation(recorder.layout, self._activation)
         self._teacher = model
-        said = partial(listener.on_samples, "states")
-        data = DataPass(dataloader, self.options.samples, said, self._processes)
-        return record_convolutions(recorder, data, device=self.device)
+        return found
 
     def fit(
         self,

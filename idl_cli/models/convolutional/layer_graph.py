@@ -70,10 +70,6 @@ class LayerGraph:
         """The shape of what is read."""
         return read.output_shape(self._shapes[read.layer])
 
-    def maps_shape(self, layer: int) -> tuple[int, ...]:
-        """The shape of a layer's maps before any pooling; of the image for ``IMAGE``."""
-        return self._shapes[layer]
-
     def shape_read(self, layer: int) -> tuple[int, ...]:
         """The shape of what a layer reads."""
         return self.shape_of(self.reads[layer])

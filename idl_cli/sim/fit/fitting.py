@@ -27,9 +27,10 @@ from idl_cli.sim.fit.fitted_model import assemble
 from idl_cli.sim.fit.options import SimOptions
 from idl_cli.sim.fit.row_fit import relative_residual, residual_squares, row_r2
 from idl_cli.sim.regression.checkpointing import Checkpointing
-from idl_cli.sim.regression.problem import RowBudget, RowRegression
+from idl_cli.sim.regression.problem import RowBudget
 from idl_cli.sim.regression.solve import Solution, solve
 from idl_cli.sim.regression.solver import BaseSolver, Start
+from idl_cli.sim.regression.stage_problem import stage_problem
 from idl_cli.sim.solvers.active_set import ActiveSetSolver
 from idl_cli.sim.states.layout import StateLayout
 from idl_cli.sim.states.recording import (
@@ -140,7 +141,7 @@ def _solve_stage(
     solver, options, callbacks = settings.solver, settings.options, settings.callbacks
     started = time.perf_counter()
     penalty = options.lambda_z if stage == "ab" else options.lambda_y
-    problem = RowRegression.from_statistics(
+    problem = stage_problem(
         statistics,
         PRE_ACTIVATIONS if stage == "ab" else OUTPUTS,
         penalty=0.0 if limit is not None else penalty,

@@ -14,6 +14,7 @@ from idl_cli.sim.fit.options import SimOptions
 from idl_cli.sim.options import PathOptions
 from idl_cli.sim.regression.problem import LambdaScale, RowRegression
 from idl_cli.sim.regression.solver import BaseSolver
+from idl_cli.sim.regression.stage_problem import stage_problem
 from idl_cli.sim.sim import SIM
 from idl_cli.sim.states.convolution_recording import AnyRecording, ConvolutionRecording
 from idl_cli.sim.states.recording import PRE_ACTIVATIONS, Loader
@@ -53,12 +54,10 @@ def _hidden_problems(
     """The problems of the hidden rows, unpenalised, and the samples that each has."""
     if isinstance(recording, ConvolutionRecording):
         parts, target = recording.statistics[:-1], TARGET
-        yield from (
-            (RowRegression.from_statistics(part, target, penalty=0.0), part.count) for part in parts
-        )
+        yield from ((stage_problem(part, target, penalty=0.0), part.count) for part in parts)
         return
     whole = recording.statistics
-    yield RowRegression.from_statistics(whole, PRE_ACTIVATIONS, penalty=0.0), whole.count
+    yield stage_problem(whole, PRE_ACTIVATIONS, penalty=0.0), whole.count
 
 
 def fit_path(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -18,8 +17,6 @@ from idl_cli.sim.regression.row_space import RowSpace
 from idl_cli.sim.regression.shift import Shift
 from idl_cli.sim.statistics.batches import all_finite
 from idl_cli.sim.statistics.block_matrix import ColumnBlocks
-from idl_cli.sim.statistics.column_blocks import ColumnBlockStatistics
-from idl_cli.sim.statistics.dense import SufficientStatistics
 from idl_cli.sim.statistics.squares import check_squares
 
 
@@ -144,60 +141,6 @@ class RowRegression:
     def _check_squares(self) -> None:
         check_squares(self.gram.diagonal(), self.cross, self.target_square)
 
-    @classmethod
-    def from_statistics(
-        cls,
-        statistics: SufficientStatistics | ColumnBlockStatistics,
-        target: str,
-        *,
-        penalty: float,
-        scale: LambdaScale = "absolute",
-        l2: float = 0.0,
-        budget: RowBudget | None = None,
-    ) -> RowRegression:
-        """The problem of one stage.
-
-        Args:
-            statistics: of features and targets.
-            target: name of the target, e.g. "Z" for [A B], "Y" for [C D].
-            penalty: λ in units of ``scale``.
-            scale: ``absolute``: λ itself; ``per_sample``: times the number of samples;
-                ``relative``: times :attr:`row_lambda_max`, so that each row has a λ of its own
-                and the units of a target do not matter. A row that is all-zero at any λ takes the
-                largest of the others'.
-            l2: weight of ½‖w‖², absolute.
-            budget: the constraint, or None.
-
-        Raises:
-            ArgumentError: unknown target or scale, or a penalty out of range.
-        """
-        if target not in statistics.cross:
-            raise ArgumentError(
-                f"target {target!r} is not in the statistics; there are {sorted(statistics.cross)}"
-            )
-        of: Callable[..., RowRegression] = cls
-        if statistics.blocks is not None:
-            of = partial(BlockedRegression, blocks=statistics.blocks)
-        parts = (statistics.gram, statistics.cross[target], statistics.square[target])
-        shift = None
-        if statistics.offsets is not None and l2 == 0:
-            # The elastic net weighs the weights themselves, which a shift would mix.
-            offsets, targets = statistics.offsets, statistics.target_offsets(target)
-            shift = Shift(offsets.constant, offsets.features, targets, *parts)
-        unscaled = of(*statistics.raw(target), penalty, l2, budget, shift)
-        if scale == "absolute":
-            return unscaled
-        if scale == "per_sample":
-            return replace(unscaled, l1=penalty * statistics.count)
-        if scale == "relative":
-            limits, largest = unscaled.row_lambda_max, unscaled.lambda_max
-            if penalty == 0 or largest == 0:
-                return replace(unscaled, l1=0.0)
-            return replace(unscaled, l1=penalty * torch.where(limits > 0, limits, largest))
-        raise ArgumentError(
-            f"lambda_scale={scale!r} is unknown; choose absolute, per_sample or relative"
-        )
-
     @property
     def split(self) -> ColumnBlocks | None:
         """How the columns of G are split over processes; None where each holds G whole."""
@@ -319,79 +262,3 @@ class RowRegression:
         """‖w[:count]‖₁ of every row (rows,); zeros when there is no budget."""
         count = 0 if self.budget is None else self.budget.count
         return weights[:, :count].abs().sum(dim=1)
-
-
-@dataclass(frozen=True, eq=False)
-class BlockedRegression(RowRegression):
-    """A process's share of the rows, where none of the processes holds G whole.
-
-    Products with G, and what follows from them, are collective: all processes ask for them in the
-    same order. ``gram`` is this process's block of columns (D, w).
-
-    Args:
-        blocks: how columns are split; needed.
-    """
-
-    blocks: ColumnBlocks | None = None
-
-    @property
-    def split(self) -> ColumnBlocks:
-        """How columns are split."""
-        assert self.blocks is not None
-        return self.blocks
-
-    @property
-    def columns(self) -> slice:
-        """The columns of G that ``gram`` holds."""
-        return self.split.columns
-
-    @property
-    def partition(self) -> RowPartition:
-        """The processes that G is split over share the rows too."""
-        return RowPartition(self.split.group)
-
-    def _gram_shape(self) -> tuple[int, int]:
-        columns = self.columns
-        return self.split.features, columns.stop - columns.start
-
-    def _check_squares(self) -> None:
-        """Nothing: looking at the diagonal is collective."""
-
-    @cached_property
-    def row_space(self) -> RowSpace:
-        """As for one process; collective."""
-        return RowSpace(self.hessian_block, self.feature_squares, self.split)
-
-    @property
-    def hessian(self) -> Tensor:
-        """No process has it.
-
-        Raises:
-            ArgumentError: always.
-        """
-        raise ArgumentError(
-            "the Gram matrix is split by columns, and only admm_multigpu can work with its blocks; "
-            "use it, or record the statistics whole"
-        )
-
-    @property
-    def hessian_block(self) -> Tensor:
-        """This process's columns of G + l2·I (D, w)."""
-        return self.split.shifted(self.gram, self.l2) if self.l2 else self.gram
-
-    def scaled_gram(self, cost: Tensor) -> Tensor:
-        """This process's columns of diag(cost) (G + l2·I) diag(cost) (D, w)."""
-        return self.split.scaled(self.hessian_block, cost)
-
-    def multiply(self, weights: Tensor) -> Tensor:
-        """W (G + l2·I) of this process's rows (rows, D)."""
-        return self.split.multiply(weights, self.hessian_block)
-
-    def multiply_shared(self, vector: Tensor) -> Tensor:
-        """V (G + l2·I) of a vector (D,) that all processes hold."""
-        return self.split.multiply_shared(vector, self.hessian_block)
-
-    @property
-    def feature_squares(self) -> Tensor:
-        """The diagonal of G + l2·I (D,)."""
-        return self.split.diagonal(self.gram) + self.l2

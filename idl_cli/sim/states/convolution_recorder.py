@@ -7,17 +7,12 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from idl_cli.errors import (
-    ArgumentError,
-    IdlError,
-    ShapeError,
-    UnsupportedModelError,
-)
+from idl_cli.errors import ArgumentError, UnsupportedModelError
 from idl_cli.models.convolutional.traced.network import kernels_of
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.states.hooks import left_as_found
 from idl_cli.sim.states.layout import StateLayout, StateRecorder, on_device_of, require_finite
-from idl_cli.sim.states.recorders import Probe
+from idl_cli.sim.states.recorders import Probe, first_forward
 
 _REFUSED = "trainer.structure=convolution: "
 _INSTEAD = (
@@ -86,15 +81,8 @@ class ConvolutionRecorder(StateRecorder):
 
 
 def _require_fitting(network: nn.Module, inputs: Tensor) -> None:
-    try:
+    with first_forward(inputs):
         outputs = network(inputs)
-    except IdlError:
-        raise
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ShapeError(
-            f"the teacher does not take inputs of shape {tuple(inputs.shape[1:])}: {reason}"
-        ) from error
     if not isinstance(outputs, Tensor) or outputs.dim() != 2:
         raise UnsupportedModelError(f"{_REFUSED}the teacher does not return outputs (m, q)")
     require_finite("the teacher's outputs", outputs)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -98,7 +99,8 @@ class NetworkRecorder(StateRecorder):
         with left_as_found(probe.network):
             strangers = unknown_activations(probe.network) if self.is_exact else {}
             tapped = {**probe.modules, **strangers}
-            run = _first_forward(probe.network, tapped, probe.inputs)
+            with first_forward(probe.inputs):
+                run = trace(probe.network, tapped, probe.inputs)
             for call in run.calls:
                 require_finite(f"the input of activation {call.name!r}", call.pre_activation)
             if not run.calls:
@@ -236,9 +238,15 @@ def require_room(run: Trace, feature_dim: int, max_features: int = WHOLE_FEATURE
     )
 
 
-def _first_forward(teacher: nn.Module, modules: Mapping[str, nn.Module], inputs: Tensor) -> Trace:
+@contextmanager
+def first_forward(inputs: Tensor) -> Iterator[None]:
+    """Around a teacher's first call: say of which shape the inputs are that it does not take.
+
+    Raises:
+        ShapeError: torch refused them.
+    """
     try:
-        return trace(teacher, modules, inputs)
+        yield
     except IdlError:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError) as error:

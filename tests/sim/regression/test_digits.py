@@ -18,6 +18,7 @@ from idl_cli.sim.regression.certificate import certify
 from idl_cli.sim.regression.problem import RowBudget, RowRegression
 from idl_cli.sim.regression.solve import Solution, solve
 from idl_cli.sim.regression.solver import BaseSolver
+from idl_cli.sim.regression.stage_problem import stage_problem
 from idl_cli.sim.solvers import (
     ActiveSetSolver,
     ADMMSolver,
@@ -70,7 +71,7 @@ def test_a_flat_direction_is_not_taken_for_an_optimum(apart: float, solver: Base
     common, difference = _normal(3, 200, 1), _normal(4, 200, 1)
     features = torch.cat([common + apart * difference, common - apart * difference], dim=1)
     target = common + difference + 0.01 * _normal(5, 200, 1)
-    problem = RowRegression.from_statistics(_statistics(features, target), "Z", penalty=0.0)
+    problem = stage_problem(_statistics(features, target), "Z", penalty=0.0)
     solution = solve(problem, solver, warn=False)
     found = _exact(features, target[:, 0], solution.weights[0], 0.0)
     best = _least_squares(features, target[:, 0])
@@ -82,7 +83,7 @@ def test_a_flat_direction_is_not_taken_for_an_optimum(apart: float, solver: Base
 def test_the_gap_without_a_penalty_is_the_distance_to_least_squares() -> None:
     features, target = _normal(6, 50, 7), _normal(7, 50, 1)
     features = features * torch.logspace(-5, 5, 7, dtype=torch.float64)
-    problem = RowRegression.from_statistics(_statistics(features, target), "Z", penalty=0.0)
+    problem = stage_problem(_statistics(features, target), "Z", penalty=0.0)
     best = torch.linalg.lstsq(features, target).solution.T
     lowest = _least_squares(features, target[:, 0])
     for error in (1e-6, 1e-4):
@@ -105,7 +106,7 @@ def test_a_wrong_intercept_is_never_at_precision(size: float, error: float) -> N
     features, target = _offset(size)
     wrong = torch.tensor([[1.0, 0.5, error - 1.5 * size]], dtype=torch.float64)
     statistics = _statistics(features, target)
-    with_shift = RowRegression.from_statistics(statistics, "Z", penalty=1e-9)
+    with_shift = stage_problem(statistics, "Z", penalty=1e-9)
     without = RowRegression(
         features.T @ features, target.T @ features, target.square().sum(dim=0), 1e-9
     )
@@ -120,7 +121,7 @@ def test_a_wrong_intercept_is_never_at_precision(size: float, error: float) -> N
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_offsets_cost_no_digits(size: float, penalty: float, solver: BaseSolver) -> None:
     features, target = _offset(size)
-    problem = RowRegression.from_statistics(_statistics(features, target), "Z", penalty=penalty)
+    problem = stage_problem(_statistics(features, target), "Z", penalty=penalty)
     solution = solve(problem, solver, warn=False)
     found = _exact(features, target[:, 0], solution.weights[0], penalty)
     assert solution.certificate.objective == pytest.approx(found, rel=1e-9)
@@ -156,7 +157,7 @@ def test_offsets_are_taken_out_alike_however_samples_are_batched_and_merged(
     weights = torch.tensor([[1.0, 0.5, 0.1 - 1.5e5]]).double()
     expected = _exact(features, target[:, 0], weights[0], 0.0)
     for statistics in (whole, batched, merged, loaded):
-        problem = RowRegression.from_statistics(statistics, "Z", penalty=0.0)
+        problem = stage_problem(statistics, "Z", penalty=0.0)
         assert certify(problem, weights).objective == pytest.approx(expected, rel=1e-9)
         torch.testing.assert_close(problem.gram, features.T @ features, rtol=1e-13, atol=0.0)
         torch.testing.assert_close(problem.cross, target.T @ features, rtol=1e-7, atol=1e-7)
@@ -168,7 +169,7 @@ def test_rescaled_states_keep_their_digits() -> None:
     statistics = _statistics(features, target.expand(-1, 2), states=2).rescaled(scale)
     rescaled = features / torch.cat([scale, torch.ones(1).double()])
     weights = torch.tensor([[0.9, 0.1, -5.0], [0.2, 0.4, 3.0]]).double()
-    certificate = certify(RowRegression.from_statistics(statistics, "Z", penalty=0.0), weights)
+    certificate = certify(stage_problem(statistics, "Z", penalty=0.0), weights)
     for row in range(2):
         expected = _exact(rescaled, target[:, 0] / scale[row], weights[row], 0.0)
         assert float(certificate.row_objectives[row]) == pytest.approx(expected, rel=1e-9)
@@ -278,7 +279,7 @@ def test_what_is_certified_is_optimal(
     statistics = _statistics(features, target, states=2)
     l1 = penalty * float((target.T @ features).abs().max())
     budget = None if kappa is None else RowBudget(2, kappa)
-    problem = RowRegression.from_statistics(statistics, "Z", penalty=l1, budget=budget)
+    problem = stage_problem(statistics, "Z", penalty=l1, budget=budget)
     solution = solve(problem, ActiveSetSolver(attempts=2, warm_iterations=100), warn=False)
     weights = solution.weights[0]
     if solution.status not in CERTIFIED:

@@ -9,6 +9,7 @@ from torch import Tensor
 from idl_cli.errors import ArgumentError, NonFiniteError, ShapeError
 from idl_cli.sim.regression.certificate import certify
 from idl_cli.sim.regression.problem import LambdaScale, RowBudget, RowRegression
+from idl_cli.sim.regression.stage_problem import stage_problem
 from idl_cli.sim.statistics.dense import SufficientStatistics
 from tests.sim.problem_bank import BANK, planted
 
@@ -51,21 +52,21 @@ def test_units_of_lambda() -> None:
         "relative": limits,
     }
     for scale, unit in units.items():
-        problem = RowRegression.from_statistics(statistics, "Z", penalty=0.25, scale=scale)
+        problem = stage_problem(statistics, "Z", penalty=0.25, scale=scale)
         torch.testing.assert_close(problem.penalties, 0.25 * unit, rtol=1e-15, atol=0)
 
 
 def test_each_target_has_its_own_rows() -> None:
     statistics = _statistics()
-    problem = RowRegression.from_statistics(statistics, "Y", penalty=1.0)
+    problem = stage_problem(statistics, "Y", penalty=1.0)
     assert (problem.rows, problem.features) == (2, 5)
     assert torch.equal(problem.cross, statistics.cross["Y"])
     with pytest.raises(
         ArgumentError, match=r"'X' is not in the statistics; there are \['Y', 'Z'\]"
     ):
-        RowRegression.from_statistics(statistics, "X", penalty=1.0)
+        stage_problem(statistics, "X", penalty=1.0)
     with pytest.raises(ArgumentError, match="choose absolute, per_sample or relative"):
-        RowRegression.from_statistics(statistics, "Y", penalty=1.0, scale="log")  # type: ignore[arg-type]
+        stage_problem(statistics, "Y", penalty=1.0, scale="log")  # type: ignore[arg-type]
 
 
 def test_rows_are_problems_of_their_own() -> None:

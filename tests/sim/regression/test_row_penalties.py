@@ -16,6 +16,7 @@ from idl_cli.errors import ArgumentError, ConvergenceWarning, PoorFitWarning, Sh
 from idl_cli.sim.fit.row_fit import row_r2
 from idl_cli.sim.regression.problem import RowBudget, RowRegression
 from idl_cli.sim.regression.solve import Solution, solve
+from idl_cli.sim.regression.stage_problem import stage_problem
 from idl_cli.sim.sim import SIM
 from idl_cli.sim.solvers import (
     ActiveSetSolver,
@@ -54,9 +55,7 @@ def _problem(
     x, u, y = _data(seed)
     statistics = SufficientStatistics(N, P, {"Y": ROWS})
     statistics.update(x, u, {"Y": y * units})
-    return RowRegression.from_statistics(
-        statistics, "Y", penalty=penalty, scale="relative", budget=budget
-    )
+    return stage_problem(statistics, "Y", penalty=penalty, scale="relative", budget=budget)
 
 
 def _solved(problem: RowRegression, solver: BaseSolver) -> Solution:
@@ -183,7 +182,7 @@ def _blocked(group: Group, units: Tensor) -> tuple[Tensor, str, Tensor]:
     own = share(SAMPLES, group.rank, group.size)
     statistics = ColumnBlockStatistics(N, P, {"Y": ROWS}, group=group)
     statistics.update(x[own], u[own], {"Y": (y * units)[own]})
-    problem = RowRegression.from_statistics(
+    problem = stage_problem(
         statistics, "Y", penalty=1e-2, scale="relative", budget=RowBudget(N, 0.4)
     )
     found = solve(problem, ADMMMultiGPUSolver(), tol=1e-9, group=group, dtype=torch.float64)
@@ -278,7 +277,7 @@ def test_r2_is_that_of_the_samples() -> None:
     y = y + 100.0  # a mean that an uncentred figure would call explained
     statistics = SufficientStatistics(N, P, {"Y": ROWS})
     statistics.update(x, u, {"Y": y})
-    problem = RowRegression.from_statistics(statistics, "Y", penalty=0.05, scale="relative")
+    problem = stage_problem(statistics, "Y", penalty=0.05, scale="relative")
     weights = _solved(problem, ActiveSetSolver()).weights
     residual = (y - torch.cat([x, u], dim=1) @ weights.T).square().sum(dim=0)
     expected = 1 - residual / (y - y.mean(dim=0)).square().sum(dim=0)

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from idl_cli.distributed.group import Group
 from idl_cli.distributed.sharding import share
-from idl_cli.sim.regression.problem import RowBudget, RowRegression
+from idl_cli.sim.regression.problem import RowBudget
 from idl_cli.sim.regression.solve import solve
+from idl_cli.sim.regression.stage_problem import stage_problem
 from idl_cli.sim.solvers import ADMMMultiGPUSolver, ADMMSolver
 from idl_cli.sim.statistics.block_matrix import WHOLE_FEATURES, ColumnBlocks
 from idl_cli.sim.statistics.column_blocks import ColumnBlockStatistics
@@ -125,7 +126,7 @@ def _solve_blocked(group: Group, names: tuple[str, ...]) -> list[Blocked]:
     for name in names:
         bank = BANK[name]
         statistics = _statistics(group, bank)
-        problem = RowRegression.from_statistics(
+        problem = stage_problem(
             statistics,
             "Z",
             penalty=bank.l1,

@@ -84,13 +84,13 @@ class Layers:
         if self._activation is None:
             raise UnsupportedModelError("the teacher has no activation, so no hidden states")
         self._closed(outputs)
-        structure = {"layers": self._shapes, "activation": self._activation}
+        layers = [shape.fields() for shape in self._shapes]
         try:
             with torch.random.fork_rng(devices=[]):  # what the weights begin with does not last
                 found = FeedforwardConv(
                     self._input_shape,
                     self._shapes[-1].outputs,
-                    convolution_structure={**structure, "layers": list(map(vars, self._shapes))},
+                    convolution_structure={"layers": layers, "activation": self._activation},
                 ).double()
         except ArgumentError as error:
             raise UnsupportedModelError(str(error)) from error

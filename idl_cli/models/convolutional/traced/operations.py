@@ -17,7 +17,12 @@ from idl_cli.models.convolutional.traced.layers import Layers
 from idl_cli.models.convolutional.traced.values import Maps, Sum, Term, Value
 from idl_cli.models.tracing.moves import SAMPLES
 from idl_cli.models.tracing.operations import activations
-from idl_cli.models.tracing.operations.arguments import each_of
+from idl_cli.models.tracing.operations.arguments import (
+    each_of,
+    paddings,
+    pool_strides,
+    running_statistics,
+)
 
 Operation = Callable[..., Any]
 """(layers, *arguments of the torch operation) to values, or to a list of them."""
@@ -38,15 +43,13 @@ def _conv2d(
     maps.require_maps()
     if groups != 1:
         raise UnsupportedModelError(f"{where} has {groups} groups")
-    kernel = (weight.shape[2], weight.shape[3])
-    spread = _pair(dilation)
-    if padding == "same":
-        totals = [d * (k - 1) for d, k in zip(spread, kernel, strict=True)]
-        if any(total % 2 for total in totals):
-            raise UnsupportedModelError(f"{where} is padded by more on one side than on the other")
-        padding = [total // 2 for total in totals]
-    pads = (0, 0) if padding == "valid" else _pair(padding)
-    shape = LayerShape(len(weight), False, kernel, _pair(stride), pads, spread, reads=maps.read)
+    kernel, spread = (weight.shape[2], weight.shape[3]), _pair(dilation)
+    (top, bottom), (left, right) = paddings(padding, kernel, spread)
+    if top != bottom or left != right:
+        raise UnsupportedModelError(f"{where} is padded by more on one side than on the other")
+    shape = LayerShape(
+        len(weight), False, kernel, _pair(stride), (top, left), spread, reads=maps.read
+    )
     return _sum(layers, shape, maps.maps, weight, bias)
 
 
@@ -109,11 +112,7 @@ def _batch_norm(
 ) -> Sum:
     del momentum, cudnn
     where = f"normalisation {layers.module!r}"
-    if training or mean is None or variance is None:
-        raise UnsupportedModelError(
-            f"{where} takes the statistics of each batch (training mode, or "
-            "track_running_stats=False)"
-        )
+    mean, variance = running_statistics(training, mean, variance)
     if not isinstance(value, Sum):
         raise UnsupportedModelError(
             f"{where} stands before a layer, with the activation between them; folded is one that "
@@ -150,7 +149,7 @@ def _max_pool(
     pool = Pool(
         "maximum",
         sizes,
-        sizes if not stride else _pair(stride),
+        _pair(pool_strides(stride, sizes)),
         _pair(padding),
         _pair(dilation),
         bool(ceil_mode),
@@ -174,7 +173,7 @@ def _avg_pool(
     pool = Pool(
         "average",
         sizes,
-        sizes if not stride else _pair(stride),
+        _pair(pool_strides(stride, sizes)),
         _pair(padding),
         ceil_mode=bool(ceil_mode),
         count_padding=bool(count_include_pad),

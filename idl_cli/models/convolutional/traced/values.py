@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -14,7 +15,7 @@ from idl_cli.models.convolutional.layer_shapes import LayerShape, Pool, Read
 
 
 @dataclass(frozen=True, eq=False)
-class Value:
+class Value(ABC):
     """What depends on the input.
 
     Attributes:
@@ -23,9 +24,9 @@ class Value:
 
     shape: tuple[int, ...]
 
+    @abstractmethod
     def reshaped(self, shape: Sequence[int]) -> Value:
         """The same entries in another shape."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,3 +68,28 @@ def each_of(number: Any, count: int) -> list[int]:
     """One number an axis."""
     listed = [number] if isinstance(number, int) else list(number)
     return listed * count if len(listed) == 1 else listed
+
+
+def paddings(padding: Any, kernel: Sequence[int], dilation: Sequence[int]) -> list[tuple[int, int]]:
+    """Entries before and after each axis of a convolution, of numbers, ``same`` or ``valid``."""
+    if padding == "valid":
+        return [(0, 0)] * len(kernel)
+    if padding == "same":
+        totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        return [(total // 2, total - total // 2) for total in totals]
+    return [(each, each) for each in each_of(padding, len(kernel))]
+
+
+def pool_strides(stride: Any, kernel: Sequence[int]) -> list[int]:
+    """The strides of a pooling, which are its windows' sizes where none are given."""
+    return each_of(stride, len(kernel)) if stride else list(kernel)
+
+
+def running_statistics(training: bool, mean: Any, variance: Any) -> tuple[Any, Any]:
+    """The mean and variance of a batch normalisation, which must not depend on the batch."""
+    if training or mean is None or variance is None:
+        raise UnsupportedModelError(
+            "batch normalisation with the statistics of each batch (training mode, or "
+            "track_running_stats=False)"
+        )
+    return mean, variance

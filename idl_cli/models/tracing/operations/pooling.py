@@ -15,6 +15,7 @@ from idl_cli.models.tracing.operations.arguments import (
     Operation,
     as_expression,
     each_of,
+    pool_strides,
     sample_axes,
 )
 from idl_cli.models.tracing.windows import Axis, adaptive_entries
@@ -25,7 +26,7 @@ def _pool_axes(
 ) -> list[Axis]:
     dimensions = len(value.shape) - 1
     sizes, pads = each_of(kernel, dimensions), each_of(padding, dimensions)
-    strides = sizes if stride is None or stride == [] else each_of(stride, dimensions)
+    strides = pool_strides(stride, sizes)
     spread = each_of(dilation, dimensions)
     return [
         Axis(size, k, s, p, p, d, ceil)

@@ -17,6 +17,8 @@ from idl_cli.models.tracing.operations.arguments import (
     as_expression,
     each_of,
     optional_array,
+    paddings,
+    running_statistics,
 )
 
 
@@ -60,13 +62,7 @@ def _conv(dimensions: int) -> Operation:
         del states
         kernel = array(weight)
         spread = each_of(dilation, dimensions)
-        if padding == "valid":
-            pairs = [(0, 0)] * dimensions
-        elif padding == "same":
-            totals = [d * (k - 1) for d, k in zip(spread, kernel.shape[2:], strict=True)]
-            pairs = [(total // 2, total - total // 2) for total in totals]
-        else:
-            pairs = [(each, each) for each in each_of(padding, dimensions)]
+        pairs = paddings(padding, kernel.shape[2:], spread)
         return linear_maps.convolution(
             value,
             kernel,
@@ -93,11 +89,7 @@ def _batch_norm(
     cudnn: bool,
 ) -> Expression:
     del states, momentum, cudnn
-    if training or mean is None or variance is None:
-        raise UnsupportedModelError(
-            "batch normalisation with the statistics of each batch (training mode, or "
-            "track_running_stats=False)"
-        )
+    mean, variance = running_statistics(training, mean, variance)
     return linear_maps.normalised(
         value, optional_array(weight), optional_array(bias), array(mean), array(variance), epsilon
     )

@@ -20,8 +20,8 @@ from idl_cli.sim.fit.sparse.fit import refined
 from idl_cli.sim.fit.sparse.plan import Plan, plan_of
 from idl_cli.sim.fit.sparse.refinement import chosen_loss
 from idl_cli.sim.fit.sparse.sensitivity import output_sensitivity
-from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.solver import Start
+from idl_cli.sim.regression.stage_problem import stage_problem
 from idl_cli.sim.states.convolution_recording import ConvolutionRecording
 from idl_cli.sim.states.recording import Loader
 from idl_cli.sim.statistics.patches import TARGET
@@ -102,7 +102,7 @@ def _make_plan(recording: ConvolutionRecording, loader: Loader, settings: FitSet
         maps.reshape(maps.shape[1], -1).mean(dim=1) for maps in teacher.blocks(of_states[None])
     ]
     problems = [
-        RowRegression.from_statistics(statistics, TARGET, penalty=0.0, l2=options.l2)
+        stage_problem(statistics, TARGET, penalty=0.0, l2=options.l2)
         for statistics in recording.statistics
     ]
     return plan_of(recording, settings, (), [*channels, of_outputs], problems)

@@ -19,8 +19,8 @@ from idl_cli.sim.fit.fits import Fit, StageFit
 from idl_cli.sim.fit.fitting import FitSettings, warn_inexact
 from idl_cli.sim.fit.layer import LayerFit, fit_layer
 from idl_cli.sim.regression.merging import merge_solutions
-from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.solver import Start
+from idl_cli.sim.regression.stage_problem import stage_problem
 from idl_cli.sim.states.convolution_recording import ConvolutionRecording
 from idl_cli.sim.states.maps_so_far import MapsSoFar
 from idl_cli.sim.states.recording import DataPass, Loader
@@ -69,7 +69,7 @@ def fit_convolutions(
         if sequential and number > 0:
             statistics = maps.statistics(number)
         penalty = options.lambda_z if stage == "ab" else options.lambda_y
-        problem = RowRegression.from_statistics(
+        problem = stage_problem(
             statistics,
             TARGET,
             penalty=penalty if limits is None else 0.0,

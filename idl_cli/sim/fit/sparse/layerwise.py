@@ -20,8 +20,8 @@ from idl_cli.sim.fit.sparse.layers import Layer
 from idl_cli.sim.fit.sparse.plan import Plan
 from idl_cli.sim.fit.sparse.sequential import TARGET, dense_statistics, sparse_statistics
 from idl_cli.sim.regression.merging import merge_solutions
-from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.solver import Start
+from idl_cli.sim.regression.stage_problem import stage_problem
 from idl_cli.sim.states.recording import OUTPUTS, PRE_ACTIVATIONS, DataPass, Loader, Recording
 
 _Part: TypeAlias = tuple[Layer, LayerFit]
@@ -77,7 +77,7 @@ def fit_layers(
                 device=settings.device,
             )
         problem = replace(
-            RowRegression.from_statistics(statistics, TARGET, penalty=0.0, l2=options.l2),
+            stage_problem(statistics, TARGET, penalty=0.0, l2=options.l2),
             nonzeros=sizes[index].to(settings.device),
         )
         part = fit_layer(
@@ -125,7 +125,7 @@ def _stage(
     )
     name = OUTPUTS if stage == "cd" else PRE_ACTIVATIONS
     problem = replace(
-        RowRegression.from_statistics(recording.raw, name, penalty=0.0),
+        stage_problem(recording.raw, name, penalty=0.0),
         nonzeros=(weights != 0).sum(dim=1),
     )
     states = recording.recorder.layout.state_dim

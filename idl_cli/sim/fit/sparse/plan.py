@@ -20,6 +20,7 @@ from idl_cli.sim.fit.sparse.sequential import TARGET, dense_statistics
 from idl_cli.sim.regression.limited import LimitedForm
 from idl_cli.sim.regression.problem import RowRegression
 from idl_cli.sim.regression.solver import NONZEROS, BaseSolver
+from idl_cli.sim.regression.stage_problem import stage_problem
 from idl_cli.sim.regression.units import Units
 from idl_cli.sim.solvers.active_set import ActiveSetSolver
 from idl_cli.sim.solvers.options import BackwardEliminationOptions
@@ -87,15 +88,13 @@ def make_plan(recording: Recording, loader: Loader, settings: FitSettings) -> Pl
             feedforward_layers(recorder, teacher, skip_connections=options.skip_connections)
         )
         problems = [
-            RowRegression.from_statistics(
-                dense_statistics(recording, layer), TARGET, penalty=0.0, l2=options.l2
-            )
+            stage_problem(dense_statistics(recording, layer), TARGET, penalty=0.0, l2=options.l2)
             for layer in layers
         ]
         weights = [of_outputs if each.is_output else of_states[each.rows] for each in layers]
     else:
         problems = [
-            RowRegression.from_statistics(recording.statistics, name, penalty=0.0, l2=options.l2)
+            stage_problem(recording.statistics, name, penalty=0.0, l2=options.l2)
             for name in (PRE_ACTIVATIONS, OUTPUTS)
         ]
         # Of pre-activations divided by the scale the outputs feel as much more.

@@ -17,6 +17,7 @@ from idl_cli.sim.regression.limited import LimitedForm
 from idl_cli.sim.regression.problem import RowBudget, RowRegression
 from idl_cli.sim.regression.solve import solve
 from idl_cli.sim.regression.solver import BaseSolver
+from idl_cli.sim.regression.stage_problem import stage_problem
 from idl_cli.sim.regression.support_bound import support_bound
 from idl_cli.sim.solvers import (
     ActiveSetSolver,
@@ -229,7 +230,7 @@ def offset_problem(
     features = torch.cat([data + offset, torch.ones(60, 1, dtype=torch.float64)], dim=1)
     statistics = SufficientStatistics(0, 6, {"Y": 2})
     statistics.update(features[:, :0], features, {"Y": targets})
-    problem = RowRegression.from_statistics(statistics, "Y", penalty=0.0)
+    problem = stage_problem(statistics, "Y", penalty=0.0)
     limits = torch.full((2,), limit, dtype=torch.int64)
     return replace(problem, nonzeros=limits), data, targets
 

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
@@ -27,7 +28,9 @@ from idl_cli.sim.states.convolution_recording import AnyRecording
 SIM_METHOD = "SIM"
 TUNED_METHOD = "SIM, fine-tuned"
 _SHOWN = 15
-_CERTIFIED = ("test_certified_accuracy", "test_certified_radius_mean")
+_CERTIFIED = MappingProxyType(
+    {"test_certified_accuracy": "proven", "test_certified_radius_mean": "radius"}
+)
 Row = dict[str, Any]
 
 
@@ -228,14 +231,17 @@ def _show(
     listed = [row for i, row in enumerate(sim) if row is chosen or (len(sim) - 1 - i) % every == 0]
     what = "lambda" if axis == "lambda_z" else "non-zeros"
     title = f"path of {what}" + ("" if every == 1 else f", every {every}. of {len(sim)}")
-    keys = [key, *(name for name in _CERTIFIED if name in chosen)]
+    titles = {key: key.replace("_", " ")}
+    of_certificates = {name: title for name, title in _CERTIFIED.items() if name in chosen}
+    certified = "; proven: certified accuracy" if of_certificates else ""
+    titles |= of_certificates
     console.table(
-        f"{title} (all in path.csv)",
+        f"{title} (all in path.csv{certified})",
         [
             axis.replace("nonzeros_asked", "asked"),
             "non-zeros",
             "zeros*",
-            *(name.replace("_", " ") for name in keys),
+            *titles.values(),
             "gap [A B]",
             "s",
             "",
@@ -245,7 +251,7 @@ def _show(
                 row[axis],
                 row["nonzeros"],
                 f"{row['zeros']:.1%}",
-                *(row[name] for name in keys),
+                *(row[name] for name in titles),
                 "-" if row["ab_relative_gap"] is None else f"{row['ab_relative_gap']:.0e}",
                 row["seconds_ab"] + row["seconds_equilibria"] + row["seconds_cd"],
                 "kept" if row is chosen else "",

@@ -1,1 +1,1 @@
-"""Equilibria x = φ(Ax + Bu): activations, operators, constraints, one driver, gradient."""
+"""Equilibria x = φ(Ax + Bu): activations, operators, constraints, one loop, gradient."""

@@ -22,7 +22,7 @@ class Finished:
     def __init__(self) -> None:
         self.rows: Tensor | None = None
         self.live: Tensor | None = None
-        self._known: tuple[Tensor, Tensor, Tensor] | None = None
+        self._known: tuple[Tensor, Tensor, int | Tensor] | None = None
 
     def write(self, value: Tensor, residual: Tensor, iteration: int) -> None:
         """Write the samples at hand that were running; those that go on are written again.
@@ -33,10 +33,12 @@ class Finished:
             iteration: at which they are looked at.
         """
         if self._known is None:
-            iterations = torch.full_like(residual, iteration, dtype=torch.int64)
-            self._known = (value, residual, iterations)
+            self._known = (value, residual, iteration)
             return
         values, residuals, iterations = self._known
+        if isinstance(iterations, int):
+            iterations = torch.full_like(residuals, iterations, dtype=torch.int64)
+            self._known = (values, residuals, iterations)
         if self.rows is not None:
             values.index_copy_(0, self.rows, value)
             residuals.index_copy_(0, self.rows, residual)
@@ -61,7 +63,7 @@ class Finished:
         self.live = None
         return kept
 
-    def results(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the values (m, n), residuals (m,) and iterations (m,) of all samples."""
+    def results(self) -> tuple[Tensor, Tensor, int | Tensor]:
+        """Return the values (m, n), residuals (m,) and iterations, one or (m,), of all samples."""
         assert self._known is not None, "written at the last look, if not before"
         return self._known

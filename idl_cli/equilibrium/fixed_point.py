@@ -1,15 +1,12 @@
-"""One driver for batched fixed points x = f(x); methods supply the steps.
+"""Batched fixed points x = f(x), one result a sample; methods supply the steps.
 
-Stopping, counting, the detection of non-finite samples and the freezing of finished ones happen
-here once, for the equilibrium and for its adjoint, whatever the method. Every sample is judged by
-itself (``residual``). Which iterations are checked depends on their number alone, so the result of
-a sample does not depend on the batch it is in (up to the rounding of a matrix product of another
-size).
+A sample that has converged stands still. Which iterations are looked at depends on their number
+alone, so the result of a sample does not depend on the batch it is in (up to the rounding of a
+matrix product of another size).
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -17,16 +14,13 @@ import torch
 from torch import Tensor
 
 from idl_cli.equilibrium.choose import step_method
-from idl_cli.equilibrium.finished import Finished
+from idl_cli.equilibrium.engine import Iterations, Policy, solve
 from idl_cli.equilibrium.iterations.coarse import Linearised
 from idl_cli.equilibrium.iterations.step_method import StepMethod
-from idl_cli.equilibrium.residual import Change, Summed, reachable
-from idl_cli.equilibrium.result import FixedPointResult, SolveStatus
+from idl_cli.equilibrium.residual import Summed, reachable, select
+from idl_cli.equilibrium.result import FixedPointResult
 from idl_cli.equilibrium.settings import FixedPointSettings
 from idl_cli.errors import ShapeError
-
-# What passes by norm with this share of the tolerance passes state by state in most cases.
-_CLEARLY = 0.25
 
 # Multiplications a step up to which taking finished samples out of a batch costs more than the few
 # steps that most solves have left: some 60 microseconds beside 15 a step.
@@ -74,178 +68,120 @@ def solve_fixed_point(
     if start.dim() != 2:
         raise ShapeError(f"start has shape {tuple(start.shape)}; expected (samples, states).")
     with torch.no_grad():
-        restrictable = (
-            function if isinstance(function, SampleMap) else _WholeBatchMap(function, start)
-        )
-        start = start.detach()
+        start = start.detach() if overwrite else start.detach().clone()
+        mapped = function if isinstance(function, SampleMap) else _WholeBatchMap(function, start)
         tol = reachable(settings.tol, start.dtype)
         method = step_method(settings, function, start, tol)
-        kept = None if overwrite else start
-        return _Solve(restrictable, method, kept, settings.max_iter, tol, scale).run(start)
+        found = solve(
+            Steps(mapped, method, start),
+            _Each(function, method),
+            max_iter=settings.max_iter,
+            tol=settings.tol,
+            scale=scale,
+        )
+        iterations = found.iterations
+        if isinstance(iterations, int):
+            iterations = torch.full_like(found.residuals, iterations, dtype=torch.int64)
+        converged = found.residuals <= tol
+        return FixedPointResult(found.value, iterations, found.residuals, converged, found.status)
 
 
-class _Solve:
-    """The state of one solve: the samples still active and what is known of the others."""
+class Steps(Iterations):
+    """x, and f(x) once it is known; a method makes the next x of both.
+
+    Args:
+        function: f.
+        method: of the steps.
+        x: first iterates (m, n); may be overwritten.
+        spare: to hold the next (m, n).
+    """
 
     def __init__(
-        self,
-        function: SampleMap,
-        method: StepMethod,
-        start: Tensor | None,
-        max_iter: int,
-        tol: float,
-        scale: Tensor | None,
+        self, function: SampleMap, method: StepMethod, x: Tensor, spare: Tensor | None = None
     ) -> None:
-        self.function = function
-        self.summed = isinstance(function, Summed)
-        self.method = method
-        self.start = start  # not to be written to
-        self.max_iter = max_iter
-        self.tol = tol
-        self.scale = scale
+        self._function = function
+        self._method = method
+        self._x = x
+        self._image: Tensor | None = None
+        self._spare = spare
+
+    @property
+    def recovers(self) -> bool:  # type: ignore[override]
+        """Whether the method does."""
+        return self._method.recovers
+
+    @property
+    def summed(self) -> Summed | None:
+        """f, where it is a sum."""
+        return self._function if isinstance(self._function, Summed) else None
+
+    def advance(self, count: int) -> int:
+        """Take so many plain steps, or one of another kind."""
+        if not self._method.passive:
+            self._move(self._function(self._x, self._spare), None)
+            return 1
+        function, x, spare = self._function, self._x, self._spare
+        for _ in range(count):
+            x, spare = function(x, spare), x
+        self._x, self._spare = x, spare
+        return count
+
+    def look(self) -> tuple[Tensor, Tensor]:
+        """Evaluate f."""
+        self._image = self._function(self._x, self._spare)
+        return self._x, self._image
+
+    def go_on(self, residual: Tensor) -> None:
+        """Take the method's step."""
+        assert self._image is not None, "looked at before"
+        self._move(self._image, residual)
+
+    def _move(self, image: Tensor, residual: Tensor | None) -> None:
+        following = self._method.step(self._function, self._x, image, residual)
+        self._spare = self._x if following is image else image
+        self._x, self._image = following, None
+
+    def restrict(self, samples: Tensor) -> None:
+        """Go on with these samples alone."""
+        self._function = self._function.restrict(samples)
+        self._method.restrict(samples)
+        self._x = select(self._x, samples)
+        self._spare = torch.empty_like(self._x)
+        if self._image is not None:
+            self._image = select(self._image, samples)
+
+
+class _Each(Policy):
+    """Looks when the method says; every sample that has converged is written down at once."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], method: StepMethod) -> None:
+        self._method = method
         # Of a step with one sample; 0 where a finished sample must stand still.
-        self.multiplications = function.multiplications if isinstance(function, Linearised) else 0
-        self.finished = Finished()
-        # Whether a sample passed by norm and lagged state by state; a method that steers by the
-        # residual is told of it in figures from the start.
-        self.lagged = self.method.steered
-        self.floor = 0.0
-        self.passed: Tensor | None = None  # by norm at the last look, where that is to be confirmed
-        self.finite = True  # all residuals so far
+        self._multiplications = function.multiplications if isinstance(function, Linearised) else 0
+        self.lags = method.steered
 
-    def run(self, x: Tensor) -> FixedPointResult:
-        spare: Tensor | None = None
-        method, going_on = self.method, len(x)
-        iteration = 0
-        while True:
-            iteration += 1
-            image = self.function(x, spare)
-            residual = None
-            if iteration >= method.check or iteration == self.max_iter:
-                last = iteration == self.max_iter
-                if method.recovers and self.finished.live is not None:
-                    # It would keep account of samples that nothing brings nearer any more.
-                    x, image = self._take_out(self.finished.live, x, image)
-                residual, running, count = self._judge(x, image, last)
-                if count == 0 or last:
-                    return self._finish(self._better(x, image), residual, iteration, count)
-                assert running is not None, "there are some"
-                if count < going_on:
-                    going_on = count
-                    x, image, residual = self._freeze(x, image, residual, iteration, running, count)
-            elif method.passive:
-                spare = None if x is self.start else x
-                x = image
-                continue
-            following = method.step(self.function, x, image, residual)
-            spare = x if following is image else image
-            if spare is self.start:
-                spare = None
-            x = following
+    @property
+    def check(self) -> int:  # type: ignore[override]
+        """The method's."""
+        return self._method.check
 
-    def _judge(self, x: Tensor, image: Tensor, last: bool) -> tuple[Tensor, Tensor | None, int]:
-        """Return the residuals, which samples have not converged, and how many."""
-        change = Change.of(x, image, self.scale, self.floor)
-        self.floor = reachable(0, x.dtype) / self.tol  # only a long solve comes near it
-        residual, live, tol = change.residual, self.finished.live, self.tol
-        # A NaN residual is not above the tolerance: that sample is finished, and failed.
-        if self.method.recovers:
-            residual.nan_to_num_(nan=torch.inf)
-        samples = residual.shape[0]
-        worst = float(residual.amax()) if samples else 0.0
-        self.finite = self.finite and math.isfinite(worst)
-        unproven, failing = None, 0
-        if self.method.confirms or not worst <= tol:
-            unproven = _both(self._unconfirmed(residual, last), live)
-            failing = int(torch.count_nonzero(unproven))
-        if not self.summed or failing == samples:
-            return residual, unproven, failing
-        assert isinstance(self.function, Summed), "asked at the start"
-        slack = change.slack(tol, self.function, unproven)
-        if failing == 0 and float(slack.amin()) >= 0:
-            return residual, None, 0
-        running = _both(_either(unproven, slack < 0), live)
-        count = int(torch.count_nonzero(running))
-        if count > failing and (self.lagged or last):
-            change.raise_lagging(tol, self.function, slack)
-            running = _both(_either(unproven, residual > tol), live)
-            count = int(torch.count_nonzero(running))
-        self.lagged |= count > failing
-        return residual, running, count
+    @property
+    def confirms(self) -> bool:  # type: ignore[override]
+        """Whether the method does."""
+        return self._method.confirms
 
-    def _unconfirmed(self, residual: Tensor, last: bool) -> Tensor:
-        """Return which samples do not pass by norm, or only just and for the first time."""
-        running = residual > self.tol
-        if not self.method.confirms or last:
-            return running
-        before, self.passed = self.passed, ~running
-        just = residual > _CLEARLY * self.tol
-        return just if before is None else just.logical_and_(~before).logical_or_(running)
+    def parts(self, worst: float, tol: float, values: int) -> bool:
+        """Return True."""
+        return True
 
-    def _freeze(
-        self,
-        x: Tensor,
-        image: Tensor,
-        residual: Tensor,
-        iteration: int,
-        running: Tensor,
-        count: int,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Write down the samples that are finished and go on with the others."""
-        value = self._better(x, image)
-        spared = (len(x) - count) * self.multiplications
-        if (
-            0 < spared <= _SPARED
-            and self.finite
-            and self.finished.rows is None
-            and not (self.method.recovers or self.method.confirms)
-        ):
-            self.finished.write(value.clone(), residual, iteration)
-            self.finished.leave(running)
-            return x, image, residual
-        self.finished.write(value, residual, iteration)
-        x, image = self._take_out(running, x, image)
-        return x, image, residual[running]
+    def parted(self, running: int, samples: int, worst: float) -> bool:
+        """Return True."""
+        return True
 
-    def _take_out(self, running: Tensor, x: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Restrict everything to the samples that are running (m,)."""
-        kept = self.finished.take_out(running)
-        self.function = self.function.restrict(kept)
-        self.method.restrict(kept)
-        if self.passed is not None:
-            self.passed = self.passed.index_select(0, kept)
-        if self.scale is not None:
-            self.scale = self.scale.index_select(0, kept)
-        return x.index_select(0, kept), image.index_select(0, kept)
-
-    def _better(self, x: Tensor, image: Tensor) -> Tensor:
-        """Return f(x) where the rule vouches for it; of any other f, x is what was judged."""
-        if self.summed:
-            return image
-        return x.clone() if x is self.start else x
-
-    def _finish(
-        self, value: Tensor, residual: Tensor, iteration: int, failing: int
-    ) -> FixedPointResult:
-        self.finished.write(value, residual, iteration)
-        value, residuals, iterations = self.finished.results()
-        converged = residuals <= self.tol
-        # Counted where all is finite; what is not is neither above the tolerance nor converged.
-        if failing == 0 and (self.finite or bool(converged.all())):
-            status = SolveStatus.CONVERGED
-        elif bool(residuals.isfinite().all()):
-            status = SolveStatus.MAX_ITERATIONS
-        else:
-            status = SolveStatus.NON_FINITE
-        return FixedPointResult(value, iterations, residuals, converged, status)
-
-
-def _either(one: Tensor | None, other: Tensor) -> Tensor:
-    return other if one is None else other.logical_or_(one)
-
-
-def _both(one: Tensor, other: Tensor | None) -> Tensor:
-    return one if other is None else one.logical_and_(other)
+    def stays(self, finished: int) -> bool:
+        """Return whether plain steps of these samples take next to nothing."""
+        spared = finished * self._multiplications
+        return 0 < spared <= _SPARED and not (self._method.recovers or self._method.confirms)
 
 
 class _WholeBatchMap(SampleMap):

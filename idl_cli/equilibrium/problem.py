@@ -13,7 +13,13 @@ from idl_cli.equilibrium.fixed_point import SampleMap, solve_fixed_point
 from idl_cli.equilibrium.iterations.coarse import Linearised
 from idl_cli.equilibrium.iterations.modes import Modes, dominant_modes
 from idl_cli.equilibrium.operators.base import NilpotentOperator, Operator, written
-from idl_cli.equilibrium.residual import Change, SummedAdjoints, SummedStates, adjoint_scale
+from idl_cli.equilibrium.residual import (
+    Change,
+    SummedAdjoints,
+    SummedStates,
+    adjoint_scale,
+    select,
+)
 from idl_cli.equilibrium.result import FixedPointResult, SolveStatus
 from idl_cli.equilibrium.settings import APPROXIMATE, AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
@@ -69,8 +75,30 @@ class EquilibriumProblem:
         return self.backward.method in APPROXIMATE and not operator.nilpotent
 
 
-class _StateMap(SampleMap, SummedStates, Linearised):
-    """x ↦ φ(Ax + b)."""
+class _MapOf(SampleMap, Linearised):
+    """A map with A, or its transpose, as its linear part."""
+
+    problem: EquilibriumProblem
+    operator: Operator
+
+    @property
+    def multiplications(self) -> int:
+        """Those of A."""
+        return self.operator.multiplications
+
+    def gain(self) -> float:
+        """Return that of A; its transpose has the same."""
+        return self.problem.spectrum.gain(self.operator)
+
+
+class StateMap(SummedStates, _MapOf):
+    """x ↦ φ(Ax + b).
+
+    Args:
+        problem: φ, and what is known of A.
+        operator: A.
+        offset: b (m, n).
+    """
 
     linear = False
 
@@ -81,32 +109,37 @@ class _StateMap(SampleMap, SummedStates, Linearised):
         self.activation = problem.activation
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return φ(Ax + b)."""
         return self.activation.in_place(self.operator.apply(x, self.inflow, out))
 
-    def restrict(self, samples: Tensor) -> _StateMap:
-        return _StateMap(self.problem, self.operator, self.inflow.index_select(0, samples))
+    def restrict(self, samples: Tensor) -> StateMap:
+        """Return that of these samples' b."""
+        return StateMap(self.problem, self.operator, select(self.inflow, samples))
 
     def slopes(self, x: Tensor, image: Tensor) -> Tensor:
+        """Return φ′(Ax + b)."""
         if self.activation.name == "relu":
             return self.activation.derivative(image)  # x > 0 where z > 0
         return self.activation.derivative(self.operator.apply(x, self.inflow))
 
     def matrix(self) -> Tensor:
+        """Return A."""
         return self.operator.to_dense()
 
     def modes(self) -> Modes | None:
+        """Return A's."""
         return self.problem.spectrum.modes(self.operator)
 
-    @property
-    def multiplications(self) -> int:
-        return self.operator.multiplications
 
-    def gain(self) -> float:
-        return self.problem.spectrum.gain(self.operator)
+class AdjointMap(SummedAdjoints, _MapOf):
+    """v ↦ d ⊙ (g + Aᵀv).
 
-
-class _AdjointMap(SampleMap, SummedAdjoints, Linearised):
-    """v ↦ d ⊙ (g + Aᵀv)."""
+    Args:
+        problem: what is known of A.
+        operator: A.
+        slopes: d (m, n).
+        gradient: g (m, n).
+    """
 
     linear = True
 
@@ -118,33 +151,27 @@ class _AdjointMap(SampleMap, SummedAdjoints, Linearised):
         self.derivative = slopes
         self.gradient = gradient
 
-    def __call__(self, v: Tensor, out: Tensor | None = None) -> Tensor:
-        return self.operator.apply_transpose(v, self.gradient, out).mul_(self.derivative)
+    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return d ⊙ (g + Aᵀv)."""
+        return self.operator.apply_transpose(x, self.gradient, out).mul_(self.derivative)
 
-    def restrict(self, samples: Tensor) -> _AdjointMap:
-        return _AdjointMap(
-            self.problem,
-            self.operator,
-            self.derivative.index_select(0, samples),
-            self.gradient.index_select(0, samples),
-        )
+    def restrict(self, samples: Tensor) -> AdjointMap:
+        """Return that of these samples' d and g."""
+        slopes, gradient = select(self.derivative, samples), select(self.gradient, samples)
+        return AdjointMap(self.problem, self.operator, slopes, gradient)
 
     def slopes(self, x: Tensor, image: Tensor) -> Tensor:
+        """Return d."""
         return self.derivative
 
     def matrix(self) -> Tensor:
+        """Return Aᵀ."""
         return self.operator.to_dense().t()
 
     def modes(self) -> Modes | None:
+        """Return A's, right and left ones in each other's place."""
         modes = self.problem.spectrum.modes(self.operator)
         return None if modes is None else modes.transposed()
-
-    @property
-    def multiplications(self) -> int:
-        return self.operator.multiplications
-
-    def gain(self) -> float:
-        return self.problem.spectrum.gain(self.operator)
 
 
 def solve_state(
@@ -158,7 +185,7 @@ def solve_state(
         offset: b (m, n).
         start: first iterates (m, n); φ(b) where it is None.
     """
-    function = _StateMap(problem, operator, offset)
+    function = StateMap(problem, operator, offset)
     if isinstance(operator, NilpotentOperator):
         x = operator.swept_state(offset, problem.activation)
         return _exact_result(x, function(x))
@@ -179,7 +206,7 @@ def solve_adjoint(
         slopes: d = φ′(z) (m, n).
         gradient: g (m, n).
     """
-    function = _AdjointMap(problem, operator, slopes, gradient)
+    function = AdjointMap(problem, operator, slopes, gradient)
     scale = adjoint_scale(gradient)
     if isinstance(operator, NilpotentOperator):
         v = operator.swept_adjoint(slopes, gradient)

@@ -7,16 +7,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from idl_cli.equilibrium.activations import get_activation
+from idl_cli.equilibrium.engine import Iterations, Solution, solve
+from idl_cli.equilibrium.fixed_point import Steps
+from idl_cli.equilibrium.iterations.picard import Picard
 from idl_cli.equilibrium.operators import ConvolutionLayout, ConvolutionOperator, DenseOperator
-from idl_cli.equilibrium.problem import EquilibriumProblem, solve_adjoint, solve_state
-from idl_cli.equilibrium.recurrence.driver import NarrowDriver
-from idl_cli.equilibrium.recurrence.iterations import (
-    Modulus,
-    ModulusAdjoints,
-    ModulusStates,
-    PlainAdjoints,
-    PlainStates,
+from idl_cli.equilibrium.problem import (
+    AdjointMap,
+    EquilibriumProblem,
+    StateMap,
+    solve_adjoint,
+    solve_state,
 )
+from idl_cli.equilibrium.recurrence.modulus import Modulus, ModulusAdjoints, ModulusStates
+from idl_cli.equilibrium.recurrence.together import Together
 from idl_cli.equilibrium.residual import Change, reachable
 from idl_cli.equilibrium.result import FixedPointResult
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
@@ -94,6 +97,11 @@ def test_the_true_error_of_a_converged_solve_is_bounded_state_by_state(
     assert bool(((adjoint.value - exact).abs() <= 2 * bound).all())
 
 
+def solved_together(iterations: Iterations, tol: float, scale: Tensor | None) -> Solution:
+    policy = Together(first_check=2, rounding=reachable(0, torch.float64))
+    return solve(iterations, policy, max_iter=5000, tol=tol, scale=scale)
+
+
 @KINDS
 def test_the_steps_of_a_recurrence_keep_the_same_bound(kind: str) -> None:
     tol = 1e-6
@@ -102,17 +110,18 @@ def test_the_steps_of_a_recurrence_keep_the_same_bound(kind: str) -> None:
     exact = solve_state(problem("picard", 1e-15), operator, offset, None).value
     slopes = (exact > 0).double()
     adjoint = solve_adjoint(problem("picard", 1e-15), operator, slopes, offset).value
-    buffers = (torch.empty_like(offset), torch.empty_like(offset))
-    relu, modulus = get_activation("relu"), Modulus(matrix, len(offset))
+    modulus, plain = Modulus(matrix, len(offset)), Picard(offset.shape[1])
+    states = StateMap(problem("picard", tol), operator, offset)
+    adjoints = AdjointMap(problem("picard", tol), operator, slopes, offset)
     scale = offset.abs().amax(dim=1)
     solves = [  # made one by one, since they share memory
-        (lambda: PlainStates(operator, relu, offset, offset.relu(), buffers), None, exact, matrix),
+        (lambda: Steps(states, plain, offset.relu()), None, exact, matrix),
         (lambda: ModulusStates(modulus, offset, None), None, exact, matrix),
-        (lambda: PlainAdjoints(operator, slopes, offset, buffers), scale, adjoint, matrix.t()),
+        (lambda: Steps(adjoints, plain, slopes * offset), scale, adjoint, matrix.t()),
         (lambda: ModulusAdjoints(modulus, slopes, offset), scale, adjoint, matrix.t()),
     ]
     for make, divisor, wanted, linear in solves:
-        result = NarrowDriver(max_iter=5000, tol=tol, first_check=2).solve(make(), divisor)
+        result = solved_together(make(), tol, divisor)
         assert bool((result.residuals <= tol).all())
         bound = error_bound(linear, wanted, offset, tol)
         assert bool(((result.value - wanted).abs() <= 2 * bound).all())
@@ -199,7 +208,7 @@ def test_a_sample_whose_states_all_nearly_cancel_converges_by_plain_steps() -> N
     offset = torch.full((3, 24), -1.0)
     offset[:, 0] = torch.tensor([1e-7, 1e-5, 1.0])
     states = ModulusStates(Modulus(matrix, 3), offset, None)
-    result = NarrowDriver(max_iter=200, tol=1e-5, first_check=2).solve(states)
+    result = solved_together(states, 1e-5, None)
     assert bool((result.residuals <= 1e-5).all())
     exact = solve_state(
         problem("picard", 1e-15), DenseOperator(matrix.double()), offset.double(), None

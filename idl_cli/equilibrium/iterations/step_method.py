@@ -1,7 +1,7 @@
 """What a fixed-point method does between two evaluations: propose the next iterate.
 
-A method knows nothing of batches that shrink while it runs beyond ``restrict``; the driver
-(``fixed_point``) stops, counts and freezes.
+A method knows nothing of batches that shrink while it runs beyond ``restrict``; the ``engine``
+stops, counts and writes down.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ between, each step solves its equilibrium, or its adjoint, from what the step be
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,13 +15,10 @@ from torch import Tensor
 from idl_cli.equilibrium.first_derivative_only import refuse_second_derivative
 from idl_cli.equilibrium.operators import DenseOperator
 from idl_cli.equilibrium.precision import without_autocast
-from idl_cli.equilibrium.recurrence.driver import state_major
+from idl_cli.equilibrium.recurrence.layout import Recurrence, state_major
 from idl_cli.equilibrium.recurrence.replay import replay
 from idl_cli.equilibrium.recurrence.step_solves import AdjointSolves, StateSolves, feedback_of
 from idl_cli.equilibrium.transforms import backward_rule, transforming
-
-if TYPE_CHECKING:
-    from idl_cli.equilibrium.recurrence.layout import Recurrence
 
 
 class RecurrenceFunction(torch.autograd.Function):

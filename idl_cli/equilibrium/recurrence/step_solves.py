@@ -11,21 +11,25 @@ from torch import Tensor
 
 from idl_cli.equilibrium.activations import Activation
 from idl_cli.equilibrium.approximate_adjoint import approximate_adjoint, report_error
+from idl_cli.equilibrium.engine import Iterations, Solution, solve
+from idl_cli.equilibrium.fixed_point import Steps
+from idl_cli.equilibrium.iterations.picard import Picard
 from idl_cli.equilibrium.operators import DenseOperator, Operator
-from idl_cli.equilibrium.problem import EquilibriumProblem, solve_adjoint, solve_state
-from idl_cli.equilibrium.recurrence.driver import NarrowDriver, NarrowResult, state_major
-from idl_cli.equilibrium.recurrence.iterations import (
-    Modulus,
-    ModulusAdjoints,
-    ModulusStates,
-    PlainAdjoints,
-    PlainStates,
+from idl_cli.equilibrium.problem import (
+    AdjointMap,
+    EquilibriumProblem,
+    StateMap,
+    solve_adjoint,
+    solve_state,
 )
+from idl_cli.equilibrium.recurrence.layout import state_major
+from idl_cli.equilibrium.recurrence.modulus import Modulus, ModulusAdjoints, ModulusStates
+from idl_cli.equilibrium.recurrence.together import Together
 from idl_cli.equilibrium.residual import adjoint_scale, reachable
 from idl_cli.equilibrium.result import FixedPointResult, SolveStatus
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 
-# Methods that are the iterations of ``recurrence.iterations`` here.
+# Methods whose solves are looked at ``together`` here, by modulus iterations where these pay.
 _OF_STEPS = frozenset(("picard", "auto"))
 
 # Below this contraction a solve takes fewer than ten iterations, too few to save any.
@@ -90,13 +94,9 @@ class Feedback:
         if self.modulus is not None:
             self.modulus.release()
 
-    def driver(self, settings: FixedPointSettings | AdjointSettings) -> NarrowDriver:
-        """Return what drives the solves of all steps."""
-        return NarrowDriver(
-            max_iter=settings.max_iter,
-            tol=settings.tol,
-            first_check=self.least_iterations(settings.tol),
-        )
+    def policy(self, tol: float, dtype: torch.dtype) -> Together:
+        """Return when the solves of all steps are looked at."""
+        return Together(first_check=self.least_iterations(tol), rounding=reachable(0, dtype))
 
 
 def feedback_of(problem: EquilibriumProblem, operator: Operator, samples: int) -> Feedback | None:
@@ -123,10 +123,13 @@ class _Solves:
         self._problem = problem
         self._settings = settings
         self._operator = operator
-        self._results: list[NarrowResult] = []
+        self._results: list[Solution] = []
         self._sizes: list[int] = []
         self._feedback = feedback if settings.method in _OF_STEPS else None
-        self._driver = None if self._feedback is None else self._feedback.driver(settings)
+        self._policy: Together | None = None
+        if self._feedback is not None:
+            dtype = operator.factors[0].dtype
+            self._policy = self._feedback.policy(settings.tol, dtype)
         self._buffers: tuple[Tensor, ...] = ()
         self._started = time.perf_counter()
 
@@ -140,7 +143,18 @@ class _Solves:
             return first, second
         return first[:samples], second[:samples]
 
-    def _keep(self, result: NarrowResult) -> Tensor:
+    def _together(self, iterations: Iterations, scale: Tensor | None = None) -> Solution:
+        assert self._policy is not None, "known where there is feedback"
+        settings = self._settings
+        return solve(
+            iterations,
+            self._policy,
+            max_iter=settings.max_iter,
+            tol=settings.tol,
+            scale=scale,
+        )
+
+    def _keep(self, result: Solution) -> Tensor:
         self._results.append(result)
         self._sizes.append(result.value.shape[0])
         return result.value
@@ -199,17 +213,16 @@ class StateSolves(_Solves):
         if statistics is not None:
             statistics.record_forward(self._joined(value), self._seconds)
 
-    def _solve(self, offset: Tensor, start: Tensor | None) -> NarrowResult:
-        feedback, driver = self._feedback, self._driver
-        if feedback is None or driver is None:
-            return _as_narrow(solve_state(self._problem, self._operator, offset, start))
+    def _solve(self, offset: Tensor, start: Tensor | None) -> Solution:
+        feedback = self._feedback
+        if feedback is None:
+            return _as_solution(solve_state(self._problem, self._operator, offset, start))
         if feedback.modulus is not None:
-            return driver.solve(ModulusStates(feedback.modulus, offset, start))
-        activation = self._problem.activation
-        if start is None:
-            start = activation.function(offset)
-        work = self._work_space(feedback, offset.shape[0])
-        return driver.solve(PlainStates(self._operator, activation, offset, start, work))
+            return self._together(ModulusStates(feedback.modulus, offset, start))
+        x, spare = self._work_space(feedback, offset.shape[0])
+        x.copy_(self._problem.activation.function(offset) if start is None else start)
+        function = StateMap(self._problem, self._operator, offset)
+        return self._together(Steps(function, Picard(x.shape[1]), x, spare))
 
 
 class AdjointSolves(_Solves):
@@ -252,19 +265,21 @@ class AdjointSolves(_Solves):
         if statistics is not None and self._results:
             statistics.record_backward(self._joined(value), self._seconds)
 
-    def _solve(self, slopes: Tensor, gradient: Tensor) -> NarrowResult:
-        feedback, driver = self._feedback, self._driver
-        if feedback is None or driver is None:
-            return _as_narrow(solve_adjoint(self._problem, self._operator, slopes, gradient))
+    def _solve(self, slopes: Tensor, gradient: Tensor) -> Solution:
+        feedback = self._feedback
+        if feedback is None:
+            return _as_solution(solve_adjoint(self._problem, self._operator, slopes, gradient))
         scale = adjoint_scale(gradient)
         if feedback.modulus is not None:
-            return driver.solve(ModulusAdjoints(feedback.modulus, slopes, gradient), scale)
-        work = self._work_space(feedback, gradient.shape[0])
-        return driver.solve(PlainAdjoints(self._operator, slopes, gradient, work), scale)
+            return self._together(ModulusAdjoints(feedback.modulus, slopes, gradient), scale)
+        v, spare = self._work_space(feedback, gradient.shape[0])
+        torch.mul(slopes, gradient, out=v)
+        function = AdjointMap(self._problem, self._operator, slopes, gradient)
+        return self._together(Steps(function, Picard(v.shape[1]), v, spare), scale)
 
 
-def _as_narrow(result: FixedPointResult) -> NarrowResult:
-    return NarrowResult(result.value, result.residuals, result.iterations, result.status)
+def _as_solution(result: FixedPointResult) -> Solution:
+    return Solution(result.value, result.residuals, result.iterations, result.status)
 
 
 def _threshold(operator: Operator, tol: float, like: Tensor) -> float:
@@ -273,7 +288,7 @@ def _threshold(operator: Operator, tol: float, like: Tensor) -> float:
 
 
 def _joined(
-    results: list[NarrowResult], sizes: list[int], value: Tensor, tol: float
+    results: list[Solution], sizes: list[int], value: Tensor, tol: float
 ) -> FixedPointResult:
     counts = [result.iterations for result in results]
     device = value.device

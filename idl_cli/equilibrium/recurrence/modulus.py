@@ -1,4 +1,4 @@
-"""The iterations that solve a step of a recurrence: plain (Picard) ones, and modulus ones.
+"""The modulus iteration, which solves a step of a recurrence in half of the plain one's steps.
 
 For φ = relu, relu(z) = (z + |z|)/2 turns the equilibrium of z = A relu(z) + b into
 
@@ -13,128 +13,18 @@ adjoint p = g + Aᵀ(d ⊙ p), v = d ⊙ p, with d = (1 + s)/2 and signs s in pl
 
     w = Kᵀ(s ⊙ w) + (I + Kᵀ) g       v = d ⊙ w/ω.
 
-Whatever the iteration, convergence is judged by the residual of the equation itself; the evaluation
-that this takes is the next step.
-
-Tensors are (m, n), state-major (see ``driver``).
+Convergence is judged by the residual of the equation itself; the evaluation that this takes is the
+next step. Tensors are (m, n), state-major (see ``layout``).
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-
 import torch
 from torch import Tensor
 
-from idl_cli.equilibrium.activations import Activation
-from idl_cli.equilibrium.operators import DenseOperator, Operator
+from idl_cli.equilibrium.engine import Iterations
+from idl_cli.equilibrium.operators import DenseOperator
 from idl_cli.equilibrium.residual import SummedAdjoints, SummedStates, select
-
-
-class StepIterations(ABC):
-    """The iterations of one solve of x = f(x), holding the current iterate."""
-
-    @abstractmethod
-    def advance(self, count: int) -> None:
-        """Take so many steps."""
-
-    @abstractmethod
-    def check(self) -> tuple[Tensor, Tensor]:
-        """Take a step; return the iterate before it and its image f(x), both (m, n).
-
-        They are valid until the step after next.
-        """
-
-    @abstractmethod
-    def restrict(self, samples: Tensor) -> None:
-        """Go on with the samples at these indices (k,) alone."""
-
-
-class PlainStates(StepIterations, SummedStates):
-    """x ← φ(Ax + b).
-
-    Args:
-        operator: A.
-        activation: φ.
-        offset: b.
-        start: first iterates; not overwritten.
-        buffers: two tensors (m, n) to work in.
-    """
-
-    def __init__(
-        self,
-        operator: Operator,
-        activation: Activation,
-        offset: Tensor,
-        start: Tensor,
-        buffers: tuple[Tensor, Tensor],
-    ) -> None:
-        self.operator = operator
-        self._activation = activation
-        self.inflow = offset
-        self._x = start
-        self._next, self._spare = buffers
-
-    def advance(self, count: int) -> None:
-        """Take so many steps."""
-        apply, act, offset = self.operator.apply, self._activation.in_place, self.inflow
-        x, following, spare = self._x, self._next, self._spare
-        for _ in range(count):
-            x, following, spare = act(apply(x, offset, following)), spare, following
-        self._x, self._next, self._spare = x, following, spare
-
-    def check(self) -> tuple[Tensor, Tensor]:
-        """Take a step; return the iterate before it and its image."""
-        x = self._x
-        self.advance(1)
-        return x, self._x
-
-    def restrict(self, samples: Tensor) -> None:
-        """Go on with these samples alone."""
-        self.inflow, self._x = select(self.inflow, samples), select(self._x, samples)
-        self._next, self._spare = self._next[: samples.shape[0]], self._spare[: samples.shape[0]]
-
-
-class PlainAdjoints(StepIterations, SummedAdjoints):
-    """v ← d ⊙ (g + Aᵀv).
-
-    Args:
-        operator: A.
-        slopes: d.
-        gradient: g.
-        buffers: two tensors (m, n) to work in.
-    """
-
-    def __init__(
-        self, operator: Operator, slopes: Tensor, gradient: Tensor, buffers: tuple[Tensor, Tensor]
-    ) -> None:
-        self.operator = operator
-        self.slopes = slopes
-        self.gradient = gradient
-        self._next, self._spare = buffers
-        self._v = slopes * gradient
-
-    def advance(self, count: int) -> None:
-        """Take so many steps."""
-        apply, slopes, gradient = self.operator.apply_transpose, self.slopes, self.gradient
-        v, following, spare = self._v, self._next, self._spare
-        for _ in range(count):
-            v, following, spare = apply(v, gradient, following).mul_(slopes), spare, following
-        self._v, self._next, self._spare = v, following, spare
-
-    def check(self) -> tuple[Tensor, Tensor]:
-        """Take a step; return the iterate before it and its image."""
-        v = self._v
-        self.advance(1)
-        return v, self._v
-
-    def restrict(self, samples: Tensor) -> None:
-        """Go on with these samples alone."""
-        self.slopes = select(self.slopes, samples)
-        self.gradient = select(self.gradient, samples)
-        self._v = select(self._v, samples)
-        self._next, self._spare = self._next[: samples.shape[0]], self._spare[: samples.shape[0]]
-
 
 # Values of ω, of which the first with ‖K‖∞ < 1 is taken; with ω = 1 that is sure. At 0.9 the
 # slowest samples need a tenth fewer iterations than at 1 and the others no more; at 0.7 they do.
@@ -184,7 +74,7 @@ class Modulus:
         self._buffers = []
 
 
-class ModulusStates(StepIterations, SummedStates):
+class ModulusStates(Iterations, SummedStates):
     """y ← K|y| + (I + K) b with x = relu(y)/ω.
 
     Args:
@@ -192,6 +82,8 @@ class ModulusStates(StepIterations, SummedStates):
         offset: b.
         start: first iterates x; None to start at relu(b).
     """
+
+    reused = True
 
     def __init__(self, modulus: Modulus, offset: Tensor, start: Tensor | None) -> None:
         self._modulus = modulus
@@ -207,7 +99,7 @@ class ModulusStates(StepIterations, SummedStates):
         torch.clamp(self._y, min=0, out=self._image)
         self._is_z = True
 
-    def advance(self, count: int) -> None:
+    def advance(self, count: int) -> int:
         """Take so many steps."""
         y, shifted, work = self._y, self._shifted, self._image
         kernel, weight = self._modulus.kernel_transpose, self._modulus.weight
@@ -218,8 +110,9 @@ class ModulusStates(StepIterations, SummedStates):
         for _ in range(count):
             torch.abs(y, out=work)
             torch.addmm(shifted, work, kernel, out=y)
+        return count
 
-    def check(self) -> tuple[Tensor, Tensor]:
+    def look(self) -> tuple[Tensor, Tensor]:
         """Take a step; return the iterate before it and its image."""
         if self._is_z:
             self._x, self._image = self._image, self._x
@@ -229,6 +122,9 @@ class ModulusStates(StepIterations, SummedStates):
         self._is_z = True
         return self._x, torch.clamp(self._y, min=0, out=self._image)
 
+    def go_on(self, residual: Tensor) -> None:
+        """Do nothing: the look was a step."""
+
     def restrict(self, samples: Tensor) -> None:
         """Go on with these samples alone."""
         self.inflow = select(self.inflow, samples)
@@ -236,7 +132,7 @@ class ModulusStates(StepIterations, SummedStates):
         self._x, self._image = self._x[: samples.shape[0]], select(self._image, samples)
 
 
-class ModulusAdjoints(StepIterations, SummedAdjoints):
+class ModulusAdjoints(Iterations, SummedAdjoints):
     """w ← Kᵀ(s ⊙ w) + (I + Kᵀ) g with v = d ⊙ w/ω.
 
     Args:
@@ -244,6 +140,8 @@ class ModulusAdjoints(StepIterations, SummedAdjoints):
         slopes: d, zeros and ones.
         gradient: g.
     """
+
+    reused = True
 
     def __init__(self, modulus: Modulus, slopes: Tensor, gradient: Tensor) -> None:
         self._modulus = modulus
@@ -256,7 +154,7 @@ class ModulusAdjoints(StepIterations, SummedAdjoints):
         self._w.copy_(self._shifted)
         self._is_p = False  # w, or p while ``_image`` is d ⊙ p
 
-    def advance(self, count: int) -> None:
+    def advance(self, count: int) -> int:
         """Take so many steps."""
         w, shifted, signs, work = self._w, self._shifted, self._signs, self._image
         kernel, weight = self._modulus.kernel, self._modulus.weight
@@ -267,8 +165,9 @@ class ModulusAdjoints(StepIterations, SummedAdjoints):
         for _ in range(count):
             torch.mul(w, signs, out=work)
             torch.addmm(shifted, work, kernel, out=w)
+        return count
 
-    def check(self) -> tuple[Tensor, Tensor]:
+    def look(self) -> tuple[Tensor, Tensor]:
         """Take a step; return the iterate before it and its image."""
         if self._is_p:
             self._v, self._image = self._image, self._v
@@ -277,6 +176,9 @@ class ModulusAdjoints(StepIterations, SummedAdjoints):
         torch.addmm(self.gradient, self._v, self._modulus.matrix, out=self._w)
         self._is_p = True
         return self._v, torch.mul(self.slopes, self._w, out=self._image)
+
+    def go_on(self, residual: Tensor) -> None:
+        """Do nothing: the look was a step."""
 
     def restrict(self, samples: Tensor) -> None:
         """Go on with these samples alone."""

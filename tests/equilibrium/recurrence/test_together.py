@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from idl_cli.equilibrium.recurrence.driver import NarrowDriver
-from idl_cli.equilibrium.recurrence.iterations import StepIterations, select
+from idl_cli.equilibrium.engine import Iterations, Solution, solve
+from idl_cli.equilibrium.recurrence.together import Together
+from idl_cli.equilibrium.residual import reachable, select
 from idl_cli.equilibrium.result import SolveStatus
 
 
-class Decay(StepIterations):
+class Decay(Iterations):
     """x ← rate x + 1 for every sample with a rate of its own: the fixed point is 1 / (1 − rate)."""
 
     def __init__(self, rates: Tensor, states: int) -> None:
@@ -17,18 +18,26 @@ class Decay(StepIterations):
         self.x = torch.zeros(len(rates), states, dtype=torch.float64)
         self.evaluations = 0
 
-    def advance(self, count: int) -> None:
+    def advance(self, count: int) -> int:
         for _ in range(count):
             self.x = self.rates * self.x + 1
             self.evaluations += len(self.x)
+        return count
 
-    def check(self) -> tuple[Tensor, Tensor]:
+    def go_on(self, residual: Tensor) -> None:
+        pass
+
+    def look(self) -> tuple[Tensor, Tensor]:
         x = self.x
         self.advance(1)
         return x, self.x
 
     def restrict(self, samples: Tensor) -> None:
         self.rates, self.x = select(self.rates, samples), select(self.x, samples)
+
+
+def together(first_check: int) -> Together:
+    return Together(first_check=first_check, rounding=reachable(0, torch.float64))
 
 
 def iterations_of(result_iterations: int | Tensor, samples: int) -> Tensor:
@@ -41,7 +50,7 @@ def iterations_of(result_iterations: int | Tensor, samples: int) -> Tensor:
 def test_every_sample_meets_the_tolerance_and_its_evaluations_are_counted(states: int) -> None:
     rates = torch.cat([torch.full((60,), 0.1), torch.full((30,), 0.7), torch.full((10,), 0.95)])
     work = Decay(rates, states)
-    result = NarrowDriver(max_iter=2000, tol=1e-10, first_check=3).solve(work)
+    result = solve(work, together(3), max_iter=2000, tol=1e-10)
     assert result.status is SolveStatus.CONVERGED
     assert bool((result.residuals <= 1e-10).all())
     # A residual r leaves an error of up to r / (1 − rate) times 1 + ‖x‖.
@@ -54,17 +63,17 @@ def test_every_sample_meets_the_tolerance_and_its_evaluations_are_counted(states
 
 
 def test_neighbouring_solves_are_looked_at_when_the_last_had_converged() -> None:
-    driver = NarrowDriver(max_iter=500, tol=1e-10, first_check=2)
+    policy = together(2)
     looks = []
 
     class Counting(Decay):
-        def check(self) -> tuple[Tensor, Tensor]:
+        def look(self) -> tuple[Tensor, Tensor]:
             looks[-1] += 1
-            return super().check()
+            return super().look()
 
     for _ in range(4):
         looks.append(0)
-        driver.solve(Counting(torch.full((5,), 0.8), 3))
+        solve(Counting(torch.full((5,), 0.8), 3), policy, max_iter=500, tol=1e-10)
     assert looks[0] > 3
     assert max(looks[2:]) <= 2
 
@@ -76,22 +85,22 @@ def test_few_values_are_iterated_on_rather_than_looked_at_too_early(rate: float)
     looks = []
 
     class Counting(Decay):
-        def check(self) -> tuple[Tensor, Tensor]:
+        def look(self) -> tuple[Tensor, Tensor]:
             looks.append(1)
-            return super().check()
+            return super().look()
 
-    driver = NarrowDriver(max_iter=500, tol=1e-10, first_check=2)
-    driver.solve(Counting(torch.full((5,), rate), 3))
+    policy = together(2)
+    solve(Counting(torch.full((5,), rate), 3), policy, max_iter=500, tol=1e-10)
     looks.clear()
     for _ in range(10):
-        result = driver.solve(Counting(torch.full((5,), rate), 3))
+        result = solve(Counting(torch.full((5,), rate), 3), policy, max_iter=500, tol=1e-10)
         assert bool((result.residuals <= 1e-10).all())
     assert len(looks) == 10
 
 
 def test_the_limit_is_kept_and_said() -> None:
     work = Decay(torch.tensor([0.1, 0.99]), 3)
-    result = NarrowDriver(max_iter=20, tol=1e-10, first_check=2).solve(work)
+    result = solve(work, together(2), max_iter=20, tol=1e-10)
     assert result.status is SolveStatus.MAX_ITERATIONS
     assert (result.residuals <= 1e-10).tolist() == [True, False]
     assert work.evaluations == 2 * 20
@@ -100,19 +109,19 @@ def test_the_limit_is_kept_and_said() -> None:
 def test_a_diverging_sample_does_not_stop_the_others() -> None:
     # 1e3 ** k overflows after about a hundred steps: infinite, then not a number.
     work = Decay(torch.tensor([0.1, 1e3, 0.9]), 3)
-    result = NarrowDriver(max_iter=2000, tol=1e-10, first_check=2).solve(work)
+    result = solve(work, together(2), max_iter=2000, tol=1e-10)
     assert result.status is SolveStatus.NON_FINITE
     assert (result.residuals <= 1e-10).tolist() == [True, False, True]
     assert math.isnan(float(result.residuals[1]))
 
 
 def test_residuals_are_relative_to_the_scale_given() -> None:
-    loose = NarrowDriver(max_iter=500, tol=1e-6, first_check=1).solve(
-        Decay(torch.full((2,), 0.5), 3), torch.tensor([1e3, 1e3], dtype=torch.float64)
-    )
-    tight = NarrowDriver(max_iter=500, tol=1e-6, first_check=1).solve(
-        Decay(torch.full((2,), 0.5), 3), torch.tensor([1.0, 1.0], dtype=torch.float64)
-    )
+    def scaled(scale: list[float]) -> Solution:
+        work, divisor = Decay(torch.full((2,), 0.5), 3), torch.tensor(scale, dtype=torch.float64)
+        return solve(work, together(1), max_iter=500, tol=1e-6, scale=divisor)
+
+    loose = scaled([1e3, 1e3])
+    tight = scaled([1.0, 1.0])
     # Half a digit of binary a step: 1000 is ten steps.
     assert isinstance(loose.iterations, int)
     assert isinstance(tight.iterations, int)

@@ -3,16 +3,16 @@ import torch
 from torch import Tensor
 
 from idl_cli.equilibrium.activations import get_activation
+from idl_cli.equilibrium.engine import Iterations, Solution, solve
+from idl_cli.equilibrium.fixed_point import Steps
+from idl_cli.equilibrium.iterations.picard import Picard
 from idl_cli.equilibrium.operators import DenseOperator
-from idl_cli.equilibrium.recurrence.driver import NarrowDriver, NarrowResult, state_major
-from idl_cli.equilibrium.recurrence.iterations import (
-    Modulus,
-    ModulusAdjoints,
-    ModulusStates,
-    PlainAdjoints,
-    PlainStates,
-    StepIterations,
-)
+from idl_cli.equilibrium.problem import AdjointMap, EquilibriumProblem, StateMap
+from idl_cli.equilibrium.recurrence.layout import state_major
+from idl_cli.equilibrium.recurrence.modulus import Modulus, ModulusAdjoints, ModulusStates
+from idl_cli.equilibrium.recurrence.together import Together
+from idl_cli.equilibrium.residual import reachable
+from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 
 SAMPLES, STATES = 40, 12
 
@@ -31,13 +31,26 @@ def offsets() -> Tensor:
     return state_major(SAMPLES, STATES, normal(1, seed=0)).copy_(normal(SAMPLES, STATES, seed=2))
 
 
-def drive(iterations: StepIterations, scale: Tensor | None = None) -> NarrowResult:
-    return NarrowDriver(max_iter=5000, tol=1e-14, first_check=5).solve(iterations, scale)
+def drive(iterations: Iterations, scale: Tensor | None = None) -> Solution:
+    policy = Together(first_check=5, rounding=reachable(0, torch.float64))
+    return solve(iterations, policy, max_iter=5000, tol=1e-14, scale=scale)
 
 
-def buffers() -> tuple[Tensor, Tensor]:
-    like = normal(1, seed=0)
-    return state_major(SAMPLES, STATES, like), state_major(SAMPLES, STATES, like)
+PROBLEM = EquilibriumProblem(
+    DenseOperator, get_activation("relu"), FixedPointSettings(), AdjointSettings(), None
+)
+
+
+def plain_states(matrix: Tensor, b: Tensor, start: Tensor) -> Steps:
+    spare = state_major(SAMPLES, STATES, b)
+    return Steps(StateMap(PROBLEM, DenseOperator(matrix), b), Picard(STATES), start.clone(), spare)
+
+
+def plain_adjoints(matrix: Tensor, slopes: Tensor, gradient: Tensor) -> Steps:
+    function = AdjointMap(PROBLEM, DenseOperator(matrix), slopes, gradient)
+    return Steps(
+        function, Picard(STATES), slopes * gradient, state_major(SAMPLES, STATES, gradient)
+    )
 
 
 @pytest.mark.parametrize("kappa", [0.5, 0.95, 0.99])
@@ -64,9 +77,7 @@ def test_modulus_and_plain_states_meet_in_the_equilibrium(start: float | None) -
     first = None if start is None else torch.full_like(b, start)
     modulus = drive(ModulusStates(Modulus(matrix, SAMPLES), b, first))
     plain_start = torch.zeros_like(b) if first is None else first
-    plain = drive(
-        PlainStates(DenseOperator(matrix), get_activation("relu"), b, plain_start, buffers())
-    )
+    plain = drive(plain_states(matrix, b, plain_start))
     x = modulus.value
     torch.testing.assert_close(torch.relu(x @ matrix.t() + b), x, rtol=1e-13, atol=1e-13)
     torch.testing.assert_close(x, plain.value, rtol=1e-12, atol=1e-12)
@@ -79,10 +90,9 @@ def test_modulus_and_plain_adjoints_meet_in_the_linear_solution() -> None:
     matrix, gradient = feedback(0.95), offsets()
     slopes = (normal(SAMPLES, STATES, seed=3) > 0).double()
     scale = gradient.abs().amax(dim=1)
-    operator = DenseOperator(matrix)
     found = [
         drive(ModulusAdjoints(Modulus(matrix, SAMPLES), slopes, gradient), scale).value,
-        drive(PlainAdjoints(operator, slopes, gradient, buffers()), scale).value,
+        drive(plain_adjoints(matrix, slopes, gradient), scale).value,
     ]
     # v = D (g + Aᵀv), one linear system a sample.
     systems = torch.eye(STATES) - slopes[:, :, None] * matrix.t()
@@ -95,13 +105,12 @@ def test_restricted_iterations_go_on_with_the_samples_kept() -> None:
     matrix, b = feedback(0.9), offsets()
     kept = torch.tensor([3, 17, 31])
     slopes = (normal(SAMPLES, STATES, seed=3) > 0).double()
-    operator, relu = DenseOperator(matrix), get_activation("relu")
 
-    def everything() -> list[StepIterations]:
+    def everything() -> list[Iterations]:
         return [
-            PlainStates(operator, relu, b, torch.zeros_like(b), buffers()),
+            plain_states(matrix, b, torch.zeros_like(b)),
             ModulusStates(Modulus(matrix, SAMPLES), b, None),
-            PlainAdjoints(operator, slopes, b, buffers()),
+            plain_adjoints(matrix, slopes, b),
             ModulusAdjoints(Modulus(matrix, SAMPLES), slopes, b),
         ]
 
@@ -111,7 +120,7 @@ def test_restricted_iterations_go_on_with_the_samples_kept() -> None:
         part.restrict(kept)
         whole.advance(4)
         part.advance(4)
-        x, image = part.check()
-        expected_x, expected_image = whole.check()
+        x, image = part.look()
+        expected_x, expected_image = whole.look()
         torch.testing.assert_close(x, expected_x[kept], rtol=1e-13, atol=1e-13)
         torch.testing.assert_close(image, expected_image[kept], rtol=1e-13, atol=1e-13)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from idl_cli.equilibrium.iterations.anderson import Anderson
-from idl_cli.equilibrium.iterations.coarse import CoarseSteps, Linearised
+from idl_cli.equilibrium.iterations.coarse import CoarseSteps
+from idl_cli.equilibrium.iterations.linearised import Linearised
 from idl_cli.equilibrium.iterations.picard import COSTLY_STATES, Picard, expected_iterations
 from idl_cli.equilibrium.iterations.step_method import StepMethod
 from idl_cli.equilibrium.settings import FixedPointSettings

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from idl_cli.equilibrium.choose import step_method
 from idl_cli.equilibrium.engine import Iterations, Policy, solve
-from idl_cli.equilibrium.iterations.coarse import Linearised
+from idl_cli.equilibrium.iterations.linearised import Linearised
 from idl_cli.equilibrium.iterations.step_method import StepMethod
 from idl_cli.equilibrium.residual import Summed, reachable, select
 from idl_cli.equilibrium.result import FixedPointResult

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from idl_cli.equilibrium.activations import Activation
 from idl_cli.equilibrium.fixed_point import SampleMap, solve_fixed_point
-from idl_cli.equilibrium.iterations.coarse import Linearised
+from idl_cli.equilibrium.iterations.linearised import Linearised
 from idl_cli.equilibrium.iterations.modes import Modes, dominant_modes
 from idl_cli.equilibrium.operators.base import NilpotentOperator, Operator, written
 from idl_cli.equilibrium.residual import (
@@ -122,6 +122,10 @@ class StateMap(SummedStates, _MapOf):
             return self.activation.derivative(image)  # x > 0 where z > 0
         return self.activation.derivative(self.operator.apply(x, self.inflow))
 
+    def tangent(self, v: Tensor, slopes: Tensor) -> Tensor:
+        """Return d ⊙ Av."""
+        return self.operator.apply(v, torch.zeros_like(v)).mul_(slopes)
+
     def matrix(self) -> Tensor:
         """Return A."""
         return self.operator.to_dense()
@@ -163,6 +167,10 @@ class AdjointMap(SummedAdjoints, _MapOf):
     def slopes(self, x: Tensor, image: Tensor) -> Tensor:
         """Return d."""
         return self.derivative
+
+    def tangent(self, v: Tensor, slopes: Tensor) -> Tensor:
+        """Return d ⊙ Aᵀv."""
+        return self.operator.apply_transpose(v, torch.zeros_like(v)).mul_(slopes)
 
     def matrix(self) -> Tensor:
         """Return Aᵀ."""

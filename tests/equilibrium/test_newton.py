@@ -5,9 +5,14 @@ import torch
 from torch import Tensor
 
 from idl_cli.equilibrium.activations import get_activation
-from idl_cli.equilibrium.iterations.newton import newton_pays, newton_step
+from idl_cli.equilibrium.iterations.newton import NewtonSteps
 from idl_cli.equilibrium.operators import DenseOperator, SparseOperator, SparsePattern
-from idl_cli.equilibrium.problem import EquilibriumProblem, solve_adjoint, solve_state
+from idl_cli.equilibrium.problem import (
+    AdjointMap,
+    EquilibriumProblem,
+    solve_adjoint,
+    solve_state,
+)
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 
 
@@ -32,43 +37,56 @@ def problem(name: str, tol: float) -> EquilibriumProblem:
     )
 
 
+def linear_map(matrix: Tensor, slopes: Tensor, offset: Tensor) -> AdjointMap:
+    """v ↦ d ⊙ (g + Aᵀv)."""
+    return AdjointMap(problem("relu", 1e-5), DenseOperator(matrix.t()), slopes, offset)
+
+
 def test_a_step_is_exact_on_the_pattern_of_the_solution() -> None:
     matrix, offset, slopes = chain(12), normal(5, 12), (normal(5, 12, seed=2) > 0).double()
+    function, x = linear_map(matrix, slopes, offset), normal(5, 12, seed=3)
+    found = NewtonSteps(function, x).step(function, x, function(x))
+    torch.testing.assert_close(found, function(found), atol=1e-11, rtol=0)
 
-    def linear(x: Tensor) -> Tensor:
-        return slopes * (x @ matrix.t() + offset)
 
-    x = normal(5, 12, seed=3)
-    found = newton_step(matrix, slopes, x, linear(x))
-    torch.testing.assert_close(found, linear(found), atol=1e-11, rtol=0)
+def test_a_large_step_leaves_a_thousandth_of_the_residual() -> None:
+    matrix, offset, slopes = chain(400), normal(5, 400), (normal(5, 400, seed=2) > 0).double()
+    function, x = linear_map(matrix, slopes, offset), normal(5, 400, seed=3)
+    found = NewtonSteps(function, x).step(function, x, function(x))
+    left, before = (function(each) - each for each in (found, x))
+    assert bool((left.norm(dim=1) <= 1.01e-3 * before.norm(dim=1)).all())
 
 
 def test_a_sample_without_a_finite_step_takes_the_plain_one() -> None:
     x = normal(3, 4)
-    image = x + 1
     slopes = torch.ones(3, 4).double()
     slopes[1] = torch.nan
-    found = newton_step(torch.eye(4).double(), slopes, x, image)  # I − A is singular
-    torch.testing.assert_close(found, image, atol=0, rtol=0)
+    function = linear_map(torch.eye(4).double(), slopes, x)  # I − A is singular
+    found = NewtonSteps(function, x).step(function, x, x + 1)
+    torch.testing.assert_close(found, x + 1, atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["relu", "tanh", "abs", "hardtanh"])
 @pytest.mark.parametrize("sparse", [False, True])
-def test_a_continuum_of_slow_modes_is_solved_in_few_iterations(name: str, sparse: bool) -> None:
-    matrix, offset, g = chain(60, 0.999), normal(6, 60), normal(6, 60, seed=2)
+@pytest.mark.parametrize("states", [60, 200])  # factorised; by a Krylov method
+def test_a_continuum_of_slow_modes_is_solved_in_few_iterations(
+    name: str, sparse: bool, states: int
+) -> None:
+    matrix, offset, g = chain(states, 0.999), normal(6, states), normal(6, states, seed=2)
     pattern = SparsePattern.of(matrix)
     operator = SparseOperator(pattern.values(matrix), pattern) if sparse else DenseOperator(matrix)
     solved = solve_state(problem(name, 1e-12), operator, offset, None)
     assert bool(solved.converged.all())
-    assert int(solved.iterations.max()) <= 60  # plain steps take thousands
+    # Plain steps take thousands; of |·| one sample's patterns come back, and it takes some of them.
+    assert int(solved.iterations.max()) <= (500 if name == "abs" and states == 200 else 90)
     z = solved.value @ matrix.t() + offset
     activation = get_activation(name)
     torch.testing.assert_close(solved.value, activation.function(z), atol=1e-10, rtol=0)
     slopes = activation.derivative(z)
     adjoint = solve_adjoint(problem(name, 1e-12), operator, slopes, g)
-    assert int(adjoint.iterations.max()) <= 60
+    assert int(adjoint.iterations.max()) <= 90
     exact = torch.linalg.solve(
-        torch.eye(60).double() - slopes[:, :, None] * matrix.t(), (slopes * g)[:, :, None]
+        torch.eye(states).double() - slopes[:, :, None] * matrix.t(), (slopes * g)[:, :, None]
     ).squeeze(2)
     torch.testing.assert_close(adjoint.value, exact, atol=1e-8, rtol=1e-9)
 
@@ -90,10 +108,3 @@ def test_a_sample_that_is_not_finite_leaves_the_others_alone() -> None:
     assert solved.converged.tolist() == [True, True, False, True]
     others = [0, 1, 3]
     torch.testing.assert_close(solved.value[others], expected[others], atol=1e-9, rtol=0)
-
-
-def test_systems_are_solved_only_while_they_are_small() -> None:
-    assert newton_pays(torch.empty(64, 80), linear=False)
-    assert not newton_pays(torch.empty(64, 100), linear=False)
-    assert newton_pays(torch.empty(64, 100), linear=True)
-    assert not newton_pays(torch.empty(1, 1000), linear=True)

@@ -14,15 +14,15 @@ places.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from idl_cli.equilibrium.iterations.linearised import Linearised
 from idl_cli.equilibrium.iterations.modes import Modes
-from idl_cli.equilibrium.iterations.newton import newton_pays, newton_step
+from idl_cli.equilibrium.iterations.newton import NewtonSteps
 from idl_cli.equilibrium.iterations.picard import Picard
 from idl_cli.equilibrium.iterations.step_method import StepMethod
 
@@ -43,47 +43,12 @@ _PATIENCE = 6  # of Newton's steps that bring a sample no nearer: patterns are f
 _REGULARIZATION = 10
 
 
-class Linearised(ABC):
-    """A map f with derivative D A, A shared by all samples and D = diag(d) each sample's own.
-
-    Attributes:
-        linear: whether d does not depend on the state.
-    """
-
-    linear: bool
-
-    @abstractmethod
-    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        """Return f(x) (m, n); ``out`` may be used to hold it."""
-
-    @abstractmethod
-    def slopes(self, x: Tensor, image: Tensor) -> Tensor:
-        """Return d (m, n) where f maps x (m, n) to ``image``."""
-
-    @property
-    @abstractmethod
-    def multiplications(self) -> int:
-        """How many f takes for one sample, but for what it does state by state."""
-
-    @abstractmethod
-    def gain(self) -> float:
-        """Return ‖A‖_F/√n: what A makes of the length of a random vector, in the mean."""
-
-    @abstractmethod
-    def matrix(self) -> Tensor:
-        """Return A (n, n)."""
-
-    @abstractmethod
-    def modes(self) -> Modes | None:
-        """Return A's slow modes; None where nothing sets them apart."""
-
-
 class CoarseSteps(StepMethod):
     """Plain steps, coarse ones once a sample is seen to be slow, extrapolated where that fails.
 
     From then on every third iterate is looked at. Where A has no modes set apart, or a sample comes
     no nearer twice, all that are left are extrapolated after every eight steps; those that are
-    still left after two times take Newton's steps where these are affordable. A sample that comes
+    still left after two times take Newton's steps. A sample that comes
     no nearer goes back to its best iterate, and takes plain steps from there, for twice as long
     each time.
 
@@ -110,9 +75,9 @@ class CoarseSteps(StepMethod):
         self._modes: Modes | None = None
         self._inverse: Tensor | None = None
         self._history: list[Tensor] | None = None  # iterates since the last jump
-        self._matrix: Tensor | None = None  # A, while Newton's steps are taken
+        self._newton: NewtonSteps | None = None  # while these are taken
         self._coarse_looks = 0
-        self._until_newton: float = _UNTIL_NEWTON  # looks; infinite once it has failed
+        self._until_newton = _UNTIL_NEWTON  # looks
 
     @property
     def passive(self) -> bool:  # type: ignore[override]
@@ -148,8 +113,8 @@ class CoarseSteps(StepMethod):
             if residual is not None and not self._begun:
                 self._plain.step(function, x, image, residual)
                 self._look, self.check = self.check, self._plain.check
-        if self._matrix is not None:
-            step = newton_step(self._matrix, function.slopes(x, image), x, image)
+        if self._newton is not None:
+            step = self._newton.step(function, x, image)
             return torch.where((self._wait == 0)[:, None], step, image)
         following = image if self._modes is None else self._corrected(function, x, image)
         if self._history is not None:
@@ -161,7 +126,7 @@ class CoarseSteps(StepMethod):
     @property
     def _until_next(self) -> int:
         """Iterations from one look to the next."""
-        if self._matrix is not None:
+        if self._newton is not None:
             return 1
         return 3 if self._history is None else WINDOW
 
@@ -172,10 +137,10 @@ class CoarseSteps(StepMethod):
             self._coarse_looks += 1
             if self._coarse_looks > _COARSE_LOOKS and self._far(self._worst / before, _SLOW_LOOKS):
                 self._history = []
-        elif self._matrix is None:
+        elif self._newton is None:
             self._until_newton -= 1
-            if self._until_newton <= 0 and newton_pays(image, function.linear):
-                self._matrix = function.matrix()
+            if self._until_newton <= 0:
+                self._newton = NewtonSteps(function, image)
 
     def _far(self, rate: float, steps: int) -> bool:
         """Whether the worst sample is more than so many steps of this rate away."""
@@ -223,7 +188,7 @@ class CoarseSteps(StepMethod):
             self._image = torch.where(better[:, None], image, self._image)
         # While the slow error leaves, the residual may rise for once.
         self._strikes.add_(1).masked_fill_(better, 0)
-        patience = 1 if self._matrix is None else _PATIENCE
+        patience = 1 if self._newton is None else _PATIENCE
         back = ((self._wait == 0) & (self._strikes > patience)) | (residual == torch.inf)
         self._wait.sub_(1).clamp_(min=0)
         if bool(back.any()):
@@ -232,8 +197,6 @@ class CoarseSteps(StepMethod):
             self._strikes.masked_fill_(back, 0)
             self._pause = torch.where(back, 2 * self._pause, self._pause)
             self._wait = torch.where(back, self._pause, self._wait)
-            if self._matrix is not None:
-                self._matrix, self._until_newton = None, math.inf
             if self._history is None:
                 self._history = []
         return x, image

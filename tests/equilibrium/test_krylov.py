@@ -1,0 +1,76 @@
+"""BiCGSTAB against direct solves, and equilibria whose slow modes are a continuum."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from idl_cli.equilibrium.activations import get_activation
+from idl_cli.equilibrium.iterations.krylov import bicgstab
+from idl_cli.equilibrium.operators import DenseOperator
+from idl_cli.equilibrium.problem import EquilibriumProblem, solve_adjoint, solve_state
+from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
+
+SAMPLES, STATES = 9, 40
+
+
+def slopes_and_matrix() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(STATES, STATES, generator=generator, dtype=torch.float64)
+    slopes = torch.rand(SAMPLES, STATES, generator=generator, dtype=torch.float64)
+    return slopes, 0.9 * matrix / matrix.abs().sum(dim=1, keepdim=True)
+
+
+@pytest.mark.parametrize("reduction", [1e-2, 1e-6, 1e-12])
+def test_every_system_is_solved_as_far_as_asked(reduction: float) -> None:
+    slopes, matrix = slopes_and_matrix()
+    r = torch.randn(SAMPLES, STATES, generator=torch.Generator().manual_seed(1)).double()
+    delta = bicgstab(lambda v: slopes * (v @ matrix.t()), r, reduction=reduction, most=200)
+    left = r - delta + slopes * (delta @ matrix.t())
+    assert bool((left.norm(dim=1) <= 1.01 * reduction * r.norm(dim=1)).all())  # 1 %: rounding
+    systems = torch.eye(STATES).double() - slopes[:, :, None] * matrix
+    exact = torch.linalg.solve(systems, r[:, :, None]).squeeze(2)
+    # ‖(I − DA)⁻¹‖∞ ≤ 10, and the norms differ by √n.
+    error = (delta - exact).abs().amax(dim=1)
+    assert bool((error <= 10 * reduction * STATES**0.5 * r.norm(dim=1)).all())
+
+
+def test_a_system_without_a_solution_harms_no_other_and_is_made_no_worse() -> None:
+    slopes, matrix = slopes_and_matrix()
+    matrix = torch.eye(STATES).double() * 0.5
+    slopes[3] = 2.0  # I − DA = 0
+    r = torch.ones(SAMPLES, STATES).double()
+    r[5] = 0
+    delta = bicgstab(lambda v: slopes * (v @ matrix), r, reduction=1e-12, most=200)
+    assert not bool(delta[3].any())
+    assert not bool(delta[5].any())
+    others = [i for i in range(SAMPLES) if i != 3]
+    torch.testing.assert_close(delta[others], (r / (1 - 0.5 * slopes))[others])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_continuum_of_slow_modes_takes_few_evaluations_where_no_factorisation_is_affordable(
+    dtype: torch.dtype,
+) -> None:
+    states, samples = 300, 16  # 4e8 multiplications a factorisation
+    neighbours = torch.ones(states, states).triu(-1).tril(1).fill_diagonal_(0).to(dtype)
+    operator = DenseOperator(0.495 * neighbours)
+    generator = torch.Generator().manual_seed(0)
+    offset, gradient = (torch.randn(samples, states, generator=generator).to(dtype) for _ in "bg")
+    problem = EquilibriumProblem(
+        DenseOperator, get_activation("relu"), FixedPointSettings(), AdjointSettings(), None
+    )
+    found = solve_state(problem, operator, offset, None)
+    assert bool(found.converged.all())
+    assert int(found.iterations.max()) <= 80  # plain steps: about 900
+    slopes = (found.value > 0).to(dtype)
+    adjoint = solve_adjoint(problem, operator, slopes, gradient)
+    assert bool(adjoint.converged.all())
+    assert int(adjoint.iterations.max()) <= 80
+    matrix = operator.matrix.double()
+    systems = torch.eye(states).double() - slopes.double()[:, :, None] * matrix
+    exact = torch.linalg.solve(systems, (slopes * offset).double()[:, :, None]).squeeze(2)
+    v = torch.linalg.solve(systems.mT, gradient.double()[:, :, None]).squeeze(2) * slopes
+    # tol/(1 − ρ) with ρ = 0.99, twice where the residual is that of the iterate before.
+    for value, wanted in ((found.value, exact), (adjoint.value, v)):
+        error = (value - wanted).abs().amax(dim=1) / wanted.abs().amax(dim=1)
+        assert float(error.max()) <= 2e-3

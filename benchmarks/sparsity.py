@@ -49,7 +49,7 @@ SEEDS = (0, 1, 2)
 ZEROS = (0.98, 0.95, 0.9, 0.8)
 FEW = 2000
 TEACHER = FineTuning(epochs=10, batch_size=128, lr=3e-3, seed=0)
-TUNING = FineTuning(epochs=5, batch_size=128, lr=3e-3, seed=0)
+TUNING_EPOCHS = 5
 CELLS = Path(__file__).parent / "results" / "sparsity"
 _CPU = Compute(device=torch.device("cpu"), dtype=torch.float32)
 
@@ -65,6 +65,11 @@ class Setting:
     hidden_dims: tuple[int, ...]
     zeros: tuple[float, ...]
     training: FineTuning = TEACHER
+
+    @property
+    def tuning(self) -> FineTuning:
+        """At the teacher's peak rate."""
+        return replace(self.training, epochs=TUNING_EPOCHS)
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,7 @@ class Bench:
         count = round((1 - zeros) * parameter_count(self.teacher))
         if method == GRADUAL:
             started = time.process_time()
-            model = pruned_gradually(self.teacher, count, self.dataset, TUNING, _CPU)
+            model = pruned_gradually(self.teacher, count, self.dataset, self.setting.tuning, _CPU)
             return {
                 "tuned_accuracy": self.accuracy(model),
                 "nonzeros": count_nonzeros(model),
@@ -142,7 +147,7 @@ class Bench:
     def _with_tuning(self, model: nn.Module, seconds: float) -> Cell:
         cell: Cell = {"accuracy": self.accuracy(model), "seconds": seconds}
         started = time.process_time()
-        fine_tune(model, self.dataset, TUNING, _CPU)
+        fine_tune(model, self.dataset, self.setting.tuning, _CPU)
         return {
             **cell,
             "tuned_accuracy": self.accuracy(model),

@@ -271,7 +271,7 @@ def test_a_long_refinement_begins_with_more_weights_and_ends_nearer(
 
 def test_weights_go_by_their_size_and_the_mean_square_of_their_slopes() -> None:
     parameters = [torch.tensor([[1.0, 0.0], [-2.0, 3.0]]), torch.tensor([0.5])]
-    kept, adam = KeptWeights.of(parameters), Adam(steps=10)
+    kept, adam = KeptWeights.of(parameters), Adam(steps=10, weights_a_row=2)
     # w²E[g²]: 1·16, 4·1, 9·4 and 0.25·100.
     slopes = [torch.tensor([[4.0, 7.0], [-1.0, 2.0]]), torch.tensor([10.0])]
     values = kept.values()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 
@@ -27,6 +26,8 @@ AMPLE = 4
 """Times the weights that are kept, which a gradual refinement begins with."""
 GRADUAL_SHARE = 0.1
 """A larger share is refined as it is: its supports are good already, and what goes is missed."""
+GRADUAL_ROW = 64
+"""So is one with more weights a row, which make up for each other: 0.05 of 3072-512-256-10."""
 GRADUAL_STEPS = 1000
 """A shorter refinement, as one on few samples is, has no time to lose weights and recover."""
 
@@ -86,16 +87,18 @@ def fit_supports(
     return replace(found, ab=stage, teacher_parameters=plan.parameters)
 
 
-def _begins_with(options: SimOptions, count: int) -> float | None:
+def _begins_with(options: SimOptions, count: int, weights_a_row: float) -> float | None:
     """The share of weights that a gradual refinement begins with; None for one that is not.
 
     Args:
         options: with ``nonzeros``.
         count: samples.
+        weights_a_row: that are kept in the mean.
     """
     assert options.nonzeros is not None
     _, steps = steps_of(count, options.refine_epochs)
-    gradual = options.nonzeros <= GRADUAL_SHARE and steps >= GRADUAL_STEPS
+    few = options.nonzeros <= GRADUAL_SHARE and weights_a_row <= GRADUAL_ROW
+    gradual = few and steps >= GRADUAL_STEPS
     return AMPLE * options.nonzeros if gradual else None
 
 
@@ -136,15 +139,17 @@ def refined(
     """
     started = time.perf_counter()
     options, recording = settings.options, plan.recording
-    ample = _begins_with(options, recording.count)
-    begin = deepcopy(found.model) if larger is None or ample is None else larger(ample)
+    sizes = torch.cat(plan.sizes(options))
+    nonzeros = int(sizes.sum())
+    ample = _begins_with(options, recording.count, nonzeros / len(sizes))
     model, report = refine(
         found.model,
-        begin,
+        None if larger is None or ample is None else partial(larger, ample),
         plan.layers,
         recording.recorder,
         loader,
-        nonzeros=sum(int(size.sum()) for size in plan.sizes(options)),
+        nonzeros=nonzeros,
+        rows=len(sizes),
         samples=options.samples,
         count=recording.count,
         epochs=options.refine_epochs,

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-LARGEST_STEP = 3e-3
-"""Of Adam, where it is largest."""
+_LARGEST_STEP = 3e-3
+"""Of Adam, where it is largest, in rows of few weights."""
+_FEW = 100
+"""With more weights a row the step falls: all that move at once add up in one sum."""
 _RISE = 0.3
 _MEMORY, _SQUARE_MEMORY, _EPS = 0.9, 0.999, 1e-8
 
@@ -66,12 +68,17 @@ class KeptWeights:
 class Adam:
     """Adam (Kingma and Ba, arXiv 1412.6980) on one vector, its step rising and falling once.
 
-    One-cycle (Smith and Topin, arXiv 1708.07120): cosines up to ``LARGEST_STEP`` at three tenths of
-    the steps and down again. torch's own loads its compiler first, which takes longer than this.
+    One-cycle (Smith and Topin, arXiv 1708.07120): cosines up to its largest at three tenths of the
+    steps and down again. torch's own loads its compiler first, which takes longer than this.
+
+    Args:
+        steps: to be taken.
+        weights_a_row: that are kept in the mean, by which the largest step goes.
     """
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, weights_a_row: float) -> None:
         self._steps = steps
+        self._largest = _LARGEST_STEP * min(1.0, _FEW / max(weights_a_row, 1.0))
         self._taken = 0
         self._mean: Tensor | float = 0.0
         self._square: Tensor | float = 0.0
@@ -80,7 +87,7 @@ class Adam:
         """The values after a step."""
         rise = _RISE * self._steps
         way = (self._taken - rise) / (rise if self._taken < rise else self._steps - rise)
-        rate = LARGEST_STEP * 0.5 * (1 + math.cos(math.pi * way))
+        rate = self._largest * 0.5 * (1 + math.cos(math.pi * way))
         self._taken += 1
         self._mean = _MEMORY * self._mean + (1 - _MEMORY) * slope
         self._square = _SQUARE_MEMORY * self._square + (1 - _SQUARE_MEMORY) * slope.square()

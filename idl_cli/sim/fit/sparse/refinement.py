@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -67,12 +69,13 @@ def steps_of(samples: int, epochs: int | None) -> tuple[int, int]:
 
 def refine(
     fitted: FittedModel,
-    begin: FittedModel,
+    larger: Callable[[], FittedModel] | None,
     layers: Sequence[Layer],
     recorder: StateRecorder,
     loader: Loader,
     *,
     nonzeros: int,
+    rows: int,
     samples: int | None,
     count: int,
     epochs: int | None,
@@ -84,12 +87,14 @@ def refine(
 
     Args:
         fitted: layer by layer, with as many weights as may be kept; left as it is.
-        begin: where Adam begins, changed in place. What it has more of goes gradually, the weights
-            that cost the loss least.
+        larger: makes the same with more weights, where Adam is to begin; those that cost the loss
+            least go gradually. Where that ends no nearer than ``fitted``, Adam begins there; None
+            to begin there at once.
         layers: of a feed-forward model, which is then computed by them; empty for another.
         recorder: of the teacher.
         loader: of the samples whose states were recorded.
         nonzeros: weights that may be left at the end.
+        rows: that these are spread over.
         samples: how many samples of the loader.
         count: their number.
         epochs: as for ``steps_of``.
@@ -99,12 +104,12 @@ def refine(
         group: processes that hold the same models; the first one's answer is taken.
 
     Returns:
-        ``begin``, or ``fitted`` where that was better, with a warning; and what was done.
+        The model where Adam ended, or ``fitted`` where that was better, with a warning; and what
+        was done.
     """
     epochs, _ = steps_of(count, epochs)
     kind = chosen_loss(loss, loader, recorder.layout.output_dim)
     measure = _divergence if kind == "kl" else functional.mse_loss
-    generator = torch.Generator().manual_seed(seed)
     like = next(fitted.parameters())
 
     def mean_loss(model: Callable[[Tensor], Tensor]) -> float:
@@ -115,16 +120,16 @@ def refine(
                 total += float(measure(model(inputs.flatten(1).to(like)), outputs)) * len(inputs)
         return total / count
 
-    before = mean_loss(_layered(fitted, layers) or fitted)
-    layered = _layered(begin, layers)
-    forward = begin if layered is None else layered
-    kept = KeptWeights.of(tuple(begin.parameters()) if layered is None else layered.parameters)
-    values = kept.values()
-    steps = epochs * sum(math.ceil(len(u) / BATCH) for u in batches_of_inputs(loader, samples))
-    schedule = GradualSchedule(len(values), nonzeros, steps)
-    adam, taken = Adam(steps), 0
-    for _ in range(epochs):
-        for inputs in batches_of_inputs(loader, samples):
+    def descend(begin: FittedModel, forward: FittedModel | LayeredModel) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        kept = KeptWeights.of(
+            forward.parameters if isinstance(forward, LayeredModel) else tuple(forward.parameters())
+        )
+        values = kept.values()
+        steps = epochs * sum(math.ceil(len(u) / BATCH) for u in batches_of_inputs(loader, samples))
+        schedule = GradualSchedule(len(values), nonzeros, steps)
+        adam, taken = Adam(steps, nonzeros / rows), 0
+        for inputs in _epochs(loader, samples, epochs):
             asked = _between(inputs, MIXED * min(1.0, epochs / MOST_EPOCHS), generator)
             outputs = recorder.outputs(asked).to(like)
             flat = asked.flatten(1).to(like)
@@ -142,26 +147,39 @@ def refine(
                     adam.keep(stay)
                     values = values[stay]
                 kept.set(values)
-                if layered is None:  # zeros below the blocks of another are all its constraint
+                if forward is begin:  # zeros below the blocks of another are all its constraint
                     begin.constrain_()
                     values = kept.values()
-    if group is not None:
-        for parameter in kept.parameters:
-            group.broadcast_(parameter.detach())
-    after = mean_loss(forward)
-    report = Refinement(epochs, kind, before, after)
-    if not after < before:
-        warnings.warn(
-            f"the refinement did not bring the outputs nearer to the teacher's (loss {before:.3g} "
-            f"to {after:.3g}): the layer-by-layer fit is kept; set trainer.refine_epochs=0, or "
-            "give it more samples",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
-        return fitted, report
-    if layered is not None:
-        layered.write_back()
-    return begin, report
+        if group is not None:
+            for parameter in kept.parameters:
+                group.broadcast_(parameter.detach())
+
+    before = after = mean_loss(_layered(fitted, layers) or fitted)
+    for make in (larger, partial(deepcopy, fitted)):
+        if make is None:
+            continue
+        begin = make()
+        layered = _layered(begin, layers)
+        forward = begin if layered is None else layered
+        descend(begin, forward)
+        after = mean_loss(forward)
+        if after < before:
+            if layered is not None:
+                layered.write_back()
+            return begin, Refinement(epochs, kind, before, after)
+    warnings.warn(
+        f"the refinement did not bring the outputs nearer to the teacher's (loss {before:.3g} "
+        f"to {after:.3g}): the layer-by-layer fit is kept; set trainer.refine_epochs=0, or "
+        "give it more samples",
+        ConvergenceWarning,
+        stacklevel=2,
+    )
+    return fitted, Refinement(epochs, kind, before, after)
+
+
+def _epochs(loader: Loader, samples: int | None, epochs: int) -> Iterator[Tensor]:
+    for _ in range(epochs):
+        yield from batches_of_inputs(loader, samples)
 
 
 def _layered(model: FittedModel, layers: Sequence[Layer]) -> LayeredModel | None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from idl_cli.equilibrium.approximate_adjoint import approximate_adjoint, report_error
 from idl_cli.equilibrium.first_derivative_only import refuse_second_derivative
 from idl_cli.equilibrium.fixed_point import solve_fixed_point
+from idl_cli.equilibrium.iterations.secants import Secants
 from idl_cli.equilibrium.residual import adjoint_scale
 from idl_cli.equilibrium.result import FixedPointResult
 from idl_cli.equilibrium.settings import APPROXIMATE, AdjointSettings, FixedPointSettings
@@ -50,7 +51,8 @@ def fixed_point(
         x0: first iterates (samples, ...); no gradient flows to them.
         forward: how x is solved; by default Anderson's mixing to ‖f(x) − x‖∞ ≤ 1e-5 ‖x‖∞.
         backward: how w is solved, with ‖w − g − Jᵀw‖∞ ≤ tol ‖g‖∞; the
-            inexact methods take some steps from w = 0, ``jacobian_free`` one: w = g.
+            inexact methods take some steps from w = 0, ``jacobian_free`` one: w = g; ``shine``
+            none.
         statistics: where the solves are counted; by default each that fails warns.
 
     Returns:
@@ -58,7 +60,8 @@ def fixed_point(
 
     Raises:
         ShapeError: ``x0`` has no dimension beside the samples, or f changes shape or dtype.
-        ArgumentError: a second derivative is taken.
+        ArgumentError: a second derivative is taken, or ``shine`` is asked for without a forward
+            solve by Anderson's method.
     """
     if x0.dim() < 2:
         raise ShapeError(f"x0 has shape {tuple(x0.shape)}; expected (samples, ...).")
@@ -69,7 +72,9 @@ def fixed_point(
         return _checked(f, x.view_as(x0)).flatten(1)
 
     started = time.perf_counter()
-    found = solve_fixed_point(flat, x0.flatten(1), forward or FixedPointSettings())
+    secants = Secants() if backward.method == "shine" else None
+    settings = forward or FixedPointSettings()
+    found = solve_fixed_point(flat, x0.flatten(1), settings, secants=secants)
     counts.record_forward(found, time.perf_counter() - started)
     x = found.value.view_as(x0)
     if not torch.is_grad_enabled():
@@ -93,7 +98,10 @@ def fixed_point(
             return solve_fixed_point(transposed, g, backward.fixed_point, scale=adjoint_scale(g))
 
         if backward.method in APPROXIMATE:
-            w = approximate_adjoint(g, transposed, backward)
+            if secants is None:
+                w = approximate_adjoint(g, transposed, backward)
+            else:
+                w = secants.adjoint(g)
             report_error(counts, backward, w, lambda: solve().value)
             return w.view_as(gradient)
         started = time.perf_counter()

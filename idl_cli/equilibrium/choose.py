@@ -11,35 +11,53 @@ from idl_cli.equilibrium.iterations.anderson import Anderson
 from idl_cli.equilibrium.iterations.coarse import CoarseSteps
 from idl_cli.equilibrium.iterations.linearised import Linearised
 from idl_cli.equilibrium.iterations.picard import COSTLY_STATES, Picard, expected_iterations
+from idl_cli.equilibrium.iterations.secants import Secants
 from idl_cli.equilibrium.iterations.step_method import StepMethod
 from idl_cli.equilibrium.settings import FixedPointSettings
+from idl_cli.errors import ArgumentError
 
 
 def step_method(
-    settings: FixedPointSettings, function: Callable[..., Tensor], start: Tensor, tol: float
+    settings: FixedPointSettings,
+    function: Callable[..., Tensor],
+    start: Tensor,
+    tol: float,
+    secants: Secants | None = None,
 ) -> StepMethod:
     """Return the steps of one solve.
 
     Args:
         settings: the method asked for; ``auto`` is plain steps in half precision, in which torch
-            solves no systems, and Anderson's for a function of which nothing is known.
+            solves no systems, and where they are damped, and Anderson's for a function of which
+            nothing is known.
         function: f.
         start: first iterates.
         tol: largest residual of a converged sample.
+        secants: where Anderson's method keeps its windows.
+
+    Raises:
+        ArgumentError: ``secants`` are asked for of another method.
     """
-    half = torch.finfo(start.dtype).bits < 32
-    if settings.method == "picard" or (settings.method == "auto" and half):
-        return _picard(function, start, tol)
-    if settings.method == "auto" and isinstance(function, Linearised):
-        return CoarseSteps(tol, _picard(function, start, tol))
-    return Anderson(settings.window, settings.regularization)
+    half, damping = torch.finfo(start.dtype).bits < 32, settings.damping
+    known = isinstance(function, Linearised)
+    plain = settings.method == "auto" and (half or (known and damping < 1))
+    if secants is not None and (plain or known or settings.method == "picard"):
+        raise ArgumentError(
+            "backward.method=shine reads the window of a forward solve by Anderson's method, in "
+            "float32 or float64: set forward.method to anderson, or backward.method to phantom."
+        )
+    if settings.method == "picard" or plain:
+        return _picard(function, start, tol, damping)
+    if settings.method == "auto" and known:
+        return CoarseSteps(tol, _picard(function, start, tol, damping))
+    return Anderson(settings.window, settings.regularization, damping, secants)
 
 
-def _picard(function: Callable[..., Tensor], start: Tensor, tol: float) -> Picard:
+def _picard(function: Callable[..., Tensor], start: Tensor, tol: float, damping: float) -> Picard:
     states = start.shape[1]
     if not isinstance(function, Linearised):
-        return Picard(states)
+        return Picard(states, damping=damping)
     expected = None
-    if states < COSTLY_STATES:
+    if states < COSTLY_STATES and damping == 1:
         expected = expected_iterations(function.gain(), tol)
-    return Picard(states, function.multiplications, expected=expected)
+    return Picard(states, function.multiplications, expected=expected, damping=damping)

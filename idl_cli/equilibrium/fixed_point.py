@@ -16,6 +16,7 @@ from torch import Tensor
 from idl_cli.equilibrium.choose import step_method
 from idl_cli.equilibrium.engine import Iterations, Policy, solve
 from idl_cli.equilibrium.iterations.linearised import Linearised
+from idl_cli.equilibrium.iterations.secants import Secants
 from idl_cli.equilibrium.iterations.step_method import StepMethod
 from idl_cli.equilibrium.residual import Summed, reachable, select
 from idl_cli.equilibrium.result import FixedPointResult
@@ -50,6 +51,7 @@ def solve_fixed_point(
     *,
     scale: Tensor | None = None,
     overwrite: bool = False,
+    secants: Secants | None = None,
 ) -> FixedPointResult:
     """Solve x = f(x) for every sample.
 
@@ -61,8 +63,10 @@ def solve_fixed_point(
         settings: method, tolerance and limits.
         scale: what each sample's ‖f(x) − x‖∞ is divided by (m,); its own size where it is None.
         overwrite: whether ``start`` may hold later iterates, and the result.
+        secants: where Anderson's method keeps its windows.
 
     Raises:
+        ArgumentError: ``secants`` are asked for of another method.
         ShapeError: ``start`` or an f(x) is not (m, n).
     """
     if start.dim() != 2:
@@ -71,7 +75,7 @@ def solve_fixed_point(
         start = start.detach() if overwrite else start.detach().clone()
         mapped = function if isinstance(function, SampleMap) else _WholeBatchMap(function, start)
         tol = reachable(settings.tol, start.dtype)
-        method = step_method(settings, function, start, tol)
+        method = step_method(settings, function, start, tol, secants)
         found = solve(
             Steps(mapped, method, start),
             _Each(function, method),

@@ -23,6 +23,7 @@ from idl_cli.equilibrium.residual import (
 from idl_cli.equilibrium.result import FixedPointResult, SolveStatus
 from idl_cli.equilibrium.settings import APPROXIMATE, AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
+from idl_cli.errors import ArgumentError
 
 
 class Spectrum:
@@ -61,6 +62,9 @@ class EquilibriumProblem:
         backward: how the adjoint is solved.
         statistics: where the solves are counted.
         spectrum: what is known of A.
+
+    Raises:
+        ArgumentError: an adjoint is asked for that only other equations have.
     """
 
     form: Callable[..., Operator]
@@ -69,6 +73,14 @@ class EquilibriumProblem:
     backward: AdjointSettings
     statistics: SolveStatistics | None
     spectrum: Spectrum = field(default_factory=Spectrum, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.backward.method == "shine":
+            raise ArgumentError(
+                "backward.method=shine reads the window of a forward solve by Anderson's method of "
+                "a function of which nothing is known, as model=deq has one; x = φ(Ax + b) keeps "
+                "none. Set backward.method to auto, jacobian_free, neumann or phantom."
+            )
 
     def approximates(self, operator: Operator) -> bool:
         """Whether the backward is not the derivative; for a nilpotent A it always is."""

@@ -12,9 +12,9 @@ from idl_cli.errors import ArgumentError
 
 MethodName: TypeAlias = Literal["picard", "anderson", "auto"]
 AdjointMethodName: TypeAlias = Literal[
-    "picard", "anderson", "auto", "jacobian_free", "neumann", "phantom"
+    "picard", "anderson", "auto", "jacobian_free", "neumann", "phantom", "shine"
 ]
-APPROXIMATE: Final = ("jacobian_free", "neumann", "phantom")
+APPROXIMATE: Final = ("jacobian_free", "neumann", "phantom", "shine")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,9 @@ class FixedPointSettings:
             notices.
         window: past steps that Anderson mixes, >= 1.
         regularization: Tikhonov weight of Anderson's least squares, relative to its trace, >= 0.
+        damping: how far a plain step, and Anderson's mixture of them, goes from x to f(x), in
+            (0, 1]; below 1 for an f whose plain steps swing, as those of no contraction may. The
+            coarse and other steps of ``auto`` for x = φ(Ax + b) are then not taken.
 
     Raises:
         ArgumentError: a value is out of range.
@@ -39,6 +42,7 @@ class FixedPointSettings:
     tol: Annotated[float, FINITE_POSITIVE] = 1e-5
     window: Annotated[int, AT_LEAST_ONE] = 5
     regularization: Annotated[float, NON_NEGATIVE] = 1e-8
+    damping: Annotated[float, Range(0, 1, low_open=True)] = 1.0
 
     def __post_init__(self) -> None:
         _check_method(self.method, get_args(MethodName))
@@ -54,6 +58,8 @@ class AdjointSettings:
             gradient. ``jacobian_free`` takes v = d ⊙ g, as if the last iteration were the only
             one, ``neumann`` cuts the Neumann series off after ``steps`` terms, ``phantom`` is the
             gradient of so many damped iterations: cheaper and inexact (``approximate_adjoint``).
+            ``shine`` takes what a forward solve by Anderson's method has learnt of f′
+            (``iterations.secants``), for a function of which nothing is known.
         max_iter: most evaluations, >= 1.
         tol: largest ‖d ⊙ (g + Aᵀv) − v‖∞ / ‖g‖∞ of a converged sample, > 0.
         window: past steps that Anderson mixes, >= 1.

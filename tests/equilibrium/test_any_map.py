@@ -6,7 +6,9 @@ from torch import Tensor, nn
 
 from idl_cli import Equilibrium, fixed_point, jacobian_penalty, spectral_radius
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
+from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ArgumentError, ConvergenceWarning, ShapeError
+from idl_cli.models.implicit import ImplicitModel
 
 TIGHT = {"forward": FixedPointSettings(tol=1e-12), "backward": AdjointSettings(tol=1e-12)}
 
@@ -112,3 +114,57 @@ def test_the_penalty_and_the_radius_are_those_of_the_jacobian() -> None:
         assert float(found) == pytest.approx(largest, rel=0.02)
     (gradient,) = torch.autograd.grad(jacobian_penalty(f, x), matrix)
     assert bool(gradient.any())
+
+
+def test_shine_is_exact_where_the_window_spans_all_states() -> None:
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(4, 4, generator=generator, dtype=torch.float64)
+    matrix *= 0.9 / torch.linalg.matrix_norm(matrix, 2)
+    b, g = (torch.randn(6, 4, generator=generator, dtype=torch.float64) for _ in range(2))
+    # After four steps a linear equation of four states is solved, and its matrix known.
+    forward = FixedPointSettings("anderson", window=4, regularization=0.0, tol=1e-9)
+    offset = b.clone().requires_grad_()
+    x = fixed_point(
+        lambda x: x @ matrix.t() + offset,
+        torch.zeros_like(b),
+        forward=forward,
+        backward=AdjointSettings("shine"),
+    )
+    (found,) = torch.autograd.grad(x, offset, g)
+    exact = torch.linalg.solve(torch.eye(4).double() - matrix.t(), g[:, :, None]).squeeze(2)
+    torch.testing.assert_close(found, exact, rtol=1e-5, atol=1e-5)  # a step is rounding at the end
+
+
+def test_shine_is_nearer_than_the_jacobian_free_gradient_and_its_error_is_told() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(20, 20, generator=generator, dtype=torch.float64)
+    weight *= 0.9 / torch.linalg.matrix_norm(weight, 2)
+    b, g = (torch.randn(40, 20, generator=generator, dtype=torch.float64) for _ in range(2))
+    gradients, errors = {}, {}
+    for method in ("auto", "shine", "jacobian_free"):
+        offset, counts = b.clone().requires_grad_(), SolveStatistics()
+        x = fixed_point(
+            lambda x, offset=offset: torch.tanh(x @ weight.t() + offset),
+            torch.zeros_like(b),
+            forward=FixedPointSettings("anderson", window=12),
+            backward=AdjointSettings(method, tol=1e-10, report_error=True),
+            statistics=counts,
+        )
+        (gradients[method],) = torch.autograd.grad(x, offset, g)
+        errors[method] = counts.summary().get("gradient_error_max", 0.0)
+
+    def off(method: str) -> float:
+        return float((gradients[method] - gradients["auto"]).norm() / gradients["auto"].norm())
+
+    assert 0 < off("shine") < 0.7 * off("jacobian_free")
+    assert 0 < errors["shine"] < 1
+    assert errors["auto"] == 0
+
+
+def test_shine_without_anderson_is_refused_with_what_to_do() -> None:
+    x0, shine = torch.zeros(2, 3), AdjointSettings("shine")
+    with pytest.raises(ArgumentError, match=r"set forward\.method to anderson"):
+        fixed_point(torch.tanh, x0, forward=FixedPointSettings("picard"), backward=shine)
+    model = ImplicitModel(3, 2, 4, backward=shine)
+    with pytest.raises(ArgumentError, match="as model=deq has one"):
+        model(torch.zeros(2, 3))

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import Tensor
 
@@ -63,3 +64,19 @@ def test_anderson_in_float32_reaches_a_tight_tolerance() -> None:
         FixedPointSettings("anderson", max_iter=300, tol=1e-6),
     )
     assert result.status is SolveStatus.CONVERGED
+
+
+@pytest.mark.parametrize("method", ["picard", "anderson", "auto"])
+def test_a_map_whose_plain_steps_swing_apart_is_solved_by_damped_ones(method: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    b = torch.randn(7, 5, generator=generator, dtype=torch.float64)
+
+    def f(x: Tensor) -> Tensor:  # a factor of −1.5 a step, 1 − 0.5 · 2.5 of a damped one
+        return b - 1.5 * x
+
+    settings = FixedPointSettings(method, max_iter=100, tol=1e-12, damping=0.5)
+    result = solve_fixed_point(f, torch.zeros(7, 5).double(), settings)
+    assert bool(result.converged.all())
+    torch.testing.assert_close(result.value, b / 2.5, rtol=1e-11, atol=0)
+    plain = FixedPointSettings("picard", max_iter=100, tol=1e-12)
+    assert not bool(solve_fixed_point(f, torch.zeros(7, 5).double(), plain).converged.any())

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from idl_cli.equilibrium.iterations.secants import Secants
 from idl_cli.equilibrium.iterations.step_method import StepMethod
 
 
@@ -14,19 +15,34 @@ class Anderson(StepMethod):
     """Anderson acceleration of type II, with a window and a least-squares problem for each sample.
 
     With g = f(x) − x and the last steps' differences ΔX, ΔG, the proposal is
-    f(x) − (ΔX + ΔG) γ, γ = argmin ‖g − ΔG γ‖² + μ‖γ‖² (Walker and Ni, SIAM J. Numer. Anal. 49(4),
-    2011, doi:10.1137/10078356X), μ = regularization · trace(ΔGᵀΔG).
+    x + βg − (ΔX + βΔG) γ, γ = argmin ‖g − ΔG γ‖² + μ‖γ‖², μ = regularization · trace(ΔGᵀΔG),
+    β = damping (Walker and Ni, SIAM J. Numer. Anal. 49(4), 2011, doi:10.1137/10078356X).
 
     A sample whose proposal is not finite takes the Picard step instead. A sample whose last
     proposal turned out worse than the iterate it came from (larger residual) returns to that
     iterate's Picard step and starts a new window, so on a contraction every second step at least
     contracts.
+
+    Args:
+        window: steps that are mixed.
+        regularization: as above.
+        damping: as above.
+        secants: where the windows of all samples are kept.
     """
 
     steered = True
 
-    def __init__(self, window: int, regularization: float) -> None:
+    def __init__(
+        self,
+        window: int,
+        regularization: float,
+        damping: float = 1.0,
+        secants: Secants | None = None,
+    ) -> None:
         self._window = window
+        self._damping = damping
+        self._secants = secants
+        self._rows: Tensor | None = None  # of the samples at hand
         self._regularization = regularization
         self._count = 0
         self._state: _AndersonState | None = None
@@ -41,7 +57,7 @@ class Anderson(StepMethod):
         state = self._state
         if state is None:
             self._state = _AndersonState.begin(x, image, difference, residual, self._window)
-            return image
+            return self._plain(x, image)
         worse = ~(residual <= state.residual) & ~state.restarted
         slot = self._count % self._window
         self._count += 1
@@ -50,12 +66,18 @@ class Anderson(StepMethod):
         # Filled, not multiplied by zero: a rejected proposal may have left infinities behind.
         state.steps.masked_fill_(worse[:, None, None], 0)
         state.changes.masked_fill_(worse[:, None, None], 0)
-        proposal = image - self._correction(state, difference)
+        plain = self._plain(x, image)
+        proposal = plain - self._correction(state, difference)
         usable = proposal.isfinite().all(dim=1, keepdim=True)
-        following = torch.where(usable, proposal, image)
-        following = torch.where(worse[:, None], state.image, following)
+        following = torch.where(usable, proposal, plain)
+        following = torch.where(worse[:, None], self._plain(state.x, state.image), following)
         state.accept(x, image, difference, residual, ~worse)
+        if self._secants is not None:
+            self._secants.write(self._rows, state.steps, state.changes)
         return following
+
+    def _plain(self, x: Tensor, image: Tensor) -> Tensor:
+        return image if self._damping == 1 else torch.lerp(x, image, self._damping)
 
     def _correction(self, state: _AndersonState, difference: Tensor) -> Tensor:
         gram = state.changes @ state.changes.mT
@@ -66,12 +88,14 @@ class Anderson(StepMethod):
         shift = weight * diagonal.sum(dim=1, keepdim=True) + torch.finfo(difference.dtype).tiny
         diagonal += shift
         weights: Tensor = torch.linalg.solve_ex(gram, projected)[0]
-        return ((state.steps + state.changes).mT @ weights).squeeze(2)
+        directions = torch.add(state.steps, state.changes, alpha=self._damping)
+        return (directions.mT @ weights).squeeze(2)
 
     def restrict(self, samples: Tensor) -> None:
         """Keep the windows of these samples only."""
         if self._state is not None:
             self._state = self._state.restrict(samples)
+        self._rows = samples if self._rows is None else self._rows.index_select(0, samples)
 
 
 class _AndersonState:

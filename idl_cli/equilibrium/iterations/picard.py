@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from idl_cli.equilibrium.iterations.step_method import StepMethod
@@ -19,7 +20,7 @@ _SMALL_STATES, _APART_OF_SMALL, _APART = 200, (5, 3), (3, 4)
 
 
 class Picard(StepMethod):
-    """x ← f(x): contracts at the rate of f, and costs one evaluation a step.
+    """x ← f(x), or part of the way: contracts at the rate of f, and costs one evaluation a step.
 
     For a small model a check, and setting finished samples aside, cost more than a step, of 64
     samples and 100 states as much as eight. So checks are spread out, on iterations 7, 12, 17, 22,
@@ -34,13 +35,19 @@ class Picard(StepMethod):
         states: n.
         multiplications: those of a step, of one sample; 0 where they are not known.
         expected: iterations after which the solve may be over.
+        damping: how far a step goes, in (0, 1].
     """
 
-    passive = True
-
     def __init__(
-        self, states: int, multiplications: int = 0, *, expected: int | None = None
+        self,
+        states: int,
+        multiplications: int = 0,
+        *,
+        expected: int | None = None,
+        damping: float = 1.0,
     ) -> None:
+        self.passive = damping == 1
+        self._damping = damping
         self.confirms = multiplications >= max(COSTLY_STATES**2, _COSTLY_SHARE * states)
         self.check = _FIRST if expected is None else min(max(2, expected), _FIRST)
         if self.confirms or states >= COSTLY_STATES:
@@ -50,7 +57,9 @@ class Picard(StepMethod):
     def step(
         self, function: Callable[..., Tensor], x: Tensor, image: Tensor, residual: Tensor | None
     ) -> Tensor:
-        """Return f(x)."""
+        """Return f(x), or what lies on the way to it."""
+        if not self.passive:
+            image = torch.lerp(x, image, self._damping)
         if residual is None:
             return image
         if self.confirms:

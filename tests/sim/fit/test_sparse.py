@@ -269,6 +269,38 @@ def test_a_long_refinement_begins_with_more_weights_and_ends_nearer(
     assert error == pytest.approx(report["after"])
 
 
+def test_where_losing_weights_gradually_fails_the_fit_itself_is_refined(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("idl_cli.sim.fit.sparse.fit.GRADUAL_STEPS", 1)
+    monkeypatch.setattr("idl_cli.sim.fit.sparse.fit.AMPLE", 1e-9)  # one weight to begin with
+    gradual = sparse(0.1, refine_epochs=60, refine_loss="mse")
+    found = gradual.train(model=network(), dataloader=batches())
+    monkeypatch.setattr("idl_cli.sim.fit.sparse.fit.GRADUAL_ROW", 0)  # rows are of no such use
+    plain = sparse(0.1, refine_epochs=60, refine_loss="mse")
+    expected = plain.train(model=network(), dataloader=batches())
+    report = gradual.report["refinement"]
+    assert isinstance(report, dict)
+    assert report == plain.report["refinement"]
+    assert report["after"] < report["before"]
+    for one, other in zip(found.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_largest_step_falls_with_the_weights_a_row() -> None:
+    lengths = []
+    for weights_a_row in (1, 100, 400):
+        adam, values = Adam(steps=10, weights_a_row=weights_a_row), torch.zeros(1)
+        moved = 0.0
+        for _ in range(10):
+            following = adam.step(values, torch.ones(1))
+            moved, values = max(moved, float((values - following).abs())), following
+        lengths.append(moved)
+    few, hundred, many = lengths
+    assert few == hundred == pytest.approx(3e-3)
+    assert many == pytest.approx(few / 4)
+
+
 def test_weights_go_by_their_size_and_the_mean_square_of_their_slopes() -> None:
     parameters = [torch.tensor([[1.0, 0.0], [-2.0, 3.0]]), torch.tensor([0.5])]
     kept, adam = KeptWeights.of(parameters), Adam(steps=10, weights_a_row=2)

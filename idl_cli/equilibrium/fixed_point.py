@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from idl_cli.equilibrium.choose import step_method
-from idl_cli.equilibrium.engine import Iterations, Policy, solve
+from idl_cli.equilibrium.engine import Iterations, solve
 from idl_cli.equilibrium.iterations.linearised import Linearised
 from idl_cli.equilibrium.iterations.secants import Secants
 from idl_cli.equilibrium.iterations.step_method import StepMethod
+from idl_cli.equilibrium.policy import Policy
 from idl_cli.equilibrium.residual import Summed, reachable, select
 from idl_cli.equilibrium.result import FixedPointResult
 from idl_cli.equilibrium.settings import FixedPointSettings

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 
-from idl_cli.equilibrium.engine import Look, Policy
+from idl_cli.equilibrium.policy import Look, Policy
 
 # Unfinished samples go on alone once no more than this share of those iterated on is unfinished,
 _SHARE = 0.5

@@ -57,6 +57,7 @@ class Anderson(StepMethod):
         state = self._state
         if state is None:
             self._state = _AndersonState.begin(x, image, difference, residual, self._window)
+            self._followed(self._state)
             return self._plain(x, image)
         worse = ~(residual <= state.residual) & ~state.restarted
         slot = self._count % self._window
@@ -72,8 +73,6 @@ class Anderson(StepMethod):
         following = torch.where(usable, proposal, plain)
         following = torch.where(worse[:, None], self._plain(state.x, state.image), following)
         state.accept(x, image, difference, residual, ~worse)
-        if self._secants is not None:
-            self._secants.write(self._rows, state.steps, state.changes)
         return following
 
     def _plain(self, x: Tensor, image: Tensor) -> Tensor:
@@ -93,9 +92,14 @@ class Anderson(StepMethod):
 
     def restrict(self, samples: Tensor) -> None:
         """Keep the windows of these samples only."""
+        self._rows = samples if self._rows is None else self._rows.index_select(0, samples)
         if self._state is not None:
             self._state = self._state.restrict(samples)
-        self._rows = samples if self._rows is None else self._rows.index_select(0, samples)
+            self._followed(self._state)
+
+    def _followed(self, state: _AndersonState) -> None:
+        if self._secants is not None:
+            self._secants.follow(self._rows, state.steps, state.changes)
 
 
 class _AndersonState:

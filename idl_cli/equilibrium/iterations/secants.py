@@ -21,27 +21,34 @@ class Secants:
     """The last steps of every sample of one solve, and the changes that they made."""
 
     def __init__(self) -> None:
-        self._pairs: tuple[Tensor, Tensor] | None = None
+        self._parts: list[tuple[Tensor | None, Tensor, Tensor]] = []
 
-    def write(self, rows: Tensor | None, steps: Tensor, changes: Tensor) -> None:
-        """Write those of the samples at hand.
+    def follow(self, rows: Tensor | None, steps: Tensor, changes: Tensor) -> None:
+        """Take note of where those of the samples at hand are written from now on.
 
         Args:
             rows: indices of these samples (k,); None for all.
             steps: ΔX (k, window, n), zeros where there were fewer.
             changes: ΔG, likewise.
         """
-        if self._pairs is None or rows is None:
-            self._pairs = steps.clone(), changes.clone()
-            return
-        for known, new in zip(self._pairs, (steps, changes), strict=True):
-            known.index_copy_(0, rows, new)
+        self._parts.append((rows, steps, changes))
+
+    def _merged(self, samples: int) -> tuple[Tensor, Tensor]:
+        _, steps, changes = self._parts[0]
+        pair = [each.new_zeros(samples, *each.shape[1:]) for each in (steps, changes)]
+        for rows, *parts in self._parts:
+            for whole, part in zip(pair, parts, strict=True):
+                if rows is None:
+                    whole.copy_(part)
+                else:
+                    whole.index_copy_(0, rows, part)
+        return pair[0], pair[1]
 
     def adjoint(self, gradient: Tensor) -> Tensor:
         """Return w (m, n) for ∂ (m, n); ∂ itself where no step was taken."""
-        if self._pairs is None:
+        if not self._parts:
             return gradient
-        steps, changes = self._pairs
+        steps, changes = self._merged(len(gradient))
         # Late steps are short; what a direction tells does not depend on its length.
         length = torch.linalg.vector_norm(changes, dim=2, keepdim=True)
         length.clamp_(min=torch.finfo(gradient.dtype).tiny)

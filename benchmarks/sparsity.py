@@ -3,10 +3,10 @@
 Teachers (ReLU, with biases) of three seeds: 784-64-32-16-10 on Fashion-MNIST and MNIST,
 3072-512-256-10 on CIFAR-10, whose training images are shifted by a pixel and mirrored. Shares of
 zeros refer to the teacher's weights and biases. Without labels: supports from all training images
-and from 2,000; the teacher pruned by magnitude, Wanda, SparseGPT and ALPS, the last three
-reconstructed on all training images. With labels: each of these trained on for 5 epochs in the same
-way, zeros kept, and the teacher pruned gradually in those epochs. Every figure is of the whole test
-part.
+and, but for CIFAR-10, from 2,000; the teacher pruned by magnitude, Wanda, SparseGPT and ALPS, the
+last three reconstructed on all training images. With labels: each of these trained on for 5 epochs
+at its teacher's peak rate, zeros kept, and the teacher pruned gradually in those epochs. Every
+figure is of the whole test part.
 
 Each cell is kept in ``benchmarks/results/sparsity`` as soon as it is measured, and not measured
 again while its file is there. MNIST and CIFAR-10 are taken from the folders that MNIST_ROOT and
@@ -65,6 +65,7 @@ class Setting:
     hidden_dims: tuple[int, ...]
     zeros: tuple[float, ...]
     training: FineTuning = TEACHER
+    few: bool = True  # whether few samples are measured too
 
     @property
     def tuning(self) -> FineTuning:
@@ -119,7 +120,7 @@ class Bench:
             for zeros in self.setting.zeros:
                 name = f"{method} {zeros:g}"
                 cells[name] = self._cell(name, partial(self._pruned, method, zeros))
-        return cells | self._supports(FEW)
+        return cells | (self._supports(FEW) if self.setting.few else {})
 
     def _cell(self, name: str, measure: Callable[[], Cell]) -> Cell:
         path = self.folder / f"{name}.json"
@@ -215,6 +216,7 @@ def _settings(root: Path | None) -> Iterator[Setting]:
                 hidden,
                 zeros,
                 training,
+                few=name == "mnist",
             )
 
 

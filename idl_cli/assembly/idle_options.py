@@ -32,7 +32,7 @@ _ONLY_WHERE: Final = (
     ("backward.tol", "backward.method", ("picard", "anderson", "auto")),
     ("backward.steps", "backward.method", ("neumann", "phantom")),
     ("backward.damping", "backward.method", ("phantom",)),
-    ("backward.report_error", "backward.method", ("jacobian_free", "neumann", "phantom")),
+    ("backward.report_error", "backward.method", ("jacobian_free", "neumann", "phantom", "shine")),
     ("kappa", "well_posedness", ("linf",)),
 )
 """Keys of a model that act only with certain values of another one."""

@@ -52,7 +52,8 @@ def fixed_point(
         forward: how x is solved; by default Anderson's mixing to ‖f(x) − x‖∞ ≤ 1e-5 ‖x‖∞.
         backward: how w is solved, with ‖w − g − Jᵀw‖∞ ≤ tol ‖g‖∞; the
             inexact methods take some steps from w = 0, ``jacobian_free`` one: w = g; ``shine``
-            none.
+            none: it reads what the steps from ``x0`` to x have shown, and is w = g where there were
+            none, as from a warm start that had converged.
         statistics: where the solves are counted; by default each that fails warns.
 
     Returns:

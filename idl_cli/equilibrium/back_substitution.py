@@ -25,11 +25,10 @@ def independent_blocks(matrix: Tensor) -> list[tuple[int, int]]:
     Returns:
         The blocks, last first; one for a zero matrix, n for a dense triangle.
     """
-    size = matrix.shape[0]
-    columns = torch.arange(size, device=matrix.device)
+    depends = (matrix != 0).view(torch.uint8)
     # The first state that each state depends on; n where it depends on none.
-    first: list[int] = torch.where(matrix != 0, columns, size).amin(dim=1).tolist()
-    return blocks_of_firsts(first)
+    first = depends.argmax(dim=1).masked_fill_(depends.amax(dim=1) == 0, len(matrix))
+    return blocks_of_firsts(first.tolist())
 
 
 def blocks_of_firsts(first: Sequence[int]) -> list[tuple[int, int]]:
@@ -45,35 +44,41 @@ def blocks_of_firsts(first: Sequence[int]) -> list[tuple[int, int]]:
 
 
 @torch.no_grad()
-def solve_state(matrix: Tensor, offset: Tensor, activation: Activation) -> Tensor:
+def solve_state(
+    matrix: Tensor, offset: Tensor, activation: Activation, blocks: Sequence[tuple[int, int]]
+) -> Tensor:
     """Return the x (m, n) with x = φ(Ax + b), by back-substitution.
 
     Args:
         matrix: strictly upper triangular A (n, n).
         offset: b for every sample (m, n).
         activation: φ.
+        blocks: its ``independent_blocks``.
     """
     # State-major, so that each block is contiguous; a copy, where contiguous() would not make one
     # of a single sample.
     x = offset.t().clone(memory_format=torch.contiguous_format)
-    for start, stop in independent_blocks(matrix):
+    for start, stop in blocks:
         z = torch.addmm(x[start:stop], matrix[start:stop, stop:], x[stop:])
         x[start:stop] = activation.in_place(z)
     return x.t().contiguous()
 
 
 @torch.no_grad()
-def solve_adjoint(matrix: Tensor, slopes: Tensor, gradient: Tensor) -> Tensor:
+def solve_adjoint(
+    matrix: Tensor, slopes: Tensor, gradient: Tensor, blocks: Sequence[tuple[int, int]]
+) -> Tensor:
     """Return the v (m, n) with v = d ⊙ (g + Aᵀv), by forward substitution.
 
     Args:
         matrix: strictly upper triangular A (n, n).
         slopes: d = φ′(z) for every sample (m, n).
         gradient: g (m, n).
+        blocks: its ``independent_blocks``.
     """
     v = gradient.t().clone(memory_format=torch.contiguous_format)
     slopes = slopes.t().contiguous()
-    for start, stop in reversed(independent_blocks(matrix)):
+    for start, stop in reversed(blocks):
         total = torch.addmm(v[start:stop], matrix[:start, start:stop].t(), v[:start])
         torch.mul(total, slopes[start:stop], out=v[start:stop])
     return v.t().contiguous()

@@ -51,8 +51,12 @@ class Iterations(ABC):
         """
 
     @abstractmethod
-    def go_on(self, residual: Tensor) -> None:
-        """Take note of the relative residual (m,) of the last look, of the samples at hand."""
+    def go_on(self, residual: Tensor) -> int:
+        """Go on from the last look; return the evaluations that this took, beside the look's.
+
+        Args:
+            residual: relative residual (m,) of the samples at hand.
+        """
 
     @abstractmethod
     def restrict(self, samples: Tensor) -> None:
@@ -147,7 +151,8 @@ class _Solve:
                 going_on = look.count
                 residual = self._part(value, look, done)
                 policy.left_behind(done, look.count, samples)
-            iterations.go_on(residual)
+            # The last evaluation is looked at.
+            done = min(done + iterations.go_on(residual), self.max_iter - 1)
 
     def _judge(self, x: Tensor, image: Tensor, last: bool) -> tuple[Look, bool]:
         """Look at the samples at hand; return also whether some may leave the others."""
@@ -178,12 +183,14 @@ class _Solve:
             return Look(residual, worst, values, None, 0, False), apart
         running = _both(_either(unproven, slack < 0), live)
         count = int(torch.count_nonzero(running))
-        if count > failing and (self.lagged or last):
+        # Of samples that are judged together one lags where all others are through.
+        counts = last or worst <= tol or not policy.together
+        if count > failing and counts and (self.lagged or last):
             change.raise_lagging(tol, summed, slack)
             worst = float(residual.amax())
             running = _both(_either(unproven, residual > tol), live)
             count = int(torch.count_nonzero(running))
-        self.lagged |= count > failing
+        self.lagged |= counts and count > failing
         return Look(residual, worst, values, running, count, count > failing), apart
 
     def _unconfirmed(self, residual: Tensor, last: bool) -> Tensor:

@@ -136,10 +136,11 @@ class Steps(Iterations):
         self._image = self._function(self._x, self._spare)
         return self._x, self._image
 
-    def go_on(self, residual: Tensor) -> None:
+    def go_on(self, residual: Tensor) -> int:
         """Take the method's step."""
         assert self._image is not None, "looked at before"
         self._move(self._image, residual)
+        return self._method.spent
 
     def _move(self, image: Tensor, residual: Tensor | None) -> None:
         following = self._method.step(self._function, self._x, image, residual)

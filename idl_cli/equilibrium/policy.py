@@ -36,12 +36,15 @@ class Policy(ABC):
         check: the next iteration to be looked at, >= 1.
         confirms: whether a sample that only just passes by norm is looked at state by state only
             once it has passed twice: that costs a product, and the first time it mostly fails.
+        together: whether samples are looked at state by state once all of them pass by norm, but
+            for those that leave the others.
         lags: whether samples are known to pass by norm before they do state by state: the residual
             is raised to the figure of their states from the first such look on.
     """
 
     check: int
     confirms: bool = False
+    together: bool = False
     lags: bool = False
 
     @abstractmethod

@@ -21,9 +21,13 @@ from idl_cli.equilibrium.residual import (
     select,
 )
 from idl_cli.equilibrium.result import FixedPointResult, SolveStatus
-from idl_cli.equilibrium.settings import APPROXIMATE, AdjointSettings, FixedPointSettings
+from idl_cli.equilibrium.settings import (
+    APPROXIMATE,
+    AdjointSettings,
+    FixedPointSettings,
+    of_known_equation,
+)
 from idl_cli.equilibrium.statistics import SolveStatistics
-from idl_cli.errors import ArgumentError
 
 
 class Spectrum:
@@ -33,22 +37,30 @@ class Spectrum:
     """
 
     def __init__(self) -> None:
-        self._modes: tuple[object, Modes | None] = (None, None)
-        self._gain: tuple[object, float] = (None, 0.0)
+        self._key: list[tuple[int, int]] | None = None
+        self._factors: list[Tensor] = []  # kept, so that no others come to lie where these do
+        self._modes: list[Modes | None] = []
+        self._gain: float | None = None
+
+    def _look_at(self, operator: Operator) -> None:
+        key = [written(factor) for factor in operator.factors]
+        if self._key != key:
+            self._key, self._factors = key, [factor.detach() for factor in operator.factors]
+            self._modes, self._gain = [], None
 
     def modes(self, operator: Operator) -> Modes | None:
         """Return A's slow modes; None where nothing sets them apart."""
-        key = [written(factor) for factor in operator.factors]
-        if self._modes[0] != key:
-            self._modes = (key, dominant_modes(operator))
-        return self._modes[1]
+        self._look_at(operator)
+        if not self._modes:
+            self._modes.append(dominant_modes(operator))
+        return self._modes[0]
 
     def gain(self, operator: Operator) -> float:
         """Return how large A makes a vector of random entries, of size 1, in the mean."""
-        key = [written(factor) for factor in operator.factors]
-        if self._gain[0] != key:
-            self._gain = (key, operator.gain())
-        return self._gain[1]
+        self._look_at(operator)
+        if self._gain is None:
+            self._gain = operator.gain()
+        return self._gain
 
 
 @dataclass(frozen=True)
@@ -75,12 +87,7 @@ class EquilibriumProblem:
     spectrum: Spectrum = field(default_factory=Spectrum, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.backward.method == "shine":
-            raise ArgumentError(
-                "backward.method=shine reads the window of a forward solve by Anderson's method of "
-                "a function of which nothing is known, as model=deq has one; x = φ(Ax + b) keeps "
-                "none. Set backward.method to auto, jacobian_free, neumann or phantom."
-            )
+        of_known_equation(self.backward)
 
     def approximates(self, operator: Operator) -> bool:
         """Whether the backward is not the derivative; for a nilpotent A it always is."""

@@ -31,7 +31,8 @@ class FixedPointSettings:
         regularization: Tikhonov weight of Anderson's least squares, relative to its trace, >= 0.
         damping: how far a plain step, and Anderson's mixture of them, goes from x to f(x), in
             (0, 1]; below 1 for an f whose plain steps swing, as those of no contraction may. The
-            coarse and other steps of ``auto`` for x = φ(Ax + b) are then not taken.
+            coarse and other steps of ``auto`` for x = φ(Ax + b) are then not taken, and plain
+            steps of the adjoint, which are not damped, swing as well: take ``auto`` there.
 
     Raises:
         ArgumentError: a value is out of range.
@@ -98,6 +99,34 @@ class AdjointSettings:
             tol=self.tol,
             window=self.window,
             regularization=self.regularization,
+        )
+
+
+def of_known_equation(settings: AdjointSettings) -> AdjointSettings:
+    """Return settings of the adjoint of x = φ(Ax + b).
+
+    Raises:
+        ArgumentError: the method is one that only other equations have.
+    """
+    if settings.method == "shine":
+        raise ArgumentError(
+            "backward.method=shine reads the window of a forward solve by Anderson's method of a "
+            "function of which nothing is known, as model=deq has one; x = φ(Ax + b) keeps none. "
+            "Set backward.method to auto, jacobian_free, neumann or phantom."
+        )
+    return settings
+
+
+def check_shine(forward: FixedPointSettings, backward: AdjointSettings) -> None:
+    """Check that there is what ``shine`` reads.
+
+    Raises:
+        ArgumentError: the forward solve is not Anderson's.
+    """
+    if backward.method == "shine" and forward.method == "picard":
+        raise ArgumentError(
+            "backward.method=shine reads the window of a forward solve by Anderson's method: set "
+            "forward.method to anderson, or backward.method to phantom."
         )
 
 

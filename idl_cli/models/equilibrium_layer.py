@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from idl_cli.equilibrium.any_map import fixed_point
-from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
+from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings, check_shine
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.models.solve_settings import settings_of
 
@@ -36,6 +36,7 @@ class Equilibrium(nn.Module):
         self.cell = cell
         self.forward_settings = settings_of(FixedPointSettings, forward, "forward")
         self.backward_settings = settings_of(AdjointSettings, backward, "backward")
+        check_shine(self.forward_settings, self.backward_settings)
         self.solve_statistics = SolveStatistics()
 
     def forward(self, x0: Tensor, *inputs: Any) -> Tensor:

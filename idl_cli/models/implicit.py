@@ -17,7 +17,7 @@ from idl_cli.equilibrium.conditions import WellPosedness
 from idl_cli.equilibrium.constraints import project_rows_l1_
 from idl_cli.equilibrium.implicit_gradient import equilibrium
 from idl_cli.equilibrium.precision import solving_dtype, without_autocast
-from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
+from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings, of_known_equation
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ArgumentError
 from idl_cli.json_value import JSONValue
@@ -107,7 +107,9 @@ class ImplicitModel(FeedbackModel):
         self.dropout = dropout
         self.activation = get_activation(activation)
         self.forward_settings = settings_of(FixedPointSettings, forward, "forward")
-        self.backward_settings = settings_of(AdjointSettings, backward, "backward")
+        self.backward_settings = of_known_equation(
+            settings_of(AdjointSettings, backward, "backward")
+        )
         self._solve_statistics = SolveStatistics()
         self.whitening = None if whiten is None else Whitening(input_dim, whiten)
         seen = input_dim if whiten is None else whiten

@@ -165,6 +165,28 @@ def test_shine_without_anderson_is_refused_with_what_to_do() -> None:
     x0, shine = torch.zeros(2, 3), AdjointSettings("shine")
     with pytest.raises(ArgumentError, match=r"set forward\.method to anderson"):
         fixed_point(torch.tanh, x0, forward=FixedPointSettings("picard"), backward=shine)
-    model = ImplicitModel(3, 2, 4, backward=shine)
     with pytest.raises(ArgumentError, match="as model=deq has one"):
-        model(torch.zeros(2, 3))
+        ImplicitModel(3, 2, 4, backward=shine)
+    with pytest.raises(ArgumentError, match=r"set forward\.method to anderson"):
+        Equilibrium(nn.Identity(), forward={"method": "picard"}, backward=shine)
+
+
+def test_shine_reads_every_sample_s_own_steps_whenever_it_converged() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(8, 8, generator=generator, dtype=torch.float64)
+    weight *= 0.9 / torch.linalg.matrix_norm(weight, 2)
+    size = torch.tensor([0.0, 1e-3, 1.0, 30.0]).double()[:, None]  # after 1 to many steps
+    b, g = (torch.randn(4, 8, generator=generator, dtype=torch.float64) for _ in range(2))
+
+    def gradient(rows: slice) -> Tensor:
+        offset = (size * b)[rows].requires_grad_()
+        x = fixed_point(
+            lambda x: torch.tanh(x @ weight.t() + offset),
+            torch.zeros_like(offset),
+            backward=AdjointSettings("shine"),
+        )
+        (found,) = torch.autograd.grad(x, offset, g[rows])
+        return found
+
+    alone = torch.cat([gradient(slice(i, i + 1)) for i in range(4)])
+    torch.testing.assert_close(gradient(slice(0, 4)), alone, rtol=1e-9, atol=1e-9)

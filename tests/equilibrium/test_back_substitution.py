@@ -33,12 +33,12 @@ def test_state_and_adjoint_solve_their_equations_to_rounding(name: str, scale: f
     activation = get_activation(name)
     matrix = scale * triangle(12)
     offset = triangle(12, seed=1)[:5] + 0.1
-    x = solve_state(matrix, offset, activation)
+    x = solve_state(matrix, offset, activation, independent_blocks(matrix))
     z = x @ matrix.t() + offset
     magnitude = 1 + float(z.abs().max())
     # φ is applied to z summed in another order: L times the rounding of z.
     assert float((activation.function(z) - x).abs().max()) <= 1e-13 * magnitude
     slopes, gradient = activation.derivative(z), triangle(12, seed=2)[:5]
-    v = solve_adjoint(matrix, slopes, gradient)
+    v = solve_adjoint(matrix, slopes, gradient, independent_blocks(matrix))
     image = slopes * (v @ matrix + gradient)
     assert float((image - v).abs().max()) <= 1e-13 * (1 + float(v.abs().max()))

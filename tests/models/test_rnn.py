@@ -366,3 +366,24 @@ def test_a_network_in_half_precision_is_solved_in_float32(
     )
     found.prediction.sum().backward()
     assert all(p.grad is not None and p.grad.dtype == dtype for p in model.parameters())
+
+
+@pytest.mark.filterwarnings("ignore::idl_cli.errors.WellPosednessWarning")
+@pytest.mark.parametrize("method", ["auto", "picard"])
+def test_a_damped_recurrence_of_no_contraction_has_the_gradient_of_its_steps(method: str) -> None:
+    damped = {**EXACT, "method": method, "damping": 0.4}
+    model = make(feedback=None, well_posedness="none", forward=damped)
+    with torch.no_grad():
+        for part in model.implicit_models():
+            part.A.copy_(-1.5 * torch.eye(STATES))  # a plain step swings apart
+            part.B.abs_()
+    inputs = sequences().abs().requires_grad_()
+    outputs = model(inputs)
+    outputs.sum().backward()
+    assert model.solve_statistics.summary()["unconverged_share"] == 0
+    assert model.solve_statistics.summary()["backward_unconverged_share"] == 0
+    step = 1e-6 * torch.ones_like(inputs)
+    with torch.no_grad():
+        slope = (model(inputs + step) - model(inputs - step)).sum() / 2
+    assert inputs.grad is not None
+    torch.testing.assert_close((inputs.grad * step).sum(), slope, rtol=1e-6, atol=1e-12)

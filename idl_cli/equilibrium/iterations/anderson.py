@@ -93,12 +93,16 @@ class Anderson(StepMethod):
     def restrict(self, samples: Tensor) -> None:
         """Keep the windows of these samples only."""
         self._rows = samples if self._rows is None else self._rows.index_select(0, samples)
+        if self._secants is not None:
+            self._secants.leave(samples)
         if self._state is not None:
             self._state = self._state.restrict(samples)
             self._followed(self._state)
 
     def _followed(self, state: _AndersonState) -> None:
         if self._secants is not None:
+            if self._rows is None:
+                self._rows = torch.arange(len(state.x), device=state.x.device)
             self._secants.follow(self._rows, state.steps, state.changes)
 
 

@@ -48,9 +48,9 @@ class CoarseSteps(StepMethod):
 
     From then on every third iterate is looked at. Where A has no modes set apart, or a sample comes
     no nearer twice, all that are left are extrapolated after every eight steps; those that are
-    still left after two times take Newton's steps. A sample that comes
-    no nearer goes back to its best iterate, and takes plain steps from there, for twice as long
-    each time.
+    still left after two times take Newton's steps, unless its systems cannot be solved. A sample
+    that comes no nearer goes back to its best iterate, and takes plain steps from there, for twice
+    as long each time.
 
     Args:
         tol: largest residual of a converged sample.
@@ -77,7 +77,7 @@ class CoarseSteps(StepMethod):
         self._history: list[Tensor] | None = None  # iterates since the last jump
         self._newton: NewtonSteps | None = None  # while these are taken
         self._coarse_looks = 0
-        self._until_newton = _UNTIL_NEWTON  # looks
+        self._until_newton: float = _UNTIL_NEWTON  # looks; infinite once its systems failed
 
     @property
     def passive(self) -> bool:  # type: ignore[override]
@@ -113,14 +113,24 @@ class CoarseSteps(StepMethod):
             if residual is not None and not self._begun:
                 self._plain.step(function, x, image, residual)
                 self._look, self.check = self.check, self._plain.check
+        self.spent = 0
         if self._newton is not None:
-            step = self._newton.step(function, x, image)
-            return torch.where((self._wait == 0)[:, None], step, image)
+            return self._of_newton(self._newton, function, x, image)
         following = image if self._modes is None else self._corrected(function, x, image)
         if self._history is not None:
             self._history.append(following.clone())
             if residual is not None:
                 following = self._jumped(following)
+        return following
+
+    def _of_newton(
+        self, newton: NewtonSteps, function: Linearised, x: Tensor, image: Tensor
+    ) -> Tensor:
+        following = newton.step(function, x, image, self._wait == 0)
+        self.spent = newton.spent
+        self.check += self.spent
+        if newton.failed:
+            self._newton, self._history, self._until_newton = None, [], math.inf
         return following
 
     @property

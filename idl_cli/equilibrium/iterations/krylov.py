@@ -15,24 +15,35 @@ from torch import Tensor
 
 def bicgstab(
     product: Callable[[Tensor], Tensor], r: Tensor, *, reduction: float, most: int
-) -> Tensor:
-    """Return δ (m, n) with ‖r − (I − D A) δ‖₂ ≤ reduction · ‖r‖₂, or what is nearest to it.
+) -> tuple[Tensor, Tensor, int]:
+    """Bring ‖r − (I − D A) δ‖₂ to ``reduction`` · ‖r‖₂, or as near to it as may be.
 
     Args:
         product: v ↦ D A v, for (m, n).
-        r: right-hand sides (m, n).
+        r: right-hand sides (m, n), of any size.
         reduction: of each residual.
         most: iterations, of two products each.
+
+    Returns:
+        δ (m, n); what is left of each residual, as a share of it (m,), 0 of a zero one; and the
+        number of products.
     """
-    goal = reduction * _norm(r)
+    size = r.abs().amax(dim=1, keepdim=True)
+    # Squares of small numbers would be zeros.
+    r = torch.where(size > 0, r / size, r)
+    begin = _norm(r)
+    goal = reduction * begin
     delta, shadow, direction = torch.zeros_like(r), r, r
-    nearest, least = delta, _norm(r)
+    nearest, least, products = delta, begin, 0
     rho = _dot(shadow, r)
     for _ in range(most):
+        if not bool((_norm(r) > goal).any()):
+            break
         image = direction - product(direction)
         alpha = rho / _dot(shadow, image)
         s = r - alpha * image
         t = s - product(s)
+        products += 2
         omega = _dot(t, s) / _dot(t, t)
         change = alpha * direction + omega * s
         running = (_norm(r) > goal) & change.isfinite().all(dim=1, keepdim=True)
@@ -45,7 +56,8 @@ def bicgstab(
         least = torch.minimum(norm, least)
         before, rho = rho, _dot(shadow, r)
         direction = r + (rho / before) * (alpha / omega) * (direction - omega * image)
-    return nearest
+    left = torch.where(begin > 0, least / begin, torch.zeros_like(begin))
+    return nearest * size, left.squeeze(1), products
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -17,12 +17,14 @@ from idl_cli.equilibrium.iterations.krylov import bicgstab
 from idl_cli.equilibrium.iterations.linearised import Linearised
 
 # Samples times states³ up to which a factorisation of each sample is cheaper than the products that
-# it saves.
-_LARGEST = 4e7
+# it saves, and up to which it is taken where a Krylov method gets nowhere.
+_LARGEST, _LARGEST_OF_ALL = 4e7, 2.4e8
 
-# How far a Krylov method brings the systems where the next iterate may have another D; where D
-# stays, as far as rounding lets it; and its most iterations.
-_REDUCTION, _REDUCTION_OF_LINEAR, _MOST = 0.1, 1e-3, 100
+# How far a Krylov method brings the systems where the next iterate may have another D, and its most
+# iterations there; where D stays, as far as rounding lets it.
+_REDUCTION, _MOST = 0.1, 30
+_REDUCTION_OF_LINEAR, _MOST_OF_LINEAR = 1e-3, 100
+_NOWHERE = 0.5  # of a residual that is left
 
 
 class NewtonSteps:
@@ -31,29 +33,55 @@ class NewtonSteps:
     Args:
         function: f.
         x: iterates (m, n), by whose number the way is chosen.
+
+    Attributes:
+        spent: products of the last step.
+        failed: whether it got nowhere with one of its systems, and no factorisation is affordable.
     """
 
     def __init__(self, function: Linearised, x: Tensor) -> None:
-        samples, states = x.shape
-        self._matrix = function.matrix() if samples * states**3 <= _LARGEST else None
+        self.spent, self.failed = 0, False
+        self._matrix = function.matrix() if _multiplications(x) <= _LARGEST else None
 
-    def step(self, function: Linearised, x: Tensor, image: Tensor) -> Tensor:
-        """Return x⁺ (m, n), f(x) for a sample whose system has no finite solution.
+    def step(self, function: Linearised, x: Tensor, image: Tensor, moving: Tensor) -> Tensor:
+        """Return x⁺ (m, n), f(x) for a sample whose system is not solved.
 
         Args:
             function: f of the samples at hand.
             x: iterates (m, n).
             image: f(x) (m, n).
+            moving: which samples take the step (m,); the others take f(x).
         """
-        slopes, residual = function.slopes(x, image), image - x
+        self.spent = 0
+        if not bool(moving.any()):
+            return image
+        slopes = function.slopes(x, image)
+        residual = (image - x).masked_fill_(~moving[:, None], 0.0)
+        delta, solved = None, moving
         if self._matrix is None:
-            reduction = _REDUCTION_OF_LINEAR if function.linear else _REDUCTION
-            delta = bicgstab(
-                lambda v: function.tangent(v, slopes), residual, reduction=reduction, most=_MOST
+            linear = function.linear
+            delta, left, self.spent = bicgstab(
+                lambda v: function.tangent(v, slopes),
+                residual,
+                reduction=_REDUCTION_OF_LINEAR if linear else _REDUCTION,
+                most=_MOST_OF_LINEAR if linear else _MOST,
             )
-        else:
+            solved = moving & (left <= _NOWHERE)
+            if bool((moving & ~solved).any()):
+                if _multiplications(x) <= _LARGEST_OF_ALL:
+                    self._matrix = function.matrix()
+                else:
+                    self.failed = True
+        if self._matrix is not None:
+            solved = moving
             systems = slopes[:, :, None] * -self._matrix
             systems.diagonal(dim1=1, dim2=2).add_(1)
             delta = torch.linalg.solve_ex(systems, residual[:, :, None]).result.squeeze(2)
+        assert delta is not None, "one of the two"
         following = x + delta
-        return torch.where(following.isfinite().all(dim=1, keepdim=True), following, image)
+        usable = solved & following.isfinite().all(dim=1)
+        return torch.where(usable[:, None], following, image)
+
+
+def _multiplications(x: Tensor) -> float:
+    return len(x) * float(x.shape[1]) ** 3

@@ -21,34 +21,40 @@ class Secants:
     """The last steps of every sample of one solve, and the changes that they made."""
 
     def __init__(self) -> None:
-        self._parts: list[tuple[Tensor | None, Tensor, Tensor]] = []
+        self._left: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._live: tuple[Tensor, Tensor, Tensor] | None = None
 
-    def follow(self, rows: Tensor | None, steps: Tensor, changes: Tensor) -> None:
+    def follow(self, rows: Tensor, steps: Tensor, changes: Tensor) -> None:
         """Take note of where those of the samples at hand are written from now on.
 
         Args:
-            rows: indices of these samples (k,); None for all.
+            rows: indices of these samples (k,).
             steps: ΔX (k, window, n), zeros where there were fewer.
             changes: ΔG, likewise.
         """
-        self._parts.append((rows, steps, changes))
+        self._live = rows, steps, changes
 
-    def _merged(self, samples: int) -> tuple[Tensor, Tensor]:
-        _, steps, changes = self._parts[0]
-        pair = [each.new_zeros(samples, *each.shape[1:]) for each in (steps, changes)]
-        for rows, *parts in self._parts:
-            for whole, part in zip(pair, parts, strict=True):
-                if rows is None:
-                    whole.copy_(part)
-                else:
-                    whole.index_copy_(0, rows, part)
-        return pair[0], pair[1]
+    def leave(self, kept: Tensor) -> None:
+        """Keep those of the samples at hand that are not among these indices (l,)."""
+        if self._live is not None:
+            leaving = torch.ones_like(self._live[0], dtype=torch.bool)
+            leaving[kept] = False
+            rows, steps, changes = self._live
+            self._left.append((rows[leaving], steps[leaving], changes[leaving]))
 
     def adjoint(self, gradient: Tensor) -> Tensor:
         """Return w (m, n) for ∂ (m, n); ∂ itself where no step was taken."""
-        if not self._parts:
+        if self._live is None:
             return gradient
-        steps, changes = self._merged(len(gradient))
+        parts = zip(*self._left, self._live, strict=True)
+        rows, steps, changes = (torch.cat(each) for each in parts)
+        known = torch.full((len(gradient),), len(rows), device=rows.device)
+        known[rows] = torch.arange(len(rows), device=rows.device)
+        # Samples that had converged at the first look have no steps.
+        steps, changes = (
+            torch.cat([each, each.new_zeros(1, *each.shape[1:])])[known]
+            for each in (steps, changes)
+        )
         # Late steps are short; what a direction tells does not depend on its length.
         length = torch.linalg.vector_norm(changes, dim=2, keepdim=True)
         length.clamp_(min=torch.finfo(gradient.dtype).tiny)

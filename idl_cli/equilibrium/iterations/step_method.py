@@ -22,6 +22,7 @@ class StepMethod(ABC):
         recovers: whether a sample that is not finite goes back to an iterate that was.
         confirms: whether a sample that only just passes by norm is looked at state by state only
             once it has passed twice: that costs a product, and the first time it mostly fails.
+        spent: evaluations that the last step took beside f(x).
     """
 
     check: int = 1
@@ -29,6 +30,7 @@ class StepMethod(ABC):
     steered: bool = False
     recovers: bool = False
     confirms: bool = False
+    spent: int = 0
 
     @abstractmethod
     def step(

@@ -8,6 +8,7 @@ from idl_cli.equilibrium.operators.convolution import ConvolutionLayout as Convo
 from idl_cli.equilibrium.operators.convolution import ConvolutionOperator as ConvolutionOperator
 from idl_cli.equilibrium.operators.convolution import maps_of as maps_of
 from idl_cli.equilibrium.operators.convolution import rows_of as rows_of
+from idl_cli.equilibrium.operators.crossover import most_nonzeros as most_nonzeros
 from idl_cli.equilibrium.operators.crossover import sparse_pays as sparse_pays
 from idl_cli.equilibrium.operators.dense import DenseOperator as DenseOperator
 from idl_cli.equilibrium.operators.low_rank import LowRankOperator as LowRankOperator

@@ -122,8 +122,9 @@ class ModulusStates(Iterations, SummedStates):
         self._is_z = True
         return self._x, torch.clamp(self._y, min=0, out=self._image)
 
-    def go_on(self, residual: Tensor) -> None:
+    def go_on(self, residual: Tensor) -> int:
         """Do nothing: the look was a step."""
+        return 0
 
     def restrict(self, samples: Tensor) -> None:
         """Go on with these samples alone."""
@@ -177,8 +178,9 @@ class ModulusAdjoints(Iterations, SummedAdjoints):
         self._is_p = True
         return self._v, torch.mul(self.slopes, self._w, out=self._image)
 
-    def go_on(self, residual: Tensor) -> None:
+    def go_on(self, residual: Tensor) -> int:
         """Do nothing: the look was a step."""
+        return 0
 
     def restrict(self, samples: Tensor) -> None:
         """Go on with these samples alone."""

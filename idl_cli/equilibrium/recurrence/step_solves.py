@@ -104,15 +104,12 @@ def feedback_of(problem: EquilibriumProblem, operator: Operator, samples: int) -
 
     Arguments as of ``Feedback.of``, with the activation and the methods in ``problem``.
     """
-    iterative = _of_steps(problem.forward) or _of_steps(problem.backward)
-    if operator.nilpotent or not iterative:
+    # Where a plain step swings, so does one of the adjoint, which is then left to what solves it.
+    damped = problem.forward.damping < 1
+    iterative = {problem.forward.method, problem.backward.method} & _OF_STEPS
+    if operator.nilpotent or damped or not iterative:
         return None
     return Feedback.of(operator, problem.activation, samples)
-
-
-def _of_steps(settings: FixedPointSettings | AdjointSettings) -> bool:
-    damped = isinstance(settings, FixedPointSettings) and settings.damping < 1
-    return settings.method in _OF_STEPS and not damped
 
 
 class _Solves:
@@ -130,7 +127,7 @@ class _Solves:
         self._operator = operator
         self._results: list[Solution] = []
         self._sizes: list[int] = []
-        self._feedback = feedback if _of_steps(settings) else None
+        self._feedback = feedback if settings.method in _OF_STEPS else None
         self._policy: Together | None = None
         if self._feedback is not None:
             dtype = operator.factors[0].dtype

@@ -41,6 +41,8 @@ class Together(Policy):
         rounding: residual below which changes are rounding.
     """
 
+    together = True
+
     def __init__(self, *, first_check: int, rounding: float) -> None:
         # When to look first: with all samples, and after each time that samples were left behind.
         self._expected = [first_check]
@@ -86,6 +88,9 @@ class Together(Policy):
 
     def ended(self, done: int, worst: float, tol: float, values: int, lagged: bool) -> None:
         """Look first at the next solve where this one ended, or a step earlier."""
+        if math.isnan(worst):  # which tells of no other
+            self._begin()
+            return
         room = _ROOM_OF_MANY if values >= _MANY else _ROOM_OF_FEW
         if lagged:
             self._patience = _PATIENCE

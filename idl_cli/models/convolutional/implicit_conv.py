@@ -18,7 +18,7 @@ from idl_cli.equilibrium.activations import get_activation
 from idl_cli.equilibrium.implicit_gradient import equilibrium
 from idl_cli.equilibrium.operators import rows_of
 from idl_cli.equilibrium.precision import solving_dtype, without_autocast
-from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
+from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings, of_known_equation
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ArgumentError, ShapeError, UnsupportedModelError
 from idl_cli.json_value import JSONValue
@@ -124,7 +124,9 @@ class ImplicitConv(ParametrizedModel):
         self.kappa, self.dropout = kappa, dropout
         self.activation = get_activation(activation)
         self.forward_settings = settings_of(FixedPointSettings, forward, "forward")
-        self.backward_settings = settings_of(AdjointSettings, backward, "backward")
+        self.backward_settings = of_known_equation(
+            settings_of(AdjointSettings, backward, "backward")
+        )
         self._image = (depth, height, width)
         self._scales = tuple(scales)
         self._solve_statistics = SolveStatistics()

@@ -17,12 +17,13 @@ from idl_cli.equilibrium.operators import (
     StrictlyUpperTriangularOperator,
 )
 from idl_cli.equilibrium.sweep_order import SweepOrder
+from idl_cli.equilibrium.transforms import transforming
 from idl_cli.errors import WellPosednessWarning
 from idl_cli.models.base import TrainableModel
 from idl_cli.models.parametrizations.base import Parameters, Parametrization
 from idl_cli.models.parametrizations.choose import parametrization_of
 from idl_cli.models.parametrizations.free import Free
-from idl_cli.models.sparse.few_nonzeros import FewNonzeros
+from idl_cli.models.sparse.few_nonzeros import FewNonzeros, compressed
 
 
 class ParametrizedModel(TrainableModel):
@@ -119,10 +120,18 @@ class FeedbackModel(ParametrizedModel):
         it, becomes strictly upper triangular in the order returned (n,): exact in one sweep. Any
         other A is returned as it is, with None; by its non-zeros where it has few.
         """
-        if isinstance(self._parametrization, Free):
+        if transforming() or not isinstance(self._parametrization, Free):
+            return self._ordered()
+        if torch.is_grad_enabled() and self.A.requires_grad:
             given = self.few_nonzeros.operator("A", self.A)
-            if given is not None:
-                return self.few_nonzeros.derived(given, self._swept)
+            return self._ordered() if given is None else self._swept(given)
+        return self.few_nonzeros.unchanged("A", self.A, self._fastest)
+
+    def _fastest(self) -> tuple[Operator, Tensor | None]:
+        given = compressed(self.A)
+        return self._ordered() if given is None else self._swept(given)
+
+    def _ordered(self) -> tuple[Operator, Tensor | None]:
         operator = self.operator()
         if not isinstance(operator, DenseOperator) or operator.nilpotent:
             return operator, None

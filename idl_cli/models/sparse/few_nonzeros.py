@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar, cast
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional
 from idl_cli.equilibrium.operators import (
     SparseOperator,
     SparsePattern,
+    most_nonzeros,
     product,
     sparse_pays,
     written,
@@ -29,7 +31,7 @@ class _Seen:
 
     version: tuple[int, int]
     mark: Tensor
-    operator: SparseOperator
+    made: object
 
 
 class FewNonzeros:
@@ -44,7 +46,6 @@ class FewNonzeros:
     def __init__(self) -> None:
         self._seen: dict[str, _Seen] = {}
         self._held: Mapping[str, SparsePattern] = {}
-        self._derived: tuple[SparseOperator, object] | None = None
 
     def __reduce__(self) -> tuple[type[FewNonzeros], tuple[()]]:
         # A copy of the model looks for itself.
@@ -75,28 +76,29 @@ class FewNonzeros:
             return SparseOperator(pattern.values(weight), pattern)
         if torch.is_grad_enabled() and weight.requires_grad:
             return None
+        if not most_nonzeros(*weight.shape):
+            return None
+        return self.unchanged(name, weight, partial(compressed, weight))
+
+    def unchanged(self, name: str, weight: Tensor, make: Callable[[], Made]) -> Made:
+        """Return what is made of a weight; the same as the last time, where nothing has changed.
+
+        Args:
+            name: of what is made.
+            weight: that it is made of; one whose gradient is asked for changes with every step.
+            make: makes it, without a graph where it is to be kept.
+        """
+        if transforming() or (torch.is_grad_enabled() and weight.requires_grad):
+            return make()
         seen = self._seen.get(name)
         version = written(weight)
         if seen is not None and seen.version == version and torch.equal(seen.mark, _mark(weight)):
-            return seen.operator
-        self._seen.pop(name, None)
-        if not sparse_pays(weight):
-            return None
+            return cast(Made, seen.made)
         # What is made in inference mode could not be used where a gradient of the inputs is asked.
         with torch.inference_mode(False), torch.no_grad():
-            pattern = SparsePattern.of(weight)
-            operator = SparseOperator(pattern.values(weight), pattern)
-        self._seen[name] = _Seen(version, _mark(weight), operator)
-        return operator
-
-    def derived(self, given: SparseOperator, make: Callable[[SparseOperator], Made]) -> Made:
-        """Return what is made of an operator of A; the same as the last time for the same one."""
-        if given.factors[0].requires_grad:
-            return make(given)
-        if self._derived is None or self._derived[0] is not given:
-            with torch.inference_mode(False), torch.no_grad():
-                self._derived = (given, make(given))
-        return cast(Made, self._derived[1])
+            made = make()
+        self._seen[name] = _Seen(version, _mark(weight), made)
+        return made
 
     def linear(self, name: str, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return weight · inputs + bias for every sample (m, rows).
@@ -127,6 +129,14 @@ def lasting_patterns(module: nn.Module) -> dict[str, SparsePattern]:
         for name, weight in module.named_parameters(recurse=False)
         if weight.ndim == 2 and sparse_pays(weight)
     }
+
+
+def compressed(weight: Tensor) -> SparseOperator | None:
+    """Return a weight by its non-zeros; None where it is better dense."""
+    if not sparse_pays(weight):
+        return None
+    pattern = SparsePattern.of(weight)
+    return SparseOperator(pattern.values(weight), pattern)
 
 
 @torch.no_grad()

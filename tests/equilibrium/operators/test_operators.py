@@ -17,6 +17,8 @@ from idl_cli.equilibrium.operators import (
     DenseOperator,
     LowRankOperator,
     Operator,
+    SparseOperator,
+    SparsePattern,
 )
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.errors import ShapeError
@@ -207,3 +209,21 @@ def test_a_solve_and_its_gradient_never_form_the_matrix(name: str) -> None:
 def test_parts_that_do_not_fit_are_refused(make: object, said: str) -> None:
     with pytest.raises(ShapeError, match=re.escape(said)):
         make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("samples", [1, 7, 30, 31, 100])
+def test_a_sparse_product_in_parts_is_that_of_all_samples(
+    samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "idl_cli.equilibrium.operators.sparse"
+    monkeypatch.setattr(f"{module}._CACHED_VALUES", 10 * 30)  # 30 samples of ten values
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(6, 10, generator=generator, dtype=torch.float64)
+    matrix *= torch.rand(6, 10, generator=generator) < 0.3
+    pattern = SparsePattern.of(matrix)
+    operator = SparseOperator(pattern.values(matrix), pattern)
+    x, b = (torch.randn(samples, size, generator=generator).double() for size in (10, 6))
+    torch.testing.assert_close(operator.apply(x, b), x @ matrix.t() + b)
+    same = b[:1].expand(samples, -1)
+    torch.testing.assert_close(operator.apply(x, same), x @ matrix.t() + same)
+    torch.testing.assert_close(operator.apply_transpose(b, x), b @ matrix + x)

@@ -24,8 +24,8 @@ class Decay(Iterations):
             self.evaluations += len(self.x)
         return count
 
-    def go_on(self, residual: Tensor) -> None:
-        pass
+    def go_on(self, residual: Tensor) -> int:
+        return 0
 
     def look(self) -> tuple[Tensor, Tensor]:
         x = self.x

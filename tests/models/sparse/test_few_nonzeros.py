@@ -212,3 +212,29 @@ def test_only_what_pays_is_compressed() -> None:
     assert type(ImplicitModel(4, 2, 320).ordered_operator()[0]) is DenseOperator
     values = torch.func.functional_call(model, {"B": model.B.detach() * 2}, (inputs(),))
     assert values.shape == (SAMPLES, 300)
+
+
+def test_an_a_that_no_one_trains_is_put_in_order_once_and_anew_after_any_change() -> None:
+    generator = torch.Generator().manual_seed(0)
+    model = ImplicitModel(4, 2, 30, well_posedness="triangular").double().requires_grad_(False)
+    u = torch.randn(5, 4, generator=generator, dtype=torch.float64)
+
+    def expected() -> Tensor:
+        with torch.enable_grad():
+            copy = ImplicitModel(4, 2, 30, well_posedness="triangular").double()
+            copy.load_state_dict(model.state_dict())
+            result: Tensor = copy(u)
+        return result.detach()
+
+    assert torch.equal(model(u), expected())
+    first = model.ordered_operator()[0]
+    assert model.ordered_operator()[0] is first
+    for change in (
+        lambda: model.A.mul_(2),
+        lambda: model.A.data.__setitem__((0, 5), 3.0),
+        lambda: model.A.triu_(4),  # other blocks
+        lambda: model.load_state_dict({k: -v for k, v in model.state_dict().items()}),
+    ):
+        change()
+        assert torch.equal(model(u), expected())
+    assert model.ordered_operator()[0] is not first

@@ -163,6 +163,8 @@ def refine(
         forward = begin if layered is None else layered
         descend(begin, forward)
         after = mean_loss(forward)
+        if group is not None:
+            before, after = group.broadcast_object((before, after))
         if after < before:
             if layered is not None:
                 layered.write_back()

@@ -125,7 +125,7 @@ class FeedbackModel(ParametrizedModel):
         if torch.is_grad_enabled() and self.A.requires_grad:
             given = self.few_nonzeros.operator("A", self.A)
             return self._ordered() if given is None else self._swept(given)
-        return self.few_nonzeros.unchanged("A", self.A, self._fastest)
+        return self.few_nonzeros.unchanged(f"A, {self.well_posedness}", self.A, self._fastest)
 
     def _fastest(self) -> tuple[Operator, Tensor | None]:
         given = compressed(self.A)

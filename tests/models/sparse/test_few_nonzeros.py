@@ -238,3 +238,7 @@ def test_an_a_that_no_one_trains_is_put_in_order_once_and_anew_after_any_change(
         change()
         assert torch.equal(model(u), expected())
     assert model.ordered_operator()[0] is not first
+    model.A.fill_(0.01)  # below the diagonal too, where it does not count until it is in no set
+    swept = model(u)
+    model.free_()
+    assert not torch.equal(model(u), swept)

@@ -304,6 +304,7 @@ def test_users_add_options_by_a_directory(tmp_path: Path) -> None:
         "tol": 1e-8,
         "window": 5,
         "regularization": 1e-8,
+        "damping": 1.0,
     }
     assert accepted.overrides[0] == "model=tiny"
     (sentence,) = refuse("model=tiny", "model.rank=6", **search)

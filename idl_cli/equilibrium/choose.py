@@ -13,7 +13,7 @@ from idl_cli.equilibrium.iterations.linearised import Linearised
 from idl_cli.equilibrium.iterations.picard import COSTLY_STATES, Picard, expected_iterations
 from idl_cli.equilibrium.iterations.secants import Secants
 from idl_cli.equilibrium.iterations.step_method import StepMethod
-from idl_cli.equilibrium.settings import FixedPointSettings
+from idl_cli.equilibrium.settings import NO_WINDOW, FixedPointSettings
 from idl_cli.errors import ArgumentError
 
 
@@ -42,10 +42,7 @@ def step_method(
     known = isinstance(function, Linearised)
     plain = settings.method == "auto" and (half or (known and damping < 1))
     if secants is not None and (plain or known or settings.method == "picard"):
-        raise ArgumentError(
-            "backward.method=shine reads the window of a forward solve by Anderson's method, in "
-            "float32 or float64: set forward.method to anderson, or backward.method to phantom."
-        )
+        raise ArgumentError(NO_WINDOW)
     if settings.method == "picard" or plain:
         return _picard(function, start, tol, damping)
     if settings.method == "auto" and known:

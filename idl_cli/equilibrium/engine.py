@@ -50,13 +50,15 @@ class Iterations(ABC):
         They are valid until the step after next.
         """
 
-    @abstractmethod
     def go_on(self, residual: Tensor) -> int:
         """Go on from the last look; return the evaluations that this took, beside the look's.
+
+        Nothing is to be done where the look was a step.
 
         Args:
             residual: relative residual (m,) of the samples at hand.
         """
+        return 0
 
     @abstractmethod
     def restrict(self, samples: Tensor) -> None:

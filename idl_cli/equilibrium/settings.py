@@ -16,6 +16,11 @@ AdjointMethodName: TypeAlias = Literal[
 ]
 APPROXIMATE: Final = ("jacobian_free", "neumann", "phantom", "shine")
 
+NO_WINDOW: Final = (
+    "backward.method=shine reads the window of a forward solve by Anderson's method, in float32 or "
+    "float64: set forward.method to anderson, or backward.method to phantom."
+)
+
 
 @dataclass(frozen=True)
 class FixedPointSettings:
@@ -124,10 +129,7 @@ def check_shine(forward: FixedPointSettings, backward: AdjointSettings) -> None:
         ArgumentError: the forward solve is not Anderson's.
     """
     if backward.method == "shine" and forward.method == "picard":
-        raise ArgumentError(
-            "backward.method=shine reads the window of a forward solve by Anderson's method: set "
-            "forward.method to anderson, or backward.method to phantom."
-        )
+        raise ArgumentError(NO_WINDOW)
 
 
 def _check_method(method: str, allowed: tuple[str, ...]) -> None:

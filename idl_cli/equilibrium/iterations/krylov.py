@@ -35,9 +35,9 @@ def bicgstab(
     goal = reduction * begin
     delta, shadow, direction = torch.zeros_like(r), r, r
     nearest, least, products = delta, begin, 0
-    rho = _dot(shadow, r)
+    rho, running = _dot(shadow, r), begin > goal
     for _ in range(most):
-        if not bool((_norm(r) > goal).any()):
+        if not bool(running.any()):
             break
         image = direction - product(direction)
         alpha = rho / _dot(shadow, image)
@@ -46,14 +46,13 @@ def bicgstab(
         products += 2
         omega = _dot(t, s) / _dot(t, t)
         change = alpha * direction + omega * s
-        running = (_norm(r) > goal) & change.isfinite().all(dim=1, keepdim=True)
-        if not bool(running.any()):
-            break
+        running = running & change.isfinite().all(dim=1, keepdim=True)
         delta = torch.where(running, delta + change, delta)
         r = torch.where(running, s - omega * t, r)
         norm = _norm(r)
         nearest = torch.where(norm < least, delta, nearest)
         least = torch.minimum(norm, least)
+        running = running & (norm > goal)
         before, rho = rho, _dot(shadow, r)
         direction = r + (rho / before) * (alpha / omega) * (direction - omega * image)
     left = torch.where(begin > 0, least / begin, torch.zeros_like(begin))

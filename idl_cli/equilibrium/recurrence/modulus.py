@@ -122,10 +122,6 @@ class ModulusStates(Iterations, SummedStates):
         self._is_z = True
         return self._x, torch.clamp(self._y, min=0, out=self._image)
 
-    def go_on(self, residual: Tensor) -> int:
-        """Do nothing: the look was a step."""
-        return 0
-
     def restrict(self, samples: Tensor) -> None:
         """Go on with these samples alone."""
         self.inflow = select(self.inflow, samples)
@@ -177,10 +173,6 @@ class ModulusAdjoints(Iterations, SummedAdjoints):
         torch.addmm(self.gradient, self._v, self._modulus.matrix, out=self._w)
         self._is_p = True
         return self._v, torch.mul(self.slopes, self._w, out=self._image)
-
-    def go_on(self, residual: Tensor) -> int:
-        """Do nothing: the look was a step."""
-        return 0
 
     def restrict(self, samples: Tensor) -> None:
         """Go on with these samples alone."""

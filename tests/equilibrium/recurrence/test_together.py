@@ -24,9 +24,6 @@ class Decay(Iterations):
             self.evaluations += len(self.x)
         return count
 
-    def go_on(self, residual: Tensor) -> int:
-        return 0
-
     def look(self) -> tuple[Tensor, Tensor]:
         x = self.x
         self.advance(1)

@@ -22,6 +22,7 @@ $(BENCH_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchidl==0.0.4 torchdeq==0.1.0
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: skglm==0.5 numba llvmlite celer==0.7.4 adelie==1.1.52 ipython traitlets decorator || echo "the Lasso packages cannot be had here: sim_solvers leaves out those that are missing"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: optimistix==0.1.0 jax==0.10.2 jaxlib==0.10.2 equinox==0.13.8 lineax==0.1.1 jaxtyping==0.3.11 wadler-lindig ml_dtypes opt_einsum || echo "optimistix cannot be had here: equilibria leaves it out"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps silva-networks==1.2.2 || echo "silva-networks cannot be had here: equilibria leaves it out"
 	@touch $(BENCH_STAMP)
 
 rivals: $(BENCH_STAMP) ## install the packages that the benchmarks and some tests compare with

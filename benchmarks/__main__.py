@@ -36,7 +36,7 @@ BENCHMARKS = (
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
     *("torch", "numpy", "cvxpy", "clarabel", "hydra-core", "torchidl", "torchdeq"),
-    *("jax", "optimistix"),
+    *("silva-networks", "jax", "optimistix"),
     *("scikit-learn", "skglm", "celer", "adelie"),
 )
 

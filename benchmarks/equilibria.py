@@ -1,11 +1,12 @@
-"""Equilibrium and gradient beside torchidl, torchdeq and optimistix, on easy and hard spectra.
+"""Equilibrium and gradient beside torchidl, torchdeq, silva-networks and optimistix.
 
 One forward and backward of x = relu(Ax + b), b and the loss's gradient normal, float32, at ‖r‖∞ ≤
 1e-5 ‖x‖∞ forward and ‖r‖∞ ≤ 1e-5 max(‖g‖∞, ‖v‖∞) backward in every sample: what is achieved, told
 by one judge for all. A rival's own tolerance (torchidl: an absolute number, and its 300 iterations
-at most; torchdeq: its relative norm, Picard and Anderson) is as loose as that allows, from 1e-5 on;
-1e-5 where none achieves it. All are in one process with idl: torchidl 0.0.4, torchdeq 0.1.0 and
-JAX's optimistix where it is installed (``optimistix_peer``). Spectra of A:
+at most; torchdeq and silva: their relative norm, Picard and Anderson, and GMRES for silva's
+adjoint) is as loose as that allows, from 1e-5 on; 1e-5 where none achieves it. All are in one
+process with idl: torchidl 0.0.4, torchdeq 0.1.0, silva-networks 1.2.2 and JAX's optimistix, the
+last two where they are installed (``optimistix_peer``). Spectra of A:
 
 - easy: entries of both signs, ‖A‖∞ = 0.95;
 - trained: at the end of a training on scikit-learn's digits at κ = 0.99, b of its inputs;
@@ -42,9 +43,8 @@ from benchmarks.equilibria_cases import (
     fitted,
     idl,
     make_case,
+    rivals,
     sparse_case,
-    torchdeq,
-    torchidl,
 )
 from benchmarks.optimistix_peer import installed, optimistix
 from idl_cli.equilibrium.operators import DenseOperator
@@ -63,6 +63,7 @@ SPECTRA = (
 SIZES = ((20, 64), (100, 1), (100, 64), (100, 1024), (500, 256), (1000, 64))
 LARGE = ((4000, 1), (4000, 64), (100, 4096))
 SECONDS = 0.5  # each contestant and case; once where it takes longer
+PEERS = ("torchidl", "torchdeq", "silva", "optimistix")
 
 
 def _clock(case: Case) -> Callable[[], float]:
@@ -81,12 +82,10 @@ def measure(case: Case, seconds: float = SECONDS) -> dict[str, object]:
     counts = SolveStatistics(warn=False)
     quiet = SolveStatistics(warn=False)
     contestants = {"idl": idl(case, "auto", counts), "idl picard": idl(case, "picard", quiet)}
-    if case.operator is DenseOperator:
-        contestants["torchidl"] = fitted(case, partial(torchidl, case))
-        if installed() and not case.offset.is_cuda:
-            contestants["optimistix"] = fitted(case, partial(optimistix, case))
-    for name, solver in (("picard", "fixed_point_iter"), ("anderson", "anderson")):
-        contestants[f"torchdeq {name}"] = fitted(case, partial(torchdeq, case, solver))
+    for name, rival in rivals(case).items():
+        contestants[name] = fitted(case, rival)
+    if case.operator is DenseOperator and installed() and not case.offset.is_cuda:
+        contestants["optimistix"] = fitted(case, partial(optimistix, case))
     clock = _clock(case)
     taken: dict[str, list[float]] = {name: [] for name in contestants}
     achieved, order = {}, random.Random(0)
@@ -108,7 +107,6 @@ def measure(case: Case, seconds: float = SECONDS) -> dict[str, object]:
     figures = counts.summary()
     products = _products(case, figures["iterations_mean"] + figures["backward_iterations_mean"])
     milliseconds = {name: 1e3 * statistics.median(each) for name, each in taken.items()}
-    others = [value for name, value in milliseconds.items() if name.startswith("torchdeq")]
     return {
         "milliseconds": milliseconds,
         "achieved": achieved,
@@ -123,10 +121,14 @@ def measure(case: Case, seconds: float = SECONDS) -> dict[str, object]:
         "backward_iterations": figures["backward_iterations_mean"],
         "unconverged": figures["unconverged_share"] + figures["backward_unconverged_share"],
         "products_share": products / milliseconds["idl"],
-        "to_torchidl": milliseconds.get("torchidl", float("nan")) / milliseconds["idl"],
-        "to_optimistix": milliseconds.get("optimistix", float("nan")) / milliseconds["idl"],
-        "to_torchdeq": min(others) / milliseconds["idl"],
+        **{f"to_{peer}": _best(milliseconds, peer) / milliseconds["idl"] for peer in PEERS},
     }
+
+
+def _best(milliseconds: dict[str, float], peer: str) -> float:
+    """Return the time of a peer's fastest solver; NaN where none was measured."""
+    times = [each for name, each in milliseconds.items() if name.partition(" ")[0] == peer]
+    return min(times, default=float("nan"))
 
 
 def _peak(solve: Solve) -> int:
@@ -197,11 +199,10 @@ def line(spectrum: str, states: int, samples: int, row: dict[str, object]) -> st
     assert isinstance(milliseconds, dict), "made above"
     assert isinstance(megabytes, dict), "made above"
     times = "  ".join(f"{name} {value:.2f}" for name, value in milliseconds.items())
+    ratios = ", ".join(f"{row[f'to_{peer}']:.1f}x {peer}" for peer in PEERS)
     return (
         f"{spectrum:12} {states:5} {samples:5}  {times} ms  "
         f"{row['iterations']:.1f}+{row['backward_iterations']:.1f} iterations, "
         f"products {row['products_share']:.0%}, "
-        f"{megabytes.get('idl', float('nan')):.2f} MB, "
-        f"{row['to_torchidl']:.1f}x torchidl, {row['to_torchdeq']:.1f}x torchdeq, "
-        f"{row['to_optimistix']:.1f}x optimistix"
+        f"{megabytes.get('idl', float('nan')):.2f} MB, {ratios}"
     )

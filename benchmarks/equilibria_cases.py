@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -197,6 +199,19 @@ def fitted(case: Case, contestant: Callable[[float], Solve]) -> Solve:
     return contestant(TOL)
 
 
+def rivals(case: Case) -> dict[str, Callable[[float], Solve]]:
+    """Return what solves a case with torch to a tolerance, of all packages that are installed."""
+    found: dict[str, Callable[[float], Solve]] = {}
+    if case.operator is DenseOperator:
+        found["torchidl"] = partial(torchidl, case)
+    for name, solver in (("picard", "fixed_point_iter"), ("anderson", "anderson")):
+        found[f"torchdeq {name}"] = partial(torchdeq, case, solver)
+    if find_spec("silva_networks"):
+        for solver in ("picard", "anderson", "gmres"):
+            found[f"silva {solver}"] = partial(silva, case, solver)
+    return found
+
+
 def torchidl(case: Case, tol: float = TOL) -> Solve:
     """Return torchidl's solve, of a matrix, to ``tol`` times the size of b, and of g."""
     from torchidl.implicit_function import ImplicitFunction
@@ -262,5 +277,41 @@ def torchdeq(case: Case, solver: str, tol: float = TOL) -> Solve:
         )
         _, v = torch.autograd.grad(found[-1], (parameter, offset), case.gradient)
         return found[-1].detach(), v
+
+    return solve
+
+
+def silva(case: Case, solver: str, tol: float = TOL) -> Solve:
+    """Return the solve of silva-networks by this solver, both ways, to its relative norm ``tol``.
+
+    GMRES is for the adjoint alone; x is then found by its plain steps.
+    """
+    from silva_networks.solvers import SolverConfig, solve_equilibrium
+
+    settings = SolverConfig(
+        solver="picard" if solver == "gmres" else solver,
+        max_iter=MAX_ITER,
+        tol=tol,
+        stop_mode="relative",
+        anderson_batch_dims=1,
+        track_residuals=False,
+        backward_mode="implicit",
+        backward_solver=solver,
+        backward_max_iter=MAX_ITER,
+        backward_tol=tol,
+        backward_stop_mode="relative",
+    )
+
+    def solve() -> tuple[Tensor, Tensor]:
+        parameter = case.parameter.detach().requires_grad_()
+        offset = case.offset.detach().requires_grad_()
+        found = solve_equilibrium(
+            lambda x: torch.relu(case.product(parameter, x) + offset),
+            torch.zeros_like(offset),
+            settings,
+            tensors=(parameter, offset),
+        )
+        _, v = torch.autograd.grad(found.z, (parameter, offset), case.gradient)
+        return found.z.detach(), v
 
     return solve

@@ -17,15 +17,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.equilibria_cases import (
-    Case,
-    Solve,
-    fitted,
-    idl,
-    make_case,
-    torchdeq,
-    torchidl,
-)
+from benchmarks.equilibria_cases import Case, Solve, fitted, idl, make_case, rivals
 from idl_cli.equilibrium.statistics import SolveStatistics
 
 RESULTS = Path(__file__).parent / "results"
@@ -82,14 +74,9 @@ def run(root: Path | None = None) -> dict[str, object]:
 
 def contestants(case: Case) -> dict[str, Callable[[], Solve]]:
     """Return what makes who solves a case: a rival is fitted to it."""
-    rivals = {
-        "torchidl": partial(torchidl, case),
-        "torchdeq picard": partial(torchdeq, case, "fixed_point_iter"),
-        "torchdeq anderson": partial(torchdeq, case, "anderson"),
-    }
     return {
         "idl": lambda: idl(case, "auto", SolveStatistics(warn=False)),
-        **{name: partial(fitted, case, rival) for name, rival in rivals.items()},
+        **{name: partial(fitted, case, rival) for name, rival in rivals(case).items()},
     }
 
 

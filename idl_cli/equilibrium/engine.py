@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from torch import Tensor
 from idl_cli.equilibrium.finished import Finished
 from idl_cli.equilibrium.policy import Look, Policy
 from idl_cli.equilibrium.residual import Change, Summed, reachable
-from idl_cli.equilibrium.result import SolveStatus
+from idl_cli.equilibrium.result import FixedPointResult, SolveStatus
 
 # What passes by norm with this share of the tolerance passes state by state in most cases.
 _CLEARLY = 0.25
@@ -65,23 +64,6 @@ class Iterations(ABC):
         """Go on with the samples at these indices (k,) alone."""
 
 
-@dataclass(frozen=True)
-class Solution:
-    """What one solve found.
-
-    Attributes:
-        value: the fixed points (m, n), in memory that ``reused`` iterations may overwrite.
-        residuals: relative residual of each (m,).
-        iterations: evaluations spent: one number for all samples, or one each (m,).
-        status: the worst of the samples' outcomes.
-    """
-
-    value: Tensor
-    residuals: Tensor
-    iterations: int | Tensor
-    status: SolveStatus
-
-
 def solve(
     iterations: Iterations,
     policy: Policy,
@@ -89,8 +71,10 @@ def solve(
     max_iter: int,
     tol: float,
     scale: Tensor | None = None,
-) -> Solution:
+) -> FixedPointResult:
     """Iterate until every sample has converged or ``max_iter`` is reached.
+
+    The fixed points that are returned lie in memory that ``reused`` iterations may overwrite.
 
     Args:
         iterations: at their start.
@@ -126,7 +110,7 @@ class _Solve:
         self.passed: Tensor | None = None  # by norm at the last look, where that is to be confirmed
         self.finite = True  # all residuals so far
 
-    def run(self) -> Solution:
+    def run(self) -> FixedPointResult:
         iterations, policy = self.iterations, self.policy
         done, going_on = 0, -1
         while True:
@@ -183,6 +167,8 @@ class _Solve:
         slack = change.slack(tol, summed, unproven)
         if failing == 0 and float(slack.amin()) >= 0:
             return Look(residual, worst, values, None, 0, False), apart
+        if slack.dim() == 2:
+            slack = slack.amin(dim=1)
         running = _both(_either(unproven, slack < 0), live)
         count = int(torch.count_nonzero(running))
         # Of samples that are judged together one lags where all others are through.
@@ -228,7 +214,7 @@ class _Solve:
         if self.scale is not None:
             self.scale = self.scale.index_select(0, kept)
 
-    def _finish(self, value: Tensor, look: Look, done: int) -> Solution:
+    def _finish(self, value: Tensor, look: Look, done: int) -> FixedPointResult:
         self.finished.write(value, look.residual, done)
         value, residuals, iterations = self.finished.results()
         # Counted where all is finite; what is not is neither above the tolerance nor converged.
@@ -238,7 +224,7 @@ class _Solve:
             status = SolveStatus.MAX_ITERATIONS
         else:
             status = SolveStatus.NON_FINITE
-        return Solution(value, residuals, iterations, status)
+        return FixedPointResult(value, residuals, iterations, self.tol, status)
 
 
 def _either(one: Tensor | None, other: Tensor) -> Tensor:

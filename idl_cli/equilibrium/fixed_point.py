@@ -77,18 +77,13 @@ def solve_fixed_point(
         mapped = function if isinstance(function, SampleMap) else _WholeBatchMap(function, start)
         tol = reachable(settings.tol, start.dtype)
         method = step_method(settings, function, start, tol, secants)
-        found = solve(
+        return solve(
             Steps(mapped, method, start),
             _Each(function, method),
             max_iter=settings.max_iter,
             tol=settings.tol,
             scale=scale,
         )
-        iterations = found.iterations
-        if isinstance(iterations, int):
-            iterations = torch.full_like(found.residuals, iterations, dtype=torch.int64)
-        converged = found.residuals <= tol
-        return FixedPointResult(found.value, iterations, found.residuals, converged, found.status)
 
 
 class Steps(Iterations):
@@ -109,6 +104,7 @@ class Steps(Iterations):
         self._x = x
         self._image: Tensor | None = None
         self._spare = spare
+        self._summed = function if isinstance(function, Summed) else None
 
     @property
     def recovers(self) -> bool:  # type: ignore[override]
@@ -118,7 +114,7 @@ class Steps(Iterations):
     @property
     def summed(self) -> Summed | None:
         """f, where it is a sum."""
-        return self._function if isinstance(self._function, Summed) else None
+        return self._summed
 
     def advance(self, count: int) -> int:
         """Take so many plain steps, or one of another kind."""
@@ -150,6 +146,7 @@ class Steps(Iterations):
     def restrict(self, samples: Tensor) -> None:
         """Go on with these samples alone."""
         self._function = self._function.restrict(samples)
+        self._summed = self._function if isinstance(self._function, Summed) else None
         self._method.restrict(samples)
         self._x = select(self._x, samples)
         self._spare = torch.empty_like(self._x)

@@ -245,7 +245,6 @@ def solve_adjoint(
 def _exact_result(value: Tensor, image: Tensor, scale: Tensor | None = None) -> FixedPointResult:
     """Return the result of one exact sweep; its residual is rounding, or NaN."""
     residuals = Change.of(value, image, scale).residual
-    converged = residuals.isfinite()
-    iterations = torch.ones(len(value), dtype=torch.int64, device=value.device)
-    status = SolveStatus.CONVERGED if bool(converged.all()) else SolveStatus.NON_FINITE
-    return FixedPointResult(value, iterations, residuals, converged, status)
+    finite = bool(residuals.isfinite().all())
+    status = SolveStatus.CONVERGED if finite else SolveStatus.NON_FINITE
+    return FixedPointResult(value, residuals, 1, torch.finfo(value.dtype).max, status)

@@ -148,13 +148,15 @@ class Change:
         image: f(x) (m, n).
         residual: ‖f(x) − x‖∞ relative to the sample's size, or to a scale (m,); NaN where the
             sample is not finite.
-        whole: |f(x) − x| and |f(x)| (m, n); None of values so many that these are made in parts.
+        change: |f(x) − x| (m, n); None of values so many that it is made in parts.
+        size: |f(x)| (m, n), where it is known.
     """
 
     x: Tensor
     image: Tensor
     residual: Tensor
-    whole: tuple[Tensor, Tensor] | None
+    change: Tensor | None
+    size: Tensor | None
 
     @classmethod
     def of(cls, x: Tensor, image: Tensor, scale: Tensor | None, floor: float = 0.0) -> Change:
@@ -168,20 +170,25 @@ class Change:
                 tolerance is that of rounding, where a small g has a large v.
         """
         part = _part(x)
+        change = size = None
         if part == len(x):
-            whole = (image - x).abs_(), image.abs()
-            residual, size = whole[0].amax(dim=1), whole[1].amax(dim=1)
+            change = (image - x).abs_()
+            residual = change.amax(dim=1)
         else:
-            whole = None
             pairs = list(zip(torch.split(x, part), torch.split(image, part), strict=True))
             residual = torch.cat([(b - a).abs_().amax(dim=1) for a, b in pairs])
-            size = torch.cat([b.abs().amax(dim=1) for _, b in pairs])
-        if scale is None:
-            tiny = torch.finfo(residual.dtype).tiny
-            scale = torch.maximum(size, residual).clamp_(min=tiny)
-        elif floor:
-            scale = torch.maximum(scale, size.mul_(floor))
-        return cls(x, image, residual.div_(scale), whole)
+        if scale is None or floor:
+            if change is None:
+                largest = torch.cat([each.abs().amax(dim=1) for each in torch.split(image, part)])
+            else:
+                size = image.abs()
+                largest = size.amax(dim=1)
+            if scale is None:
+                tiny = torch.finfo(residual.dtype).tiny
+                scale = torch.maximum(largest, residual).clamp_(min=tiny)
+            else:
+                scale = torch.maximum(scale, largest.mul_(floor))
+        return cls(x, image, residual.div_(scale), change, size)
 
     def slack(self, tol: float, summed: Summed, without: Tensor | None) -> Tensor:
         """Look state by state at |A|(|f(x)| − |r|/tol) + |b|, which is ≥ 0 in all of a good sample.
@@ -193,15 +200,15 @@ class Change:
                 norm; None where there are none.
 
         Returns:
-            The smallest of each sample (m,), or any number ≥ 0 where none is negative; of samples
-            that need not be looked at, any number or NaN.
+            All of each sample (m, n), the smallest (m,), or any number ≥ 0 where none is negative;
+            of samples that need not be looked at, any number or NaN.
         """
         if self.x.is_contiguous() and (
             self.x.numel() >= _SELECTION_SIZE or self.x.shape[1] >= _SELECTION_STATES
         ):
             return self._slack_of_doubtful(tol, summed, None if without is None else ~without)
         change, size = self._parts(None)
-        return summed.fed(torch.sub(size, change, alpha=1 / tol), summed.known()).amin(dim=1)
+        return summed.fed(torch.sub(size, change, alpha=1 / tol), summed.known())
 
     def _slack_of_doubtful(self, tol: float, summed: Summed, passing: Tensor | None) -> Tensor:
         """Look without a product where |r| ≤ tol · max(|f(x)|, |b|): x itself obeys the rule."""
@@ -242,7 +249,7 @@ class Change:
         Args:
             tol: the tolerance.
             summed: what the states are sums of.
-            slack: of this change.
+            slack: the smallest of each sample (m,).
         """
         samples = (slack < 0).logical_and_(self.residual <= tol).nonzero().squeeze(1)
         change, size = self._parts(samples)
@@ -256,11 +263,11 @@ class Change:
     def _parts(self, samples: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return |f(x) − x| and |f(x)| (k, n) of these samples (k,), None for all."""
         if samples is None:
-            assert self.whole is not None, "asked for where they are kept"
-            return self.whole
-        if self.whole is not None:
-            return select(self.whole[0], samples), select(self.whole[1], samples)
+            assert self.change is not None, "asked for where it is kept"
+            return self.change, self.image.abs() if self.size is None else self.size
         image = select(self.image, samples)
+        if self.change is not None:
+            return select(self.change, samples), image.abs_()
         return (image - select(self.x, samples)).abs_(), image.abs_()
 
 

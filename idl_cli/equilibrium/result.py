@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+import torch
 from torch import Tensor
 
 
@@ -23,14 +24,26 @@ class FixedPointResult:
     Attributes:
         value: the fixed points x (m, n); for a sample that failed, its last iterate. Of an
             equilibrium or its adjoint it is f of the last iterate, which is closer.
-        iterations: evaluations of f spent on each sample (m,), int64.
         residuals: relative residual of each last iterate (m,), NaN where it is not finite.
-        converged: whether each residual is within the tolerance (m,).
+        spent: evaluations of f: one number for all samples, or one each (m,), int64.
+        tol: largest residual of a converged sample.
         status: the worst of the samples' outcomes.
     """
 
     value: Tensor
-    iterations: Tensor
     residuals: Tensor
-    converged: Tensor
+    spent: int | Tensor
+    tol: float
     status: SolveStatus
+
+    @property
+    def iterations(self) -> Tensor:
+        """Evaluations of f spent on each sample (m,), int64."""
+        if isinstance(self.spent, Tensor):
+            return self.spent
+        return torch.full_like(self.residuals, self.spent, dtype=torch.int64)
+
+    @property
+    def converged(self) -> Tensor:
+        """Whether each residual is within the tolerance (m,)."""
+        return self.residuals <= self.tol

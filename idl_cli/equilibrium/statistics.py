@@ -134,7 +134,7 @@ class _Direction:
     def __init__(self) -> None:
         self.warned = False
         self.seconds = 0.0
-        self._results: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._results: list[tuple[int | Tensor, Tensor, Tensor | None]] = []
         self._samples = 0
         self._unconverged = 0
         self._iterations_sum = 0
@@ -142,9 +142,10 @@ class _Direction:
         self._residual_max = 0.0
 
     def add(self, result: FixedPointResult) -> None:
-        if self._results and self._results[0][0].device != result.iterations.device:
+        if self._results and self._results[0][1].device != result.residuals.device:
             self._fold()
-        self._results.append((result.iterations, result.residuals, result.converged))
+        converged = None if result.status is SolveStatus.CONVERGED else result.converged
+        self._results.append((result.spent, result.residuals, converged))
         if len(self._results) >= _FOLD_EVERY:
             self._fold()
 
@@ -185,17 +186,25 @@ class _Direction:
         self.seconds += state.get("seconds", 0.0)  # older states have none
 
     def _fold(self) -> None:
-        if not self._results:
-            return
-        iterations, residuals, converged = (
-            torch.cat(tensors) for tensors in zip(*self._results, strict=True)
-        )
+        results = [each for each in self._results if len(each[1])]
         self._results.clear()
-        if not len(iterations):
+        if not results:
             return
-        self._samples += len(iterations)
-        self._unconverged += int((~converged).sum())
-        self._iterations_sum += int(iterations.sum())
-        self._iterations_max = max(self._iterations_max, int(iterations.max()))
+        apart = [spent for spent, _, _ in results if isinstance(spent, Tensor)]
+        if apart:
+            self._count(torch.cat(apart))
+        for spent, residuals, _ in results:
+            if isinstance(spent, int):
+                self._iterations_sum += spent * len(residuals)
+                self._iterations_max = max(self._iterations_max, spent)
+        failed = [~converged for _, _, converged in results if converged is not None]
+        if failed:
+            self._unconverged += int(torch.cat(failed).sum())
+        residuals = torch.cat([residuals for _, residuals, _ in results])
+        self._samples += len(residuals)
         worst = float(residuals.nan_to_num(nan=float("inf")).max())
         self._residual_max = max(self._residual_max, worst)
+
+    def _count(self, iterations: Tensor) -> None:
+        self._iterations_sum += int(iterations.sum())
+        self._iterations_max = max(self._iterations_max, int(iterations.max()))

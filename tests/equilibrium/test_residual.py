@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from idl_cli.equilibrium.activations import get_activation
-from idl_cli.equilibrium.engine import Iterations, Solution, solve
+from idl_cli.equilibrium.engine import Iterations, solve
 from idl_cli.equilibrium.fixed_point import Steps
 from idl_cli.equilibrium.iterations.picard import Picard
 from idl_cli.equilibrium.operators import ConvolutionLayout, ConvolutionOperator, DenseOperator
@@ -97,7 +97,7 @@ def test_the_true_error_of_a_converged_solve_is_bounded_state_by_state(
     assert bool(((adjoint.value - exact).abs() <= 2 * bound).all())
 
 
-def solved_together(iterations: Iterations, tol: float, scale: Tensor | None) -> Solution:
+def solved_together(iterations: Iterations, tol: float, scale: Tensor | None) -> FixedPointResult:
     policy = Together(first_check=2, rounding=reachable(0, torch.float64))
     return solve(iterations, policy, max_iter=5000, tol=tol, scale=scale)
 

@@ -14,7 +14,7 @@ def result(iterations: list[int], residuals: list[float], tol: float = 1e-5) -> 
     converged = residual <= tol
     status = SolveStatus.CONVERGED if bool(converged.all()) else SolveStatus.MAX_ITERATIONS
     return FixedPointResult(
-        torch.zeros(len(residuals), 2), torch.tensor(iterations), residual, converged, status
+        torch.zeros(len(residuals), 2), residual, torch.tensor(iterations), tol, status
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from idl_cli.equilibrium.activations import Activation
 from idl_cli.equilibrium.approximate_adjoint import approximate_adjoint, report_error
-from idl_cli.equilibrium.engine import Iterations, Solution, solve
+from idl_cli.equilibrium.engine import Iterations, solve
 from idl_cli.equilibrium.fixed_point import Steps
 from idl_cli.equilibrium.iterations.picard import Picard
 from idl_cli.equilibrium.operators import DenseOperator, Operator
@@ -125,7 +125,7 @@ class _Solves:
         self._problem = problem
         self._settings = settings
         self._operator = operator
-        self._results: list[Solution] = []
+        self._results: list[FixedPointResult] = []
         self._sizes: list[int] = []
         self._feedback = feedback if settings.method in _OF_STEPS else None
         self._policy: Together | None = None
@@ -145,7 +145,7 @@ class _Solves:
             return first, second
         return first[:samples], second[:samples]
 
-    def _together(self, iterations: Iterations, scale: Tensor | None = None) -> Solution:
+    def _together(self, iterations: Iterations, scale: Tensor | None = None) -> FixedPointResult:
         assert self._policy is not None, "known where there is feedback"
         settings = self._settings
         return solve(
@@ -156,7 +156,7 @@ class _Solves:
             scale=scale,
         )
 
-    def _keep(self, result: Solution) -> Tensor:
+    def _keep(self, result: FixedPointResult) -> Tensor:
         self._results.append(result)
         self._sizes.append(result.value.shape[0])
         return result.value
@@ -168,8 +168,7 @@ class _Solves:
 
     def _joined(self, value: Tensor) -> FixedPointResult:
         """All of them as one, as if ``value`` had been solved for at once."""
-        tol = reachable(_threshold(self._operator, self._settings.tol, value), value.dtype)
-        return _joined(self._results, self._sizes, value, tol)
+        return _joined(self._results, self._sizes, value)
 
 
 class StateSolves(_Solves):
@@ -201,7 +200,7 @@ class StateSolves(_Solves):
         """
         warm = before is not None and self._warm_cost <= self._cold_cost
         result = self._solve(offset, before if warm else None)
-        cost = result.iterations
+        cost = result.spent
         mean = float(cost) if isinstance(cost, int) else float(cost.sum()) / offset.shape[0]
         if warm:
             self._warm_cost = mean
@@ -215,10 +214,10 @@ class StateSolves(_Solves):
         if statistics is not None:
             statistics.record_forward(self._joined(value), self._seconds)
 
-    def _solve(self, offset: Tensor, start: Tensor | None) -> Solution:
+    def _solve(self, offset: Tensor, start: Tensor | None) -> FixedPointResult:
         feedback = self._feedback
         if feedback is None:
-            return _as_solution(solve_state(self._problem, self._operator, offset, start))
+            return solve_state(self._problem, self._operator, offset, start)
         if feedback.modulus is not None:
             return self._together(ModulusStates(feedback.modulus, offset, start))
         x, spare = self._work_space(feedback, offset.shape[0])
@@ -267,10 +266,10 @@ class AdjointSolves(_Solves):
         if statistics is not None and self._results:
             statistics.record_backward(self._joined(value), self._seconds)
 
-    def _solve(self, slopes: Tensor, gradient: Tensor) -> Solution:
+    def _solve(self, slopes: Tensor, gradient: Tensor) -> FixedPointResult:
         feedback = self._feedback
         if feedback is None:
-            return _as_solution(solve_adjoint(self._problem, self._operator, slopes, gradient))
+            return solve_adjoint(self._problem, self._operator, slopes, gradient)
         scale = adjoint_scale(gradient)
         if feedback.modulus is not None:
             return self._together(ModulusAdjoints(feedback.modulus, slopes, gradient), scale)
@@ -280,19 +279,8 @@ class AdjointSolves(_Solves):
         return self._together(Steps(function, Picard(v.shape[1]), v, spare), scale)
 
 
-def _as_solution(result: FixedPointResult) -> Solution:
-    return Solution(result.value, result.residuals, result.iterations, result.status)
-
-
-def _threshold(operator: Operator, tol: float, like: Tensor) -> float:
-    """Return the largest residual of a converged sample; an exact solve's is rounding."""
-    return torch.finfo(like.dtype).max if operator.nilpotent else tol
-
-
-def _joined(
-    results: list[Solution], sizes: list[int], value: Tensor, tol: float
-) -> FixedPointResult:
-    counts = [result.iterations for result in results]
+def _joined(results: list[FixedPointResult], sizes: list[int], value: Tensor) -> FixedPointResult:
+    counts = [result.spent for result in results]
     device = value.device
     if all(isinstance(count, int) for count in counts):
         each = torch.tensor(counts, device=device)
@@ -309,7 +297,7 @@ def _joined(
         )
     residuals = torch.cat([result.residuals for result in results])
     status = max((result.status for result in results), key=_SEVERITY.index)
-    return FixedPointResult(value, iterations, residuals, residuals <= tol, status)
+    return FixedPointResult(value, residuals, iterations, results[0].tol, status)
 
 
 _SEVERITY = (SolveStatus.CONVERGED, SolveStatus.MAX_ITERATIONS, SolveStatus.NON_FINITE)

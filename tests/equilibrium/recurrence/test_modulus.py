@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from idl_cli.equilibrium.activations import get_activation
-from idl_cli.equilibrium.engine import Iterations, Solution, solve
+from idl_cli.equilibrium.engine import Iterations, solve
 from idl_cli.equilibrium.fixed_point import Steps
 from idl_cli.equilibrium.iterations.picard import Picard
 from idl_cli.equilibrium.operators import DenseOperator
@@ -12,6 +12,7 @@ from idl_cli.equilibrium.recurrence.layout import state_major
 from idl_cli.equilibrium.recurrence.modulus import Modulus, ModulusAdjoints, ModulusStates
 from idl_cli.equilibrium.recurrence.together import Together
 from idl_cli.equilibrium.residual import reachable
+from idl_cli.equilibrium.result import FixedPointResult
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 
 SAMPLES, STATES = 40, 12
@@ -31,7 +32,7 @@ def offsets() -> Tensor:
     return state_major(SAMPLES, STATES, normal(1, seed=0)).copy_(normal(SAMPLES, STATES, seed=2))
 
 
-def drive(iterations: Iterations, scale: Tensor | None = None) -> Solution:
+def drive(iterations: Iterations, scale: Tensor | None = None) -> FixedPointResult:
     policy = Together(first_check=5, rounding=reachable(0, torch.float64))
     return solve(iterations, policy, max_iter=5000, tol=1e-14, scale=scale)
 
@@ -81,9 +82,9 @@ def test_modulus_and_plain_states_meet_in_the_equilibrium(start: float | None) -
     x = modulus.value
     torch.testing.assert_close(torch.relu(x @ matrix.t() + b), x, rtol=1e-13, atol=1e-13)
     torch.testing.assert_close(x, plain.value, rtol=1e-12, atol=1e-12)
-    assert isinstance(modulus.iterations, int)
-    assert isinstance(plain.iterations, int)
-    assert modulus.iterations < plain.iterations
+    assert isinstance(modulus.spent, int)
+    assert isinstance(plain.spent, int)
+    assert modulus.spent < plain.spent
 
 
 def test_modulus_and_plain_adjoints_meet_in_the_linear_solution() -> None:

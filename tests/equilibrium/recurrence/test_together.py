@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from idl_cli.equilibrium.engine import Iterations, Solution, solve
+from idl_cli.equilibrium.engine import Iterations, solve
 from idl_cli.equilibrium.recurrence.together import Together
 from idl_cli.equilibrium.residual import reachable, select
-from idl_cli.equilibrium.result import SolveStatus
+from idl_cli.equilibrium.result import FixedPointResult, SolveStatus
 
 
 class Decay(Iterations):
@@ -113,13 +113,13 @@ def test_a_diverging_sample_does_not_stop_the_others() -> None:
 
 
 def test_residuals_are_relative_to_the_scale_given() -> None:
-    def scaled(scale: list[float]) -> Solution:
+    def scaled(scale: list[float]) -> FixedPointResult:
         work, divisor = Decay(torch.full((2,), 0.5), 3), torch.tensor(scale, dtype=torch.float64)
         return solve(work, together(1), max_iter=500, tol=1e-6, scale=divisor)
 
     loose = scaled([1e3, 1e3])
     tight = scaled([1.0, 1.0])
     # Half a digit of binary a step: 1000 is ten steps.
-    assert isinstance(loose.iterations, int)
-    assert isinstance(tight.iterations, int)
-    assert 6 <= tight.iterations - loose.iterations <= 14
+    assert isinstance(loose.spent, int)
+    assert isinstance(tight.spent, int)
+    assert 6 <= tight.spent - loose.spent <= 14

@@ -49,6 +49,7 @@ from benchmarks.equilibria_cases import (
 from benchmarks.optimistix_peer import installed, optimistix
 from idl_cli.equilibrium.operators import DenseOperator
 from idl_cli.equilibrium.statistics import SolveStatistics
+from idl_cli.equilibrium.step_graphs import StepGraphs
 
 SPECTRA = (
     "easy",
@@ -82,6 +83,8 @@ def measure(case: Case, seconds: float = SECONDS) -> dict[str, object]:
     counts = SolveStatistics(warn=False)
     quiet = SolveStatistics(warn=False)
     contestants = {"idl": idl(case, "auto", counts), "idl picard": idl(case, "picard", quiet)}
+    if case.offset.is_cuda:
+        contestants["idl graphs"] = idl(case, "auto", quiet, StepGraphs())
     for name, rival in rivals(case).items():
         contestants[name] = fitted(case, rival)
     if case.operator is DenseOperator and installed() and not case.offset.is_cuda:

@@ -27,6 +27,7 @@ from idl_cli.equilibrium.operators import (
 )
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
+from idl_cli.equilibrium.step_graphs import StepGraphs
 from idl_cli.models.implicit import ImplicitModel
 
 TOL, MAX_ITER = 1e-5, 3000
@@ -154,7 +155,9 @@ def convolution_case(samples: int, norm: float) -> Case:
     )
 
 
-def idl(case: Case, method: str, counts: SolveStatistics) -> Solve:
+def idl(
+    case: Case, method: str, counts: SolveStatistics, graphs: StepGraphs | None = None
+) -> Solve:
     """Return idl's solve by this method."""
     forward = FixedPointSettings(method, max_iter=MAX_ITER, tol=TOL)  # type: ignore[arg-type]
     backward = AdjointSettings(method, max_iter=MAX_ITER, tol=TOL)  # type: ignore[arg-type]
@@ -170,6 +173,7 @@ def idl(case: Case, method: str, counts: SolveStatistics) -> Solve:
             forward=forward,
             backward=backward,
             statistics=counts,
+            graphs=graphs,
         )
         _, v = torch.autograd.grad(x, (parameter, offset), case.gradient)
         return x.detach(), v

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any, Final
 
+import torch
+
 from idl_cli import registry
 from idl_cli.assembly.requested import GradientRequest, SimRequest, TeacherRequest
 from idl_cli.config.check import schema_defaults
@@ -38,8 +40,13 @@ _ONLY_WHERE: Final = (
 """Keys of a model that act only with certain values of another one."""
 
 
-def refuse_idle_options(settings: GradientRequest, dataset: Dataset) -> None:
+def refuse_idle_options(settings: GradientRequest, dataset: Dataset, device: torch.device) -> None:
     """Refuse to watch a validation part that is not there; warn of what lies beyond the run.
+
+    Args:
+        settings: of the training.
+        dataset: its data.
+        device: where it computes.
 
     Raises:
         ConfigError: early stopping without a validation part.
@@ -80,6 +87,8 @@ def refuse_idle_options(settings: GradientRequest, dataset: Dataset) -> None:
         )
     _warn_of_idle_perturbation(settings.trainer)
     _warn_of_idle_model_options(settings.model)
+    if settings.model.get("cuda_graphs") and device.type != "cuda":
+        _warn(f"model.cuda_graphs=true: is for a GPU, and has no effect with device={device}")
     optimizer = settings.optimizer
     if optimizer.get("dampening") and not optimizer["momentum"]:
         _warn(

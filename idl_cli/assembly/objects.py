@@ -235,7 +235,7 @@ def build_trainer(
         ConfigError: an option of the trainer does not go with the data or the dtype.
     """
     settings = context.settings
-    refuse_idle_options(settings, dataset)
+    refuse_idle_options(settings, dataset, context.compute.device)
     trainer_settings: TrainerSettings = registry.build("trainer", settings.trainer)
     if trainer_settings.precision == "bf16" and settings.dtype != "float32":
         raise ConfigError(

@@ -44,6 +44,22 @@ class SampleMap(ABC):
     def restrict(self, samples: Tensor) -> SampleMap:
         """Return the map for the samples at these indices (k,) only."""
 
+    def recorded(self, x: Tensor) -> bool:
+        """Whether ``repeated`` is one call for all steps from an x (m, n) of this shape alone."""
+        return False
+
+    def repeated(self, x: Tensor, spare: Tensor | None, count: int) -> tuple[Tensor, Tensor | None]:
+        """Take so many steps from x (m, n); return what they reach, and what is spare then.
+
+        Args:
+            x: iterates; may be overwritten.
+            spare: may hold the next (m, n).
+            count: of steps.
+        """
+        for _ in range(count):
+            x, spare = self(x, spare), x
+        return x, spare
+
 
 def solve_fixed_point(
     function: SampleMap | Callable[[Tensor], Tensor],
@@ -79,7 +95,7 @@ def solve_fixed_point(
         method = step_method(settings, function, start, tol, secants)
         return solve(
             Steps(mapped, method, start),
-            _Each(function, method),
+            _Each(function, method, mapped.recorded(start)),
             max_iter=settings.max_iter,
             tol=settings.tol,
             scale=scale,
@@ -121,10 +137,7 @@ class Steps(Iterations):
         if not self._method.passive:
             self._move(self._function(self._x, self._spare), None)
             return 1
-        function, x, spare = self._function, self._x, self._spare
-        for _ in range(count):
-            x, spare = function(x, spare), x
-        self._x, self._spare = x, spare
+        self._x, self._spare = self._function.repeated(self._x, self._spare, count)
         return count
 
     def look(self) -> tuple[Tensor, Tensor]:
@@ -157,8 +170,11 @@ class Steps(Iterations):
 class _Each(Policy):
     """Looks when the method says; every sample that has converged is written down at once."""
 
-    def __init__(self, function: Callable[[Tensor], Tensor], method: StepMethod) -> None:
+    def __init__(
+        self, function: Callable[[Tensor], Tensor], method: StepMethod, recorded: bool
+    ) -> None:
         self._method = method
+        self._recorded = recorded
         # Of a step with one sample; 0 where a finished sample must stand still.
         self._multiplications = function.multiplications if isinstance(function, Linearised) else 0
         self.lags = method.steered
@@ -183,6 +199,8 @@ class _Each(Policy):
 
     def stays(self, finished: int) -> bool:
         """Return whether plain steps of these samples take next to nothing."""
+        if self._recorded:
+            return not self._method.recovers
         spared = finished * self._multiplications
         return 0 < spared <= _SPARED and not (self._method.recovers or self._method.confirms)
 

@@ -26,7 +26,7 @@ from idl_cli.equilibrium.first_derivative_only import (
 )
 from idl_cli.equilibrium.linear_solve import adjoint_solve, tangent_solve
 from idl_cli.equilibrium.operators import Operator
-from idl_cli.equilibrium.precision import without_autocast
+from idl_cli.equilibrium.precision import full_precision
 from idl_cli.equilibrium.problem import (
     EquilibriumProblem,
     solve_adjoint,
@@ -34,6 +34,7 @@ from idl_cli.equilibrium.problem import (
 )
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
+from idl_cli.equilibrium.step_graphs import StepGraphs
 from idl_cli.equilibrium.transforms import backward_rule, forward_rule, over_batch, transforming
 from idl_cli.errors import ShapeError
 
@@ -47,6 +48,7 @@ def equilibrium(
     backward: AdjointSettings | None = None,
     start: Tensor | None = None,
     statistics: SolveStatistics | None = None,
+    graphs: StepGraphs | None = None,
 ) -> Tensor:
     """Return the x with x = φ(Ax + b), differentiable in b and in the operator's factors.
 
@@ -62,6 +64,7 @@ def equilibrium(
         backward: how the adjoint is solved.
         start: first iterates (m, n); no gradient flows to them.
         statistics: where the solves are counted.
+        graphs: where a GPU's plain steps are recorded, to be replayed by later solves.
 
     Returns:
         The equilibria (m, n).
@@ -83,8 +86,9 @@ def equilibrium(
         forward or FixedPointSettings(),
         backward or AdjointSettings(),
         statistics,
+        graphs=graphs,
     )
-    with without_autocast(offset.device.type):
+    with full_precision(offset.device.type):
         function = _Equilibrium if transforming() else _PlainEquilibrium
         x: Tensor = function.apply(offset, start, problem, *operator.factors)  # type: ignore[no-untyped-call]
     return x
@@ -150,7 +154,7 @@ class _Equilibrium(torch.autograd.Function):
         offset, x, *factors = ctx.saved_tensors
         operator = problem.form(*factors)
         approximate, again = problem.approximates(operator), torch.is_grad_enabled()
-        with torch.set_grad_enabled(again and not approximate), without_autocast(x.device.type):
+        with torch.set_grad_enabled(again and not approximate), full_precision(x.device.type):
             if problem.activation.name == "relu" and not again:
                 slopes = problem.activation.derivative(x)  # x > 0 where z > 0
             else:

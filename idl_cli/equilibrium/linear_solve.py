@@ -18,7 +18,7 @@ from torch import Tensor
 
 from idl_cli.equilibrium.operators.base import NilpotentOperator, Operator
 from idl_cli.equilibrium.operators.transposed import TransposedOperator
-from idl_cli.equilibrium.precision import without_autocast
+from idl_cli.equilibrium.precision import full_precision
 from idl_cli.equilibrium.transforms import backward_rule, forward_rule, over_batch
 
 Solve = Callable[[Operator, Tensor, Tensor], Tensor]
@@ -70,7 +70,7 @@ class _AdjointSolve(torch.autograd.Function):
         w = gradients[0]
         slopes, gradient, v, *factors = ctx.saved_tensors
         needed = ctx.needs_input_grad
-        with without_autocast(v.device.type):
+        with full_precision(v.device.type):
             operator: Operator = ctx.form(*factors)
             q = tangent_solve(ctx.solve, operator, slopes, w)
             into_slopes = None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -28,6 +30,7 @@ from idl_cli.equilibrium.settings import (
     of_known_equation,
 )
 from idl_cli.equilibrium.statistics import SolveStatistics
+from idl_cli.equilibrium.step_graphs import RecordedSteps, StepGraphs
 
 
 class Spectrum:
@@ -74,6 +77,7 @@ class EquilibriumProblem:
         backward: how the adjoint is solved.
         statistics: where the solves are counted.
         spectrum: what is known of A.
+        graphs: where plain steps are recorded; None to launch every kernel by itself.
 
     Raises:
         ArgumentError: an adjoint is asked for that only other equations have.
@@ -85,6 +89,7 @@ class EquilibriumProblem:
     backward: AdjointSettings
     statistics: SolveStatistics | None
     spectrum: Spectrum = field(default_factory=Spectrum, compare=False, repr=False)
+    graphs: StepGraphs | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         of_known_equation(self.backward)
@@ -99,6 +104,37 @@ class _MapOf(SampleMap, Linearised):
 
     problem: EquilibriumProblem
     operator: Operator
+    _whole: bool = True  # until some of its samples are finished
+    _steps: RecordedSteps | None = None
+
+    @property
+    @abstractmethod
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What the map is made of: two of each sample (m, n), or one, and A's factors."""
+
+    @abstractmethod
+    def of_tensors(self, tensors: Sequence[Tensor]) -> _MapOf:
+        """Return the map of other tensors."""
+
+    @property
+    def structure(self) -> Hashable:
+        """All but the tensors."""
+        return type(self), self.problem.activation.name, _structure(self.operator.form)
+
+    def recorded(self, x: Tensor) -> bool:
+        """Whether there are recorded steps for these iterates (m, n)."""
+        graphs = self.problem.graphs
+        return self._whole and graphs is not None and graphs.serve(self, x)
+
+    def repeated(self, x: Tensor, spare: Tensor | None, count: int) -> tuple[Tensor, Tensor | None]:
+        """Take so many steps, as recorded where that is to be had."""
+        graphs = self.problem.graphs
+        if graphs is not None and count > 1 and self.recorded(x):
+            if self._steps is None:
+                self._steps = graphs.loaded(self, x)
+            if self._steps.take(x, count):
+                return x, spare
+        return super().repeated(x, spare, count)
 
     @property
     def multiplications(self) -> int:
@@ -133,7 +169,18 @@ class StateMap(SummedStates, _MapOf):
 
     def restrict(self, samples: Tensor) -> StateMap:
         """Return that of these samples' b."""
-        return StateMap(self.problem, self.operator, select(self.inflow, samples))
+        some = StateMap(self.problem, self.operator, select(self.inflow, samples))
+        some._whole = False
+        return some
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """b, and A's factors."""
+        return self.inflow, *self.operator.factors
+
+    def of_tensors(self, tensors: Sequence[Tensor]) -> StateMap:
+        """Return that of other ones."""
+        return StateMap(self.problem, self.operator.form(*tensors[1:]), tensors[0])
 
     def slopes(self, x: Tensor, image: Tensor) -> Tensor:
         """Return φ′(Ax + b)."""
@@ -181,7 +228,18 @@ class AdjointMap(SummedAdjoints, _MapOf):
     def restrict(self, samples: Tensor) -> AdjointMap:
         """Return that of these samples' d and g."""
         slopes, gradient = select(self.derivative, samples), select(self.gradient, samples)
-        return AdjointMap(self.problem, self.operator, slopes, gradient)
+        some = AdjointMap(self.problem, self.operator, slopes, gradient)
+        some._whole = False
+        return some
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Slopes, g, and A's factors."""
+        return self.derivative, self.gradient, *self.operator.factors
+
+    def of_tensors(self, tensors: Sequence[Tensor]) -> AdjointMap:
+        """Return that of other ones."""
+        return AdjointMap(self.problem, self.operator.form(*tensors[2:]), *tensors[:2])
 
     def slopes(self, x: Tensor, image: Tensor) -> Tensor:
         """Return d."""
@@ -240,6 +298,17 @@ def solve_adjoint(
         return _exact_result(v, function(v), scale)
     settings = problem.backward.fixed_point
     return solve_fixed_point(function, slopes * gradient, settings, scale=scale, overwrite=True)
+
+
+def _structure(form: object) -> Hashable:
+    """Return what is equal for forms that make the same of the same factors."""
+    if isinstance(form, partial):
+        named = sorted(form.keywords.items())
+        return (form.func, *map(_structure, form.args), *((k, _structure(v)) for k, v in named))
+    if isinstance(form, tuple):
+        return tuple(map(_structure, form))
+    assert isinstance(form, Hashable), "a layout, or what is told by its identity"
+    return form
 
 
 def _exact_result(value: Tensor, image: Tensor, scale: Tensor | None = None) -> FixedPointResult:

@@ -16,9 +16,10 @@ from idl_cli.equilibrium.activations import get_activation
 from idl_cli.equilibrium.conditions import WellPosedness
 from idl_cli.equilibrium.constraints import project_rows_l1_
 from idl_cli.equilibrium.implicit_gradient import equilibrium
-from idl_cli.equilibrium.precision import solving_dtype, without_autocast
+from idl_cli.equilibrium.precision import full_precision, solving_dtype
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings, of_known_equation
 from idl_cli.equilibrium.statistics import SolveStatistics
+from idl_cli.equilibrium.step_graphs import StepGraphs
 from idl_cli.errors import ArgumentError
 from idl_cli.json_value import JSONValue
 from idl_cli.models.base import flat_inputs, outside_compiled_graphs
@@ -61,6 +62,7 @@ class ImplicitModel(FeedbackModel):
             et al., arXiv 1207.0580). The equation is the same as in evaluation; x = m ⊙ φ(…)/(1-p)
             would have a matrix of norm κ/(1-p), and without the division other states than are
             evaluated.
+        cuda_graphs: whether a GPU's plain steps are recorded as CUDA graphs (``StepGraphs``).
         activation: name of φ.
         well_posedness: ``linf`` keeps every row of A in the l1 ball of radius κ, ``triangular``
             keeps A strictly upper triangular (a feed-forward network, solved in one sweep),
@@ -84,6 +86,7 @@ class ImplicitModel(FeedbackModel):
         no_D: bool = ImplicitOptions.no_D,
         whiten: int | None = ImplicitOptions.whiten,
         dropout: float = ImplicitOptions.dropout,
+        cuda_graphs: bool = ImplicitOptions.cuda_graphs,
         activation: str = ImplicitOptions.activation,
         well_posedness: WellPosedness = ImplicitOptions.well_posedness,
         forward: FixedPointSettings | Mapping[str, Any] | None = None,
@@ -111,6 +114,7 @@ class ImplicitModel(FeedbackModel):
             settings_of(AdjointSettings, backward, "backward")
         )
         self._solve_statistics = SolveStatistics()
+        self._graphs = StepGraphs() if cuda_graphs else None
         self.whitening = None if whiten is None else Whitening(input_dim, whiten)
         seen = input_dim if whiten is None else whiten
         self.B = nn.Parameter(torch.empty(hidden_dim, seen))
@@ -265,6 +269,7 @@ class ImplicitModel(FeedbackModel):
             backward=self.backward_settings,
             start=start,
             statistics=statistics,
+            graphs=self._graphs,
         )
         return x if order is None else x[:, order.argsort()]
 
@@ -307,6 +312,7 @@ class ImplicitModel(FeedbackModel):
             "no_D": self.D is None,
             "whiten": None if self.whitening is None else len(self.whitening.directions),
             "dropout": self.dropout,
+            "cuda_graphs": self._graphs is not None,
             "activation": self.activation.name,
             "well_posedness": self.well_posedness,
             "forward": asdict(self.forward_settings),
@@ -330,7 +336,7 @@ class ImplicitModel(FeedbackModel):
         return outside_compiled_graphs(ImplicitModel._equilibrium, self, u, start)
 
     def _equilibrium(self, u: Tensor, start: Tensor | None) -> Tensor:
-        with without_autocast(u.device.type):
+        with full_precision(u.device.type):
             dtype = solving_dtype(self.B.dtype)
             bias: Tensor | None = None if self.state_bias is None else self.state_bias.to(dtype)
             offset = self.few_nonzeros.linear("B", u.to(dtype), self.B.to(dtype), bias)

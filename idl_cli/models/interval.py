@@ -20,7 +20,7 @@ from idl_cli.equilibrium.operators import (
     StrictlyUpperTriangularOperator,
 )
 from idl_cli.equilibrium.operators.box import BoxOperator, centre_and_radius
-from idl_cli.equilibrium.precision import without_autocast
+from idl_cli.equilibrium.precision import full_precision
 from idl_cli.errors import UnsupportedModelError
 from idl_cli.models.convolutional.implicit_conv import ImplicitConv
 from idl_cli.models.explicit import MLP
@@ -77,7 +77,7 @@ def worst_logits(model: nn.Module, low: Tensor, high: Tensor, labels: Tensor) ->
     if problem is not None:
         raise UnsupportedModelError(f"no interval bounds: {problem}")
     ends = torch.cat((low.flatten(1), high.flatten(1)), dim=1)
-    with without_autocast(ends.device.type):
+    with full_precision(ends.device.type):
         if isinstance(model, ImplicitModel):
             states = state_box(model, ends)
             worst = _differences(states, model.C, model.output_bias, labels)

@@ -86,6 +86,7 @@ class ImplicitOptions(CellOptions, _Trainable):
     hidden_dim: Count = 100
     whiten: Count | None = None
     dropout: Annotated[float, FRACTION] = 0.0
+    cuda_graphs: bool = False
 
     def problems(self) -> list[str]:
         """See ``cell_problems``."""
@@ -120,6 +121,7 @@ class ImplicitConvOptions(_Trainable):
     kappa: Annotated[float, PROPER_FRACTION] = 0.95
     bias: bool = True
     dropout: Annotated[float, FRACTION] = 0.0
+    cuda_graphs: bool = False
     activation: ActivationName = "relu"
     forward: FixedPointSettings = field(default=FixedPointSettings())
     backward: AdjointSettings = field(default=AdjointSettings())

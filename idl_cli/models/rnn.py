@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from idl_cli.config.arguments import check_options
 from idl_cli.equilibrium.conditions import WellPosedness
-from idl_cli.equilibrium.precision import without_autocast
+from idl_cli.equilibrium.precision import full_precision
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.errors import ShapeError
@@ -217,7 +217,7 @@ class ImplicitRNN(TrainableModel):
                 f"the input is {rows.dtype}, the model {dtype}: convert one of them, for example "
                 f"with inputs.to({dtype})."
             )
-        with without_autocast(rows.device.type):
+        with full_precision(rows.device.type):
             return self._run(replace(sequences, rows=rows.to(dtype)), state, _steps(inputs))
 
     def _run(self, sequences: SequenceRows, state: Tensor | None, steps: int | None) -> Unrolled:

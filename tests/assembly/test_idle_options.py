@@ -52,6 +52,10 @@ def test_early_stopping_needs_a_validation_part(idl_here: IdlHere, asked: str) -
         ),
         ("trainer.keep_sparsity=true", "trainer.keep_sparsity=true: the weights of a new"),
         (
+            "device=cpu model.cuda_graphs=true",
+            "model.cuda_graphs=true: is for a GPU, and has no effect with device=cpu",
+        ),
+        (
             "model.forward.method=picard model.forward.window=9",
             "model.forward.window=9: is for model.forward.method=anderson or auto, and has no",
         ),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from idl_cli.equilibrium.first_derivative_only import refuse_second_derivative
 from idl_cli.equilibrium.operators import DenseOperator
-from idl_cli.equilibrium.precision import without_autocast
+from idl_cli.equilibrium.precision import full_precision
 from idl_cli.equilibrium.recurrence.layout import Recurrence, state_major
 from idl_cli.equilibrium.recurrence.replay import replay
 from idl_cli.equilibrium.recurrence.step_solves import AdjointSolves, StateSolves, feedback_of
@@ -103,7 +103,7 @@ def _replayed_gradients(
     """Return what ``_gradients`` does: in the graph for ``again``, and of batches and tangents."""
     _, pairs, *arguments = ctx.saved_tensors
     needed = ctx.needs_input_grad[1:]
-    with torch.enable_grad(), without_autocast(pairs.device.type):
+    with torch.enable_grad(), full_precision(pairs.device.type):
         # Views, so that a tensor that is given twice has a gradient for each time.
         views: list[Any] = [None if each is None else each.view_as(each) for each in arguments]
         outputs = replay(ctx.recurrence, *views, states=pairs[:, : arguments[2].shape[0]])
@@ -129,7 +129,7 @@ def _gradients(ctx: Any, gradients: tuple[Tensor | None, ...]) -> tuple[Tensor |
     offsets, pairs, inputs, _, B, C, D, _, _, *factors = ctx.saved_tensors
     _, for_inputs, for_initial, for_B, for_C, for_D, *for_rest = ctx.needs_input_grad
     size, features = offsets.shape[1], inputs.shape[1]
-    with torch.no_grad(), without_autocast(inputs.device.type):
+    with torch.no_grad(), full_precision(inputs.device.type):
         operator = problem.form(*factors)
         # [v_t, γ_t] side by side, like [x_t, h_{t-1}]: the gradients of the weights are blocks
         # of one product over the whole sequence.

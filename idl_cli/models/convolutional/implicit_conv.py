@@ -17,9 +17,10 @@ from idl_cli.config.arguments import check_options
 from idl_cli.equilibrium.activations import get_activation
 from idl_cli.equilibrium.implicit_gradient import equilibrium
 from idl_cli.equilibrium.operators import rows_of
-from idl_cli.equilibrium.precision import solving_dtype, without_autocast
+from idl_cli.equilibrium.precision import full_precision, solving_dtype
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings, of_known_equation
 from idl_cli.equilibrium.statistics import SolveStatistics
+from idl_cli.equilibrium.step_graphs import StepGraphs
 from idl_cli.errors import ArgumentError, ShapeError, UnsupportedModelError
 from idl_cli.json_value import JSONValue
 from idl_cli.models.base import flat_inputs, outside_compiled_graphs
@@ -64,6 +65,7 @@ class ImplicitConv(ParametrizedModel):
         kappa: κ of ‖A‖∞ ≤ κ, in (0, 1).
         bias: whether there are ``state_bias_i`` and ``output_bias``.
         dropout: share of the read-out's features that is left out in training.
+        cuda_graphs: whether a GPU's plain steps are recorded as CUDA graphs (``StepGraphs``).
         activation: name of φ.
         forward: how equilibria are solved: settings or their fields.
         backward: how gradients are solved: settings or their fields.
@@ -87,6 +89,7 @@ class ImplicitConv(ParametrizedModel):
         kappa: float = ImplicitConvOptions.kappa,
         bias: bool = ImplicitConvOptions.bias,
         dropout: float = ImplicitConvOptions.dropout,
+        cuda_graphs: bool = ImplicitConvOptions.cuda_graphs,
         activation: str = ImplicitConvOptions.activation,
         forward: FixedPointSettings | Mapping[str, Any] | None = None,
         backward: AdjointSettings | Mapping[str, Any] | None = None,
@@ -130,6 +133,7 @@ class ImplicitConv(ParametrizedModel):
         self._image = (depth, height, width)
         self._scales = tuple(scales)
         self._solve_statistics = SolveStatistics()
+        self._graphs = StepGraphs() if cuda_graphs else None
         for level, count in enumerate(channels):
             kernel = torch.empty(count, depth, input_kernel_size, input_kernel_size)
             self.register_parameter(f"B_{level}", nn.Parameter(kernel))
@@ -272,6 +276,7 @@ class ImplicitConv(ParametrizedModel):
             "kappa": self.kappa,
             "bias": self.output_bias is not None,
             "dropout": self.dropout,
+            "cuda_graphs": self._graphs is not None,
             "activation": self.activation.name,
             "forward": asdict(self.forward_settings),
             "backward": asdict(self.backward_settings),
@@ -304,7 +309,7 @@ class ImplicitConv(ParametrizedModel):
         return self._pooling(states)
 
     def _equilibrium(self, images: Tensor, start: Tensor | None) -> Tensor:
-        with without_autocast(images.device.type):
+        with full_precision(images.device.type):
             dtype = solving_dtype(self.C.dtype)
             offset = self.injected(images.to(dtype))
             states = equilibrium(
@@ -315,6 +320,7 @@ class ImplicitConv(ParametrizedModel):
                 backward=self.backward_settings,
                 start=None if start is None else start.to(dtype),
                 statistics=self._solve_statistics,
+                graphs=self._graphs,
             )
             return states.to(self.C.dtype)
 

@@ -76,15 +76,18 @@ def project_rows_l1_(matrix: Tensor, radius: float) -> Tensor:
     Returns:
         ``matrix``.
     """
-    outside = row_l1_norms(matrix) > radius
-    if not bool(outside.any()):
-        return matrix
-    indices = outside.nonzero().squeeze(1)
-    return matrix.index_copy_(0, indices, _project_within(matrix.index_select(0, indices), radius))
+    norms = row_l1_norms(matrix)
+    indices = (norms > radius).nonzero().squeeze(1)
+    if len(indices) == len(matrix):
+        return matrix.copy_(_project_within(matrix, norms, radius))
+    if len(indices):
+        rows, norms = matrix.index_select(0, indices), norms.index_select(0, indices)
+        matrix.index_copy_(0, indices, _project_within(rows, norms, radius))
+    return matrix
 
 
-def _project_within(rows: Tensor, radius: float) -> Tensor:
-    """Project rows that lie beyond the ball, and round them to the inside of it.
+def _project_within(rows: Tensor, norms: Tensor, radius: float) -> Tensor:
+    """Project rows that lie beyond the ball, of these norms, and round them to the inside of it.
 
     Rounding the projection can overshoot the ball by a few units in the last place: such rows
     are shrunk by as much. In half precision it is computed in float32 (sums over a row would
@@ -93,12 +96,16 @@ def _project_within(rows: Tensor, radius: float) -> Tensor:
     half = torch.finfo(rows.dtype).bits < 32
     wide = rows.float() if half else rows
     # Shrinking keeps small entries to all their digits, where the projection subtracts from each.
-    rounded_out = row_l1_norms(wide) <= within_rounding(radius, wide.dtype)
-    wide = torch.where(rounded_out[:, None], wide, _project(wide, radius))
-    norms = row_l1_norms(wide)
-    shrunk = radius * (1 - 2 * torch.finfo(wide.dtype).eps) / norms
-    scale = torch.where(norms > radius, shrunk, torch.ones_like(norms))
-    within = (wide * scale[:, None]).to(wide.dtype)
+    rounded_out = norms <= within_rounding(radius, wide.dtype)
+    projected = _project(wide, radius)
+    if bool(rounded_out.any()):
+        projected = torch.where(rounded_out[:, None], wide, projected)
+    within, norms = projected, row_l1_norms(projected)
+    beyond = (norms > radius).nonzero().squeeze(1)
+    if len(beyond):
+        shrunk = radius * (1 - 2 * torch.finfo(within.dtype).eps) / norms[beyond]
+        kept = within.index_select(0, beyond).double().mul_(shrunk[:, None])
+        within.index_copy_(0, beyond, kept.to(within.dtype))
     if not half:
         return within
     rounded = within.to(rows.dtype)
@@ -128,7 +135,8 @@ def _project(rows: Tensor, radius: float) -> Tensor:
             break
         level = support.mul_(near).sum(dim=1, keepdim=True).add_(radius).div_(sizes)
     # No entry grows: rounding of the level must not fill zeros.
-    return torch.minimum(level.sub(distance).clamp_(min=0), magnitude).copysign_(rows)
+    projected = torch.sub(level, distance, out=near).clamp_(min=0)
+    return torch.minimum(projected, magnitude, out=projected).copysign_(rows)
 
 
 def _inside(matrix: Tensor, radius: float) -> Tensor:
@@ -140,7 +148,9 @@ class _RowProjection(torch.autograd.Function):
 
     @staticmethod
     def forward(matrix: Tensor, radius: float) -> Tensor:
-        return torch.where(_inside(matrix, radius), matrix, _project_within(matrix, radius))
+        norms = row_l1_norms(matrix)
+        inside = (norms <= within_rounding(radius, matrix.dtype))[:, None]
+        return torch.where(inside, matrix, _project_within(matrix, norms, radius))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:

@@ -56,5 +56,5 @@ def _picard(function: Callable[..., Tensor], start: Tensor, tol: float, damping:
         return Picard(states, damping=damping)
     expected = None
     if states < COSTLY_STATES and damping == 1:
-        expected = expected_iterations(function.gain(), tol)
+        expected = expected_iterations(function.growth(), tol)
     return Picard(states, function.multiplications, expected=expected, damping=damping)

@@ -43,13 +43,13 @@ class Spectrum:
         self._key: list[tuple[int, int]] | None = None
         self._factors: list[Tensor] = []  # kept, so that no others come to lie where these do
         self._modes: list[Modes | None] = []
-        self._gain: float | None = None
+        self._growth: float | None = None
 
     def _look_at(self, operator: Operator) -> None:
         key = [written(factor) for factor in operator.factors]
         if self._key != key:
             self._key, self._factors = key, [factor.detach() for factor in operator.factors]
-            self._modes, self._gain = [], None
+            self._modes, self._growth = [], None
 
     def modes(self, operator: Operator) -> Modes | None:
         """Return A's slow modes; None where nothing sets them apart."""
@@ -58,12 +58,12 @@ class Spectrum:
             self._modes.append(dominant_modes(operator))
         return self._modes[0]
 
-    def gain(self, operator: Operator) -> float:
-        """Return how large A makes a vector of random entries, of size 1, in the mean."""
+    def growth(self, operator: Operator) -> float:
+        """Return an estimate of ρ(A)."""
         self._look_at(operator)
-        if self._gain is None:
-            self._gain = operator.gain()
-        return self._gain
+        if self._growth is None:
+            self._growth = operator.growth()
+        return self._growth
 
 
 @dataclass(frozen=True)
@@ -141,9 +141,9 @@ class _MapOf(SampleMap, Linearised):
         """Those of A."""
         return self.operator.multiplications
 
-    def gain(self) -> float:
+    def growth(self) -> float:
         """Return that of A; its transpose has the same."""
-        return self.problem.spectrum.gain(self.operator)
+        return self.problem.spectrum.growth(self.operator)
 
 
 class StateMap(SummedStates, _MapOf):

@@ -1,10 +1,15 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
+from idl_cli.equilibrium.activations import get_activation
 from idl_cli.equilibrium.fixed_point import solve_fixed_point
+from idl_cli.equilibrium.operators import DenseOperator
+from idl_cli.equilibrium.problem import EquilibriumProblem, Spectrum, solve_state
 from idl_cli.equilibrium.result import SolveStatus
-from idl_cli.equilibrium.settings import FixedPointSettings
+from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 
 
 def slow_linear_map(size: int = 6) -> tuple[Tensor, Tensor]:
@@ -80,3 +85,22 @@ def test_a_map_whose_plain_steps_swing_apart_is_solved_by_damped_ones(method: st
     torch.testing.assert_close(result.value, b / 2.5, rtol=1e-11, atol=0)
     plain = FixedPointSettings("picard", max_iter=100, tol=1e-12)
     assert not bool(solve_fixed_point(f, torch.zeros(7, 5).double(), plain).converged.any())
+
+
+@pytest.mark.parametrize("radius", [0.1, 0.3, 0.6])
+@pytest.mark.parametrize("signs", [False, True])
+def test_the_first_look_is_about_where_all_is_over(radius: float, signs: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.rand(100, 100, generator=generator) - 0.5 * signs
+    matrix *= radius / torch.linalg.eigvals(matrix).abs().max()
+    offset = torch.randn(64, 100, generator=generator)
+    problem = EquilibriumProblem(
+        DenseOperator, get_activation("relu"), FixedPointSettings(), AdjointSettings(), None
+    )
+    found = solve_state(problem, DenseOperator(matrix), offset, None)
+    spent = int(found.iterations.max())
+    assert found.status is SolveStatus.CONVERGED
+    fewer = FixedPointSettings(max_iter=spent - 4)
+    shorter = replace(problem, forward=fewer, spectrum=Spectrum())
+    found = solve_state(shorter, DenseOperator(matrix), offset, None)
+    assert found.status is SolveStatus.MAX_ITERATIONS

@@ -133,12 +133,12 @@ def test_they_reach_the_same_fixed_points_and_gradients(kind: str) -> None:
     graphs = on_cpu(recorder)
     first = operator_of(kind, 0)
     for seed in range(3):
-        operator = first.form(*(each * 0.9**seed for each in first.factors))
+        operator = first.form(*(each * 0.99**seed for each in first.factors))
         assert_same(solved(operator, seed, graphs), solved(operator, seed, None))
         if not seed:
             before = recorder.recorded
             assert before > 0
-    assert recorder.recorded - before < before  # most lengths are known by then
+    assert recorder.recorded <= 2 * before  # most lengths are known by then
     assert recorder.replayed > recorder.recorded
 
 

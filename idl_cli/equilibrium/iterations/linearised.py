@@ -36,8 +36,8 @@ class Linearised(ABC):
         """How many f takes for one sample, but for what it does state by state."""
 
     @abstractmethod
-    def gain(self) -> float:
-        """Return ‖A‖_F/√n: what A makes of the length of a random vector, in the mean."""
+    def growth(self) -> float:
+        """Return an estimate of ρ(A)."""
 
     @abstractmethod
     def matrix(self) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -48,11 +47,6 @@ class DenseOperator(Operator):
     def row_norms(self) -> Tensor:
         """Return the l1 norms of the rows, in float64 (rows,)."""
         return row_l1_norms(self.matrix)
-
-    @torch.no_grad()
-    def gain(self) -> float:
-        """Return ‖A‖_F/√n, summed in A's own dtype."""
-        return float(torch.linalg.vector_norm(self.matrix)) / math.sqrt(max(self.shape[1], 1))
 
     def to_dense(self) -> Tensor:
         """Return A itself."""

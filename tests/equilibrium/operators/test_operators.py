@@ -59,6 +59,20 @@ def test_products_norms_and_gradients_are_those_of_the_matrix(name: str) -> None
         torch.testing.assert_close(bound, matrix.abs())
 
 
+@pytest.mark.parametrize("name", SQUARE)
+def test_the_growth_of_powers_is_near_the_spectral_radius(name: str) -> None:
+    case = SQUARE[name]
+    radius = float(torch.linalg.eigvals(case.matrix(*case.factors)).abs().max())
+    if case.make(*case.factors).nilpotent:
+        return
+    # A convolution's largest eigenvalues lie close together.
+    assert case.make(*case.factors).growth() == pytest.approx(radius, rel=0.5)
+    positive = [factor.abs() for factor in case.factors]
+    radius = float(torch.linalg.eigvals(case.matrix(*positive)).abs().max())
+    assert case.make(*positive).growth() == pytest.approx(radius, rel=0.1)
+    assert case.make(*(0 * factor for factor in case.factors)).growth() == 0
+
+
 def scaled(case: Case) -> list[Tensor]:
     """Factors of an A with ‖A‖∞ = 0.7."""
     norm = max(float(case.matrix(*case.factors).abs().sum(dim=1).max()), 1e-9)

@@ -96,7 +96,9 @@ def fixed_point(
             return g + pulled.flatten(1)
 
         def solve() -> FixedPointResult:
-            return solve_fixed_point(transposed, g, backward.fixed_point, scale=adjoint_scale(g))
+            return solve_fixed_point(
+                transposed, g, backward.fixed_point, scale=adjoint_scale(g.abs())
+            )
 
         if backward.method in APPROXIMATE:
             if secants is None:

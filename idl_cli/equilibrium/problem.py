@@ -292,7 +292,7 @@ def solve_adjoint(
         gradient: g (m, n).
     """
     function = AdjointMap(problem, operator, slopes, gradient)
-    scale = adjoint_scale(gradient)
+    scale = adjoint_scale(function.known())
     if isinstance(operator, NilpotentOperator):
         v = operator.swept_adjoint(slopes, gradient)
         return _exact_result(v, function(v), scale)

@@ -112,10 +112,18 @@ class SummedAdjoints(SummedByOperator):
     """Of v ↦ d ⊙ (g + Aᵀv); a subclass sets ``operator``, A, and ``gradient``, g (m, n)."""
 
     gradient: Tensor
+    _magnitude: Tensor | None = None
 
     def known(self, samples: Tensor | None = None) -> Tensor:
         """Return |g|; where d is zero, so is what is compared with it."""
-        return (self.gradient if samples is None else select(self.gradient, samples)).abs()
+        if samples is not None:
+            return select(self.gradient, samples).abs()
+        if self._magnitude is not None:
+            return self._magnitude
+        magnitude = self.gradient.abs()
+        if magnitude.numel() < _SELECTION_SIZE:  # asked for twice
+            self._magnitude = magnitude
+        return magnitude
 
     def fed(self, x: Tensor, known: Tensor) -> Tensor:
         """Return |Aᵀ|x + |g|."""
@@ -127,9 +135,9 @@ def reachable(tol: float, dtype: torch.dtype) -> float:
     return max(tol, _ROUNDING_UNITS * torch.finfo(dtype).eps)
 
 
-def adjoint_scale(gradient: Tensor) -> Tensor:
-    """Return what an adjoint's residual is relative to (m,): ‖g‖∞ of each g (m, n), never 0."""
-    return gradient.abs().amax(dim=1).add_(torch.finfo(gradient.dtype).tiny)
+def adjoint_scale(magnitude: Tensor) -> Tensor:
+    """Return what an adjoint's residual is relative to (m,): ‖g‖∞ of each |g| (m, n), never 0."""
+    return magnitude.amax(dim=1).add_(torch.finfo(magnitude.dtype).tiny)
 
 
 def _part(x: Tensor) -> int:

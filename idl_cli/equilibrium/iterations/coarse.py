@@ -185,7 +185,8 @@ class CoarseSteps(StepMethod):
             return
         # D changes on the way; in an adjoint it does not.
         self.check = self._look + (_UNTIL_LOOK_LINEAR if function.linear else _UNTIL_LOOK)
-        self._overlap = (self._modes.left @ self._modes.right.t()).flatten()
+        self._left = self._modes.left.t()
+        self._overlap = (self._modes.right @ self._left).t().flatten()
         self._pairs = (self._modes.left[:, None] * self._modes.right_image).flatten(0, 1).t()
 
     def _judged(self, x: Tensor, image: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
@@ -217,13 +218,16 @@ class CoarseSteps(StepMethod):
         slopes = function.slopes(x, image)
         inverse = self._inverse
         if inverse is None:
-            count = len(modes.left)
-            systems = (self._overlap - slopes @ self._pairs).view(-1, count, count)
-            inverse = systems.reciprocal() if count == 1 else torch.linalg.inv_ex(systems).inverse
+            inverse = self._overlap - slopes @ self._pairs
+            if len(modes.left) == 1:
+                inverse.reciprocal_()
+            else:
+                systems = inverse.view(len(inverse), len(modes.left), -1)
+                inverse = torch.linalg.inv_ex(systems).inverse
             if function.linear:
                 self._inverse = inverse
-        known = (image - x) @ modes.left.t()
-        c = known * inverse[:, 0] if len(modes.left) == 1 else (inverse @ known[..., None])[..., 0]
+        known = (image - x) @ self._left
+        c = known.mul_(inverse) if known.shape[1] == 1 else (inverse @ known[..., None])[..., 0]
         if self._history is not None:
             c = c * (self._wait == 0)[:, None]
         return torch.addcmul(image, slopes, c @ modes.right_image)

@@ -18,9 +18,9 @@ from idl_cli.equilibrium.operators import Operator
 # Directions iterated on, of which at most two fewer are used: those left show where the slow ones
 # end.
 _BLOCK = 10
-# Each: two products, then the directions are made orthogonal. What is a tenth as slow as another
-# is then a millionth of it.
-_SWEEPS = 3
+# Sweeps, and products in each, after which the directions are made orthogonal. What is a tenth as
+# slow as another is then a millionth of it; after one sweep a thousandth, which float32 tells.
+_SWEEPS, _PRODUCTS = 2, 3
 # A mode is slow where an iteration leaves at least so much of it,
 _SLOW = 0.5
 # and is told from the next where that is so many times faster. Without a gap (a tridiagonal A) the
@@ -69,8 +69,9 @@ def dominant_modes(operator: Operator) -> Modes | None:
     right = left = start.view(width, size).to(like.dtype)
     zeros = torch.zeros_like(right)
     for _ in range(_SWEEPS):
-        right = _orthonormal(operator.apply(operator.apply(right, zeros), zeros))
-        left = _orthonormal(operator.apply_transpose(operator.apply_transpose(left, zeros), zeros))
+        for _ in range(_PRODUCTS):
+            right, left = operator.apply(right, zeros), operator.apply_transpose(left, zeros)
+        right, left = torch.linalg.qr(torch.stack((right, left)).mT).Q.mT.unbind()
     right_image = operator.apply(right, zeros)
     if not math.isfinite(float(right_image.sum())):
         return None
@@ -85,10 +86,15 @@ def dominant_modes(operator: Operator) -> Modes | None:
         right_image[:count],
         operator.apply_transpose(left[:count], zeros[:count]),
     )
-    matching = torch.linalg.svdvals(modes.left @ modes.right.t())[-1]
-    if _error(modes.right, modes.right_image) + _error(modes.left, modes.left_image) > _INVARIANT:
+    matching = modes.left @ modes.right.t()
+    smallest = matching.abs() if count == 1 else torch.linalg.svdvals(matching)[-1]
+    pairs = (
+        torch.stack((modes.right, modes.left)),
+        torch.stack((modes.right_image, modes.left_image)),
+    )
+    if _error(*pairs) > _INVARIANT:
         return None
-    return modes if float(matching) >= _MATCHING else None
+    return modes if float(smallest) >= _MATCHING else None
 
 
 def _slow(sizes: list[float], states: int) -> int:
@@ -103,11 +109,8 @@ def _slow(sizes: list[float], states: int) -> int:
     return gaps.index(largest) + 1 if largest >= _GAP else 0
 
 
-def _orthonormal(rows: Tensor) -> Tensor:
-    basis: Tensor = torch.linalg.qr(rows.t()).Q
-    return basis.t()
-
-
-def _error(subspace: Tensor, image: Tensor) -> float:
-    rest = image - (image @ subspace.t()) @ subspace
-    return float(torch.linalg.vector_norm(rest) / torch.linalg.vector_norm(image))
+def _error(subspaces: Tensor, images: Tensor) -> float:
+    """Return ‖AP − PH‖/‖AP‖ of both (2, k, n), added up."""
+    rest = images - images @ subspaces.mT @ subspaces
+    sizes = (torch.linalg.vector_norm(each, dim=(1, 2)) for each in (rest, images))
+    return float(torch.div(*sizes).sum())

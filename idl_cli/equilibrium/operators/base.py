@@ -18,7 +18,7 @@ from torch import Tensor
 
 from idl_cli.equilibrium.activations import Activation
 
-_PROBES = 4  # vectors; with one in ten estimates is off by a third, with eight none is better
+PROBES = 4  # vectors; with one in ten estimates is off by a third, with eight none is better
 
 
 class Operator(ABC):
@@ -96,15 +96,14 @@ class Operator(ABC):
         √(‖A⁴Z‖/‖A²Z‖) of the same few vectors Z for every A.
         """
         like = self.factors[0]
-        count = _PROBES * self.size
+        count = PROBES * self.size
         # As good as random, where a transform of torch.func lets nothing be drawn.
         probes = torch.arange(count, dtype=like.dtype, device=like.device).square_().sin_()
-        probes = probes.view(_PROBES, self.size)
+        probes = probes.view(PROBES, self.size)
         zeros = torch.zeros_like(probes)
         second = self.apply(self.apply(probes, zeros), zeros)
         fourth = self.apply(self.apply(second, zeros), zeros)
-        ratio = float(torch.linalg.vector_norm(fourth) / torch.linalg.vector_norm(second))
-        return math.sqrt(ratio) if ratio > 0 else 0.0
+        return growth_over_two(second, fourth)
 
     def to_dense(self) -> Tensor:
         """Return A (rows, columns), in the graph of the factors."""
@@ -141,6 +140,17 @@ class NilpotentOperator(Operator):
 def written(tensor: Tensor) -> tuple[int, int]:
     """Return what changes where a tensor is another or is written to, as far as torch counts it."""
     return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
+
+
+def without_graph(tensor: Tensor) -> Tensor:
+    """Return what to compute with where no graph is wanted: detached, where that is needed."""
+    return tensor.detach() if torch.is_grad_enabled() else tensor
+
+
+def growth_over_two(before: Tensor, after: Tensor) -> float:
+    """Return how much one of two products makes of vectors: √(‖after‖/‖before‖), 0 of none."""
+    ratio = float(torch.linalg.vector_norm(after) / torch.linalg.vector_norm(before))
+    return math.sqrt(ratio) if ratio > 0 else 0.0
 
 
 def _row_sums(operator: Operator) -> Tensor:

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 
 from idl_cli.equilibrium.constraints import row_l1_norms
-from idl_cli.equilibrium.operators.base import Operator
+from idl_cli.equilibrium.operators.base import (
+    PROBES,
+    Operator,
+    growth_over_two,
+    without_graph,
+)
 
 
 class DenseOperator(Operator):
@@ -18,12 +23,15 @@ class DenseOperator(Operator):
     def __init__(self, matrix: Tensor) -> None:
         self.factors = (matrix,)
         self.matrix = matrix
-        self._transpose = matrix.t()
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of A."""
         return self.matrix.shape[0], self.matrix.shape[1]
+
+    @cached_property
+    def _transpose(self) -> Tensor:
+        return self.matrix.t()
 
     def apply(self, x: Tensor, offset: Tensor, out: Tensor | None = None) -> Tensor:
         """Return A x + offset."""
@@ -36,7 +44,7 @@ class DenseOperator(Operator):
     @cached_property
     def magnitudes(self) -> Operator:
         """|A|."""
-        return DenseOperator(self.matrix.detach().abs())
+        return DenseOperator(without_graph(self.matrix).abs())
 
     def factor_gradients(
         self, v: Tensor, x: Tensor, needed: Sequence[bool]
@@ -47,6 +55,13 @@ class DenseOperator(Operator):
     def row_norms(self) -> Tensor:
         """Return the l1 norms of the rows, in float64 (rows,)."""
         return row_l1_norms(self.matrix)
+
+    @torch.no_grad()
+    def growth(self) -> float:
+        """Return an estimate of ρ(A) as of every operator, of products of some of its own rows."""
+        rows = self.matrix[:: max(1, len(self.matrix) // PROBES)][:PROBES]
+        second = rows @ self.matrix
+        return growth_over_two(second, second @ self.matrix @ self.matrix)
 
     def to_dense(self) -> Tensor:
         """Return A itself."""

@@ -21,6 +21,8 @@ _LATEST = 24
 # tolerances of 1e-3 and 1e-5, the slowest sample of 64 took -2 to 7 more iterations than expected,
 # 0.3 in the mean: one in two ended by then, the next within two.
 _AFTER_EXPECTED = 2
+# Of so few states a step takes a twentieth of a look: one too many is cheaper than one too few.
+_TINY_STATES = 64
 # Fewer states: steps between checks at least, and one in how many of those that are done.
 _SMALL_STATES, _APART_OF_SMALL, _APART = 200, (5, 3), (3, 4)
 
@@ -56,7 +58,9 @@ class Picard(StepMethod):
         self._damping = damping
         self.confirms = multiplications >= max(COSTLY_STATES**2, _COSTLY_SHARE * states)
         self._expected = expected is not None and expected <= _LATEST
-        self.check = max(2, expected) if expected is not None and self._expected else _FIRST
+        self.check = _FIRST
+        if expected is not None and self._expected:
+            self.check = max(2, expected + (states < _TINY_STATES))
         if self.confirms or states >= COSTLY_STATES:
             self.check = _FIRST_OF_COSTLY
         self._apart = _APART_OF_SMALL if states < _SMALL_STATES else _APART

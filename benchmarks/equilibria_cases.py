@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from idl_cli.equilibrium.activations import get_activation
-from idl_cli.equilibrium.implicit_gradient import equilibrium
+from idl_cli.equilibrium.gradient.implicit_gradient import equilibrium
 from idl_cli.equilibrium.operators import (
     ConvolutionLayout,
     ConvolutionOperator,

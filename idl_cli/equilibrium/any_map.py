@@ -14,9 +14,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from idl_cli.equilibrium.approximate_adjoint import approximate_adjoint, report_error
-from idl_cli.equilibrium.first_derivative_only import refuse_second_derivative
 from idl_cli.equilibrium.fixed_point import solve_fixed_point
+from idl_cli.equilibrium.gradient.approximate_adjoint import approximate_adjoint, report_error
+from idl_cli.equilibrium.gradient.first_derivative_only import refuse_second_derivative
 from idl_cli.equilibrium.iterations.secants import Secants
 from idl_cli.equilibrium.residual import adjoint_scale
 from idl_cli.equilibrium.result import FixedPointResult

@@ -15,7 +15,7 @@ from idl_cli.config.arguments import check_options
 from idl_cli.equilibrium.activations import get_activation
 from idl_cli.equilibrium.conditions import WellPosedness
 from idl_cli.equilibrium.constraints import project_rows_l1_
-from idl_cli.equilibrium.implicit_gradient import equilibrium
+from idl_cli.equilibrium.gradient.implicit_gradient import equilibrium
 from idl_cli.equilibrium.precision import full_precision, solving_dtype
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings, of_known_equation
 from idl_cli.equilibrium.statistics import SolveStatistics

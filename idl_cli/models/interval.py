@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from idl_cli.equilibrium.conditions import MONOTONE
-from idl_cli.equilibrium.implicit_gradient import equilibrium
+from idl_cli.equilibrium.gradient.implicit_gradient import equilibrium
 from idl_cli.equilibrium.operators import (
     DenseOperator,
     Operator,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from idl_cli.equilibrium.activations import get_activation
-from idl_cli.equilibrium.implicit_gradient import equilibrium
+from idl_cli.equilibrium.gradient.implicit_gradient import equilibrium
 from idl_cli.equilibrium.iterations.coarse import extrapolated
 from idl_cli.equilibrium.iterations.modes import dominant_modes
 from idl_cli.equilibrium.operators import DenseOperator, LowRankOperator, Operator

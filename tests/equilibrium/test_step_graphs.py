@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from idl_cli import ImplicitModel
 from idl_cli.equilibrium.activations import get_activation
-from idl_cli.equilibrium.implicit_gradient import equilibrium
+from idl_cli.equilibrium.gradient.implicit_gradient import equilibrium
 from idl_cli.equilibrium.operators import (
     ConvolutionLayout,
     ConvolutionOperator,

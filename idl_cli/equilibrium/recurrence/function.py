@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from idl_cli.equilibrium.first_derivative_only import refuse_second_derivative
+from idl_cli.equilibrium.gradient.first_derivative_only import refuse_second_derivative
 from idl_cli.equilibrium.operators import DenseOperator
 from idl_cli.equilibrium.precision import full_precision
+from idl_cli.equilibrium.recurrence.feedback import feedback_of
 from idl_cli.equilibrium.recurrence.layout import Recurrence, state_major
 from idl_cli.equilibrium.recurrence.replay import replay
-from idl_cli.equilibrium.recurrence.step_solves import AdjointSolves, StateSolves, feedback_of
+from idl_cli.equilibrium.recurrence.solves import AdjointSolves, StateSolves
 from idl_cli.equilibrium.transforms import backward_rule, transforming
 
 

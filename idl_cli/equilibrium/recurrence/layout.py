@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from idl_cli.equilibrium.approximate_adjoint import second_derivative_reason
+from idl_cli.equilibrium.gradient.approximate_adjoint import second_derivative_reason
 from idl_cli.equilibrium.operators import Operator
 from idl_cli.equilibrium.problem import EquilibriumProblem
 from idl_cli.errors import ArgumentError

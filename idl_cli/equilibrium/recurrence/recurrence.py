@@ -22,7 +22,7 @@ from typing import Any
 
 from torch import Tensor
 
-from idl_cli.equilibrium.first_derivative_only import second_derivative_error
+from idl_cli.equilibrium.gradient.first_derivative_only import second_derivative_error
 from idl_cli.equilibrium.recurrence.function import RecurrenceFunction
 from idl_cli.equilibrium.recurrence.layout import Recurrence, RecurrenceWeights
 from idl_cli.equilibrium.recurrence.replay import replay

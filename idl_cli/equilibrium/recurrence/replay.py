@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from idl_cli.equilibrium.implicit_gradient import equilibrium, known_equilibrium
+from idl_cli.equilibrium.gradient.implicit_gradient import equilibrium, known_equilibrium
 
 if TYPE_CHECKING:
     from idl_cli.equilibrium.recurrence.layout import Recurrence

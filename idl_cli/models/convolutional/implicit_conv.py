@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from idl_cli.config.arguments import check_options
 from idl_cli.equilibrium.activations import get_activation
-from idl_cli.equilibrium.implicit_gradient import equilibrium
+from idl_cli.equilibrium.gradient.implicit_gradient import equilibrium
 from idl_cli.equilibrium.operators import rows_of
 from idl_cli.equilibrium.precision import full_precision, solving_dtype
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings, of_known_equation

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from idl_cli.equilibrium.activations import get_activation
 from idl_cli.equilibrium.constraints import project_rows_l1
-from idl_cli.equilibrium.implicit_gradient import equilibrium
+from idl_cli.equilibrium.gradient.implicit_gradient import equilibrium
 from idl_cli.equilibrium.operators import (
     BlockOperator,
     ConvolutionLayout,

@@ -9,7 +9,7 @@ from torch.autograd import gradcheck
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from idl_cli.equilibrium.activations import get_activation
-from idl_cli.equilibrium.implicit_gradient import equilibrium
+from idl_cli.equilibrium.gradient.implicit_gradient import equilibrium
 from idl_cli.equilibrium.operators import (
     BlockOperator,
     ConvolutionLayout,

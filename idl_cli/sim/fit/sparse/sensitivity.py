@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from idl_cli.equilibrium.implicit_gradient import equilibrium
+from idl_cli.equilibrium.gradient.implicit_gradient import equilibrium
 from idl_cli.models.convolutional.feedforward_conv import FeedforwardConv
 from idl_cli.models.implicit import ImplicitModel
 from idl_cli.sim.states.layout import batches_of_inputs

@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 
 from idl_cli.equilibrium.activations import Activation
-from idl_cli.equilibrium.approximate_adjoint import (
+from idl_cli.equilibrium.gradient.approximate_adjoint import (
     approximate_adjoint,
     report_error,
     second_derivative_reason,
 )
-from idl_cli.equilibrium.first_derivative_only import (
+from idl_cli.equilibrium.gradient.first_derivative_only import (
     refuse_second_derivative,
     second_derivative_error,
 )
-from idl_cli.equilibrium.linear_solve import adjoint_solve, tangent_solve
+from idl_cli.equilibrium.gradient.linear_solve import adjoint_solve, tangent_solve
 from idl_cli.equilibrium.operators import Operator
 from idl_cli.equilibrium.precision import full_precision
 from idl_cli.equilibrium.problem import (

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from idl_cli import ImplicitModel, ImplicitRNN, fixed_point
 from idl_cli.equilibrium.activations import get_activation
-from idl_cli.equilibrium.implicit_gradient import equilibrium
+from idl_cli.equilibrium.gradient.implicit_gradient import equilibrium
 from idl_cli.equilibrium.operators import DenseOperator
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics

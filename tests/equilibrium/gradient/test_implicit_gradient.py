@@ -4,7 +4,7 @@ from torch import Tensor
 
 from idl_cli.equilibrium.activations import activation_names, get_activation
 from idl_cli.equilibrium.constraints import project_rows_l1, row_l1_norms
-from idl_cli.equilibrium.implicit_gradient import equilibrium
+from idl_cli.equilibrium.gradient.implicit_gradient import equilibrium
 from idl_cli.equilibrium.operators import (
     DenseOperator,
     LowRankOperator,

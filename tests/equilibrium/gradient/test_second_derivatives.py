@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from idl_cli.equilibrium.activations import activation_names, get_activation
 from idl_cli.equilibrium.constraints import project_rows_l1
-from idl_cli.equilibrium.implicit_gradient import equilibrium
+from idl_cli.equilibrium.gradient.implicit_gradient import equilibrium
 from idl_cli.equilibrium.operators import (
     DenseOperator,
     LowRankOperator,

@@ -1,0 +1,1 @@
+"""The gradient of an equilibrium: exact, approximate, and differentiated again."""

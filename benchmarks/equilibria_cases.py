@@ -303,7 +303,8 @@ def silva(case: Case, solver: str, tol: float = TOL) -> Solve:
         track_residuals=False,
         backward_mode="implicit",
         backward_solver=solver,
-        backward_max_iter=MAX_ITER,
+        # GMRES keeps, and goes through, as many vectors of all samples together.
+        backward_max_iter=200 if solver == "gmres" else MAX_ITER,
         backward_tol=tol,
         backward_stop_mode="relative",
     )

@@ -37,7 +37,7 @@ _SELECTION_STATES = 400
 # More values are looked at in parts, of so many a thread, that stay in the cache, at least a sample
 # at a time.
 _WHOLE_VALUES = 2**19
-_PART_VALUES = 2**17
+_PART_VALUES = 2**16
 
 # Multiplications a state up to which a product with a part of the samples is as quick as its share.
 _CHEAP_SHARE = 200

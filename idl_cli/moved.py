@@ -27,6 +27,7 @@ _MOVED: Final = {
     "data.mnist": "data.images.mnist",
     "data.spiky": "data.series.spiky",
     "data.windows": "data.series.windows",
+    "equilibrium.implicit_gradient": "equilibrium.gradient.implicit_gradient",
     "sim.agreement": "sim.fit.agreement",
     "sim.assembly": "sim.fit.fitted_model",
     "sim.certificate": "sim.regression.certificate",

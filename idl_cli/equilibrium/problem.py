@@ -32,6 +32,8 @@ from idl_cli.equilibrium.settings import (
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.equilibrium.step_graphs import RecordedSteps, StepGraphs
 
+_FEW_VALUES = 8192
+
 
 class Spectrum:
     """What is known of the A of an equilibrium and its adjoint, found where it is asked for.
@@ -220,6 +222,15 @@ class AdjointMap(SummedAdjoints, _MapOf):
         self.operator = operator
         self.derivative = slopes
         self.gradient = gradient
+        self._magnitude: Tensor | None = None
+
+    def known(self, samples: Tensor | None = None) -> Tensor:
+        """Return |g|, of few values made once: the scale of a residual asks for it too."""
+        if samples is not None or self.gradient.numel() > _FEW_VALUES:
+            return super().known(samples)
+        if self._magnitude is None:
+            self._magnitude = super().known()
+        return self._magnitude
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """Return d ⊙ (g + Aᵀv)."""

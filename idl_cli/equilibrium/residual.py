@@ -112,18 +112,10 @@ class SummedAdjoints(SummedByOperator):
     """Of v ↦ d ⊙ (g + Aᵀv); a subclass sets ``operator``, A, and ``gradient``, g (m, n)."""
 
     gradient: Tensor
-    _magnitude: Tensor | None = None
 
     def known(self, samples: Tensor | None = None) -> Tensor:
         """Return |g|; where d is zero, so is what is compared with it."""
-        if samples is not None:
-            return select(self.gradient, samples).abs()
-        if self._magnitude is not None:
-            return self._magnitude
-        magnitude = self.gradient.abs()
-        if magnitude.numel() < _SELECTION_SIZE:  # asked for twice
-            self._magnitude = magnitude
-        return magnitude
+        return (self.gradient if samples is None else select(self.gradient, samples)).abs()
 
     def fed(self, x: Tensor, known: Tensor) -> Tensor:
         """Return |Aᵀ|x + |g|."""

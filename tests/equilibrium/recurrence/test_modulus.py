@@ -125,3 +125,16 @@ def test_restricted_iterations_go_on_with_the_samples_kept() -> None:
         expected_x, expected_image = whole.look()
         torch.testing.assert_close(x, expected_x[kept], rtol=1e-13, atol=1e-13)
         torch.testing.assert_close(image, expected_image[kept], rtol=1e-13, atol=1e-13)
+
+
+def test_adjoints_of_fewer_and_fewer_samples_are_judged_by_their_own_gradients() -> None:
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.rand(6, 6, generator=generator, dtype=torch.float64)
+    matrix *= 0.9 / matrix.sum(dim=1, keepdim=True)
+    gradient = state_major(8, 6, matrix).copy_(torch.randn(8, 6, generator=generator))
+    slopes = state_major(8, 6, matrix).fill_(1)
+    adjoints = ModulusAdjoints(Modulus(matrix, 8), slopes, gradient)
+    for kept in ([1, 3, 4, 7], [0, 2]):
+        adjoints.known()
+        adjoints.restrict(torch.tensor(kept))
+    torch.testing.assert_close(adjoints.known(), gradient[[1, 4]].abs())

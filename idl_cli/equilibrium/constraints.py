@@ -78,12 +78,12 @@ def project_rows_l1_(matrix: Tensor, radius: float) -> Tensor:
     """
     norms = row_l1_norms(matrix)
     indices = (norms > radius).nonzero().squeeze(1)
+    if not len(indices):
+        return matrix
     if len(indices) == len(matrix):
         return matrix.copy_(_project_within(matrix, norms, radius))
-    if len(indices):
-        rows, norms = matrix.index_select(0, indices), norms.index_select(0, indices)
-        matrix.index_copy_(0, indices, _project_within(rows, norms, radius))
-    return matrix
+    rows, norms = matrix.index_select(0, indices), norms.index_select(0, indices)
+    return matrix.index_copy_(0, indices, _project_within(rows, norms, radius))
 
 
 def _project_within(rows: Tensor, norms: Tensor, radius: float) -> Tensor:

@@ -8,7 +8,7 @@ whatever its residual says.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -35,23 +35,20 @@ def full_precision(device_type: str) -> Iterator[None]:
 
 @contextmanager
 def _without_tf32() -> Iterator[None]:
-    switches = [_switch(torch.backends.cuda.matmul), _switch(torch.backends.cudnn)]
-    before = [getattr(owner, name) for owner, name, _ in switches]
-    try:
-        for owner, name, off in switches:
-            setattr(owner, name, off)
+    generic: Any = torch.backends
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    with ExitStack() as restoring:
+        for backend in backends:
+            owner: Any = getattr(backend, "conv", backend)
+            if not hasattr(owner, "fp32_precision"):  # before torch 2.9
+                restoring.callback(setattr, backend, "allow_tf32", backend.allow_tf32)
+                backend.allow_tf32 = False
+            elif owner.fp32_precision == "tf32":
+                # What follows torch.backends.fp32_precision is to follow it again.
+                follows = generic.fp32_precision == "tf32"
+                restoring.callback(setattr, owner, "fp32_precision", "none" if follows else "tf32")
+                owner.fp32_precision = "ieee"
         yield
-    finally:
-        for (owner, name, _), value in zip(switches, before, strict=True):
-            setattr(owner, name, value)
-
-
-def _switch(backend: Any) -> tuple[Any, str, str | bool]:
-    """Return what holds a backend's switch, its name, and what switches TF32 off."""
-    owner = getattr(backend, "conv", backend)
-    if hasattr(owner, "fp32_precision"):
-        return owner, "fp32_precision", "ieee"
-    return backend, "allow_tf32", False  # before torch 2.9
 
 
 def solving_dtype(parameters: torch.dtype) -> torch.dtype:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -42,13 +42,13 @@ class Spectrum:
     """
 
     def __init__(self) -> None:
-        self._key: list[tuple[int, int]] | None = None
+        self._key: list[Hashable] | None = None
         self._factors: list[Tensor] = []  # kept, so that no others come to lie where these do
         self._modes: list[Modes | None] = []
         self._growth: float | None = None
 
     def _look_at(self, operator: Operator) -> None:
-        key = [written(factor) for factor in operator.factors]
+        key = [_structure(operator.form), *(written(factor) for factor in operator.factors)]
         if self._key != key:
             self._key, self._factors = key, [factor.detach() for factor in operator.factors]
             self._modes, self._growth = [], None
@@ -96,6 +96,10 @@ class EquilibriumProblem:
     def __post_init__(self) -> None:
         of_known_equation(self.backward)
 
+    def bare(self) -> EquilibriumProblem:
+        """Return the same without what is known of A, counted or recorded."""
+        return replace(self, statistics=None, spectrum=Spectrum(), graphs=None)
+
     def approximates(self, operator: Operator) -> bool:
         """Whether the backward is not the derivative; for a nilpotent A it always is."""
         return self.backward.method in APPROXIMATE and not operator.nilpotent
@@ -114,9 +118,10 @@ class _MapOf(SampleMap, Linearised):
     def tensors(self) -> tuple[Tensor, ...]:
         """What the map is made of: two of each sample (m, n), or one, and A's factors."""
 
+    @property
     @abstractmethod
-    def of_tensors(self, tensors: Sequence[Tensor]) -> _MapOf:
-        """Return the map of other tensors."""
+    def form(self) -> Callable[[Sequence[Tensor]], _MapOf]:
+        """What makes the map of other tensors; it holds none of this one's."""
 
     @property
     def structure(self) -> Hashable:
@@ -133,8 +138,8 @@ class _MapOf(SampleMap, Linearised):
         graphs = self.problem.graphs
         if graphs is not None and count > 1 and self.recorded(x):
             if self._steps is None:
-                self._steps = graphs.loaded(self, x)
-            if self._steps.take(x, count):
+                self._steps = graphs.steps(self, x)
+            if self._steps.take(self, x, count):
                 return x, spare
         return super().repeated(x, spare, count)
 
@@ -180,9 +185,10 @@ class StateMap(SummedStates, _MapOf):
         """b, and A's factors."""
         return self.inflow, *self.operator.factors
 
-    def of_tensors(self, tensors: Sequence[Tensor]) -> StateMap:
-        """Return that of other ones."""
-        return StateMap(self.problem, self.operator.form(*tensors[1:]), tensors[0])
+    @property
+    def form(self) -> Callable[[Sequence[Tensor]], _MapOf]:
+        """What makes that of other ones."""
+        return partial(_state_map, self.problem.bare(), self.operator.form)
 
     def slopes(self, x: Tensor, image: Tensor) -> Tensor:
         """Return φ′(Ax + b)."""
@@ -248,9 +254,10 @@ class AdjointMap(SummedAdjoints, _MapOf):
         """Slopes, g, and A's factors."""
         return self.derivative, self.gradient, *self.operator.factors
 
-    def of_tensors(self, tensors: Sequence[Tensor]) -> AdjointMap:
-        """Return that of other ones."""
-        return AdjointMap(self.problem, self.operator.form(*tensors[2:]), *tensors[:2])
+    @property
+    def form(self) -> Callable[[Sequence[Tensor]], _MapOf]:
+        """What makes that of other ones."""
+        return partial(_adjoint_map, self.problem.bare(), self.operator.form)
 
     def slopes(self, x: Tensor, image: Tensor) -> Tensor:
         """Return d."""
@@ -309,6 +316,18 @@ def solve_adjoint(
         return _exact_result(v, function(v), scale)
     settings = problem.backward.fixed_point
     return solve_fixed_point(function, slopes * gradient, settings, scale=scale, overwrite=True)
+
+
+def _state_map(
+    problem: EquilibriumProblem, form: Callable[..., Operator], tensors: Sequence[Tensor]
+) -> StateMap:
+    return StateMap(problem, form(*tensors[1:]), tensors[0])
+
+
+def _adjoint_map(
+    problem: EquilibriumProblem, form: Callable[..., Operator], tensors: Sequence[Tensor]
+) -> AdjointMap:
+    return AdjointMap(problem, form(*tensors[2:]), *tensors[:2])
 
 
 def _structure(form: object) -> Hashable:

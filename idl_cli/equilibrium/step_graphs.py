@@ -9,9 +9,11 @@ fixed shapes, so that samples that are finished stay in their batch.
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
+from threading import Lock
 from typing import Protocol, TypeAlias
 
 import torch
@@ -42,8 +44,12 @@ class Recordable(Protocol):
     def tensors(self) -> tuple[Tensor, ...]:
         """What it is made of."""
 
-    def of_tensors(self, tensors: Sequence[Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return that of other tensors; it takes x (m, n), and where f(x) may be held."""
+    @property
+    def form(self) -> Callable[[Sequence[Tensor]], Callable[[Tensor, Tensor], Tensor]]:
+        """What makes the map of other tensors; that takes x (m, n), and where f(x) may be held.
+
+        It holds none of this one's.
+        """
 
 
 class StepGraphs:
@@ -70,7 +76,7 @@ class StepGraphs:
             and not (x.is_cuda and torch.cuda.is_current_stream_capturing())
         )
 
-    def loaded(self, function: Recordable, x: Tensor) -> RecordedSteps:
+    def steps(self, function: Recordable, x: Tensor) -> RecordedSteps:
         """Return the steps of f from an x (m, n)."""
         shapes = tuple((each.shape, each.stride(), each.dtype) for each in function.tensors)
         key = (function.structure, shapes, x.shape, x.stride(), x.dtype, x.device)
@@ -79,9 +85,7 @@ class StepGraphs:
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
-        steps = self._kept[key]
-        steps.load(function)
-        return steps
+        return self._kept[key]
 
 
 class RecordedSteps:
@@ -94,20 +98,37 @@ class RecordedSteps:
     """
 
     def __init__(self, function: Recordable, x: Tensor, record: Record) -> None:
-        self._tensors = [each.detach().clone() for each in function.tensors]
-        self._form = function.of_tensors
-        self._x, self._spare = torch.empty_like(x), torch.empty_like(x)
+        # What is made in inference mode could not be written to outside of it.
+        with torch.inference_mode(False), torch.no_grad():
+            self._tensors = [torch.empty_like(each) for each in function.tensors]
+            self._x, self._spare = torch.empty_like(x), torch.empty_like(x)
+        self._form = function.form
+        self._loaded: weakref.ref[Recordable] | None = None
+        self._lock = Lock()
         self._record = record
         self._replays: dict[int, Run] = {}
         self._failed = False
 
-    def load(self, function: Recordable) -> None:
-        """Take the values of another f of the same structure and shapes."""
-        for mine, theirs in zip(self._tensors, function.tensors, strict=True):
-            mine.copy_(theirs.detach())
+    def take(self, function: Recordable, x: Tensor, count: int) -> bool:
+        """Take so many steps of f from x (m, n), in place.
 
-    def take(self, x: Tensor, count: int) -> bool:
-        """Take so many steps from x (m, n), in place; return False, and warn, where none can be."""
+        Args:
+            function: f, of the structure and shapes of the first.
+            x: iterates.
+            count: of steps.
+
+        Returns:
+            False, after a warning, where they cannot be recorded.
+        """
+        here = torch.cuda.device_of(x)  # type: ignore[no-untyped-call]
+        with self._lock, torch.no_grad(), here:
+            return self._take(function, x, count)
+
+    def _take(self, function: Recordable, x: Tensor, count: int) -> bool:
+        if self._loaded is None or self._loaded() is not function:
+            for mine, theirs in zip(self._tensors, function.tensors, strict=True):
+                mine.copy_(theirs)
+            self._loaded = weakref.ref(function)
         if count not in self._replays and not self._failed:
             try:
                 self._replays[count] = self._record(partial(self._run, count))

@@ -176,3 +176,8 @@ def test_rows_in_half_precision_are_rounded_to_the_inside(
         projected.double(), exact, rtol=info.eps, atol=info.smallest_normal * info.eps + 1e-6
     )
     assert torch.equal(project_rows_l1_(matrix.clone(), radius), projected)
+
+
+def test_an_empty_matrix_is_left_as_it_is() -> None:
+    for shape in ((0, 0), (0, 3), (3, 0)):
+        assert project_rows_l1_(torch.empty(shape), 0.9).shape == shape

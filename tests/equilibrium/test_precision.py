@@ -1,6 +1,7 @@
 """Nothing rounds an iteration: neither autocast nor a GPU's TF32."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +26,20 @@ def test_tf32_is_off_within_and_as_it_was_after(matmul: str) -> None:
         assert torch.backends.cuda.matmul.fp32_precision == "ieee"
     assert torch.backends.cudnn.conv.fp32_precision == "tf32"
     assert torch.backends.cuda.matmul.fp32_precision == matmul
+
+
+def test_what_follows_the_switch_of_all_follows_it_again() -> None:
+    everything: Any = torch.backends
+    torch.backends.cuda.matmul.fp32_precision = "none"
+    everything.fp32_precision = "tf32"
+    try:
+        with full_precision("cuda"):
+            assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+        everything.fp32_precision = "ieee"
+        assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+    finally:
+        everything.fp32_precision = "none"
 
 
 def test_the_older_switches_agree() -> None:

@@ -4,6 +4,7 @@ import copy
 import pickle
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from idl_cli.equilibrium.operators import (
     SparseOperator,
     SparsePattern,
 )
+from idl_cli.equilibrium.problem import EquilibriumProblem, StateMap
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.equilibrium.step_graphs import Run, StepGraphs
@@ -159,6 +161,30 @@ def test_another_pattern_of_as_many_entries_is_recorded_anew() -> None:
         pattern = SparsePattern.of(matrix * kept.roll(columns, dims=1))
         operator = SparseOperator(pattern.values(matrix), pattern)
         assert_same(solved(operator, 0, graphs), solved(operator, 0, None))
+
+
+def test_what_is_recorded_in_inference_mode_serves_training() -> None:
+    graphs, operator = on_cpu(Recorder()), operator_of("dense", 0)
+    offset = torch.randn(SAMPLES, STATES).double()
+    with torch.inference_mode():
+        equilibrium(operator, offset, get_activation("tanh"), graphs=graphs)
+    assert_same(solved(operator, 0, graphs), solved(operator, 0, None))
+
+
+def test_maps_that_take_turns_are_not_mixed_up() -> None:
+    graphs, operator = on_cpu(Recorder()), operator_of("dense", 0)
+    problem = EquilibriumProblem(
+        DenseOperator, get_activation("tanh"), *(FixedPointSettings(), AdjointSettings()), None
+    )
+    offsets = torch.randn(2, SAMPLES, STATES).double()
+    maps = [StateMap(replace(problem, graphs=graphs), operator, b) for b in offsets]
+    plain = [StateMap(problem, operator, b) for b in offsets]
+    iterates = torch.zeros(2, 2, SAMPLES, STATES).double()
+    for _ in range(3):
+        for turn in (0, 1):
+            for function, x in ((maps[turn], iterates[0, turn]), (plain[turn], iterates[1, turn])):
+                x.copy_(function.repeated(x, torch.empty_like(x), 4)[0])
+    torch.testing.assert_close(iterates[0], iterates[1])
 
 
 def test_slow_spectra_go_over_to_coarse_steps() -> None:

@@ -165,6 +165,26 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
+def test_the_magnitude_of_a_large_matrix_is_never_formed() -> None:
+    size, samples = 1500, 3
+    matrix = normal(size, size)
+    magnitudes = DenseOperator(matrix).magnitudes
+    x, v = normal(samples, size, seed=2), normal(samples, size, seed=3)
+    with torch.no_grad(), LargestTensor() as largest:
+        products = (
+            magnitudes.apply(x, v),
+            magnitudes.apply(x, v, torch.empty_like(v)),
+            magnitudes.apply_transpose(v, x),
+            magnitudes.apply_transpose(v, x, torch.empty_like(x)),
+        )
+    assert largest.elements < size**2 / 10
+    for product in products[:2]:
+        torch.testing.assert_close(product, x @ matrix.abs().t() + v)
+    for product in products[2:]:
+        torch.testing.assert_close(product, v @ matrix.abs() + x)
+    torch.testing.assert_close(magnitudes.to_dense(), matrix.abs())
+
+
 def test_low_rank_products_and_gradients_never_form_the_matrix() -> None:
     samples, size, rank = 3, 500, 2
     operator: Operator = LowRankOperator(normal(size, rank), normal(size, rank, seed=1))

@@ -96,9 +96,7 @@ def fixed_point(
             return g + pulled.flatten(1)
 
         def solve() -> FixedPointResult:
-            return solve_fixed_point(
-                transposed, g, backward.fixed_point, scale=adjoint_scale(g.abs())
-            )
+            return solve_fixed_point(transposed, g, backward.fixed_point, scale=adjoint_scale(g))
 
         if backward.method in APPROXIMATE:
             if secants is None:

@@ -59,7 +59,7 @@ def project_rows_l1(matrix: Tensor, radius: float) -> Tensor:
             f"a floating matrix is projected, not {matrix.dtype} of shape {tuple(matrix.shape)}."
         )
     # In training the stored rows lie in the ball already.
-    if not transforming() and bool(_inside(matrix, radius).all()):
+    if not transforming() and bool(_inside(matrix, row_l1_norms(matrix), radius).all()):
         return matrix
     projected: Tensor = _RowProjection.apply(matrix, radius)  # type: ignore[no-untyped-call]
     return projected
@@ -139,8 +139,8 @@ def _project(rows: Tensor, radius: float) -> Tensor:
     return torch.minimum(projected, magnitude, out=projected).copysign_(rows)
 
 
-def _inside(matrix: Tensor, radius: float) -> Tensor:
-    return (row_l1_norms(matrix) <= within_rounding(radius, matrix.dtype))[:, None]
+def _inside(matrix: Tensor, norms: Tensor, radius: float) -> Tensor:
+    return (norms <= within_rounding(radius, matrix.dtype))[:, None]
 
 
 class _RowProjection(torch.autograd.Function):
@@ -149,13 +149,13 @@ class _RowProjection(torch.autograd.Function):
     @staticmethod
     def forward(matrix: Tensor, radius: float) -> Tensor:
         norms = row_l1_norms(matrix)
-        inside = (norms <= within_rounding(radius, matrix.dtype))[:, None]
+        inside = _inside(matrix, norms, radius)
         return torch.where(inside, matrix, _project_within(matrix, norms, radius))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
         matrix, radius = inputs
-        inside = _inside(matrix, radius)
+        inside = _inside(matrix, row_l1_norms(matrix), radius)
         ctx.save_for_backward(inside, output)
         ctx.save_for_forward(inside, output)
 

@@ -120,7 +120,6 @@ class Steps(Iterations):
         self._x = x
         self._image: Tensor | None = None
         self._spare = spare
-        self._summed = function if isinstance(function, Summed) else None
 
     @property
     def recovers(self) -> bool:  # type: ignore[override]
@@ -130,7 +129,7 @@ class Steps(Iterations):
     @property
     def summed(self) -> Summed | None:
         """f, where it is a sum."""
-        return self._summed
+        return self._function if isinstance(self._function, Summed) else None
 
     def advance(self, count: int) -> int:
         """Take so many plain steps, or one of another kind."""
@@ -159,7 +158,6 @@ class Steps(Iterations):
     def restrict(self, samples: Tensor) -> None:
         """Go on with these samples alone."""
         self._function = self._function.restrict(samples)
-        self._summed = self._function if isinstance(self._function, Summed) else None
         self._method.restrict(samples)
         self._x = select(self._x, samples)
         self._spare = torch.empty_like(self._x)

@@ -13,8 +13,9 @@ from torch import Tensor
 from idl_cli.equilibrium.activations import Activation
 from idl_cli.equilibrium.fixed_point import SampleMap, solve_fixed_point
 from idl_cli.equilibrium.iterations.linearised import Linearised
-from idl_cli.equilibrium.iterations.modes import Modes, dominant_modes
-from idl_cli.equilibrium.operators.base import NilpotentOperator, Operator, written
+from idl_cli.equilibrium.iterations.modes import Modes
+from idl_cli.equilibrium.iterations.spectrum import Spectrum
+from idl_cli.equilibrium.operators.base import NilpotentOperator, Operator, structure_of
 from idl_cli.equilibrium.residual import (
     Change,
     SummedAdjoints,
@@ -31,41 +32,6 @@ from idl_cli.equilibrium.settings import (
 )
 from idl_cli.equilibrium.statistics import SolveStatistics
 from idl_cli.equilibrium.step_graphs import RecordedSteps, StepGraphs
-
-_FEW_VALUES = 8192
-
-
-class Spectrum:
-    """What is known of the A of an equilibrium and its adjoint, found where it is asked for.
-
-    It is found once, and anew for another A.
-    """
-
-    def __init__(self) -> None:
-        self._key: list[Hashable] | None = None
-        self._factors: list[Tensor] = []  # kept, so that no others come to lie where these do
-        self._modes: list[Modes | None] = []
-        self._growth: float | None = None
-
-    def _look_at(self, operator: Operator) -> None:
-        key = [_structure(operator.form), *(written(factor) for factor in operator.factors)]
-        if self._key != key:
-            self._key, self._factors = key, [factor.detach() for factor in operator.factors]
-            self._modes, self._growth = [], None
-
-    def modes(self, operator: Operator) -> Modes | None:
-        """Return A's slow modes; None where nothing sets them apart."""
-        self._look_at(operator)
-        if not self._modes:
-            self._modes.append(dominant_modes(operator))
-        return self._modes[0]
-
-    def growth(self, operator: Operator) -> float:
-        """Return an estimate of ρ(A)."""
-        self._look_at(operator)
-        if self._growth is None:
-            self._growth = operator.growth()
-        return self._growth
 
 
 @dataclass(frozen=True)
@@ -126,7 +92,7 @@ class _MapOf(SampleMap, Linearised):
     @property
     def structure(self) -> Hashable:
         """All but the tensors."""
-        return type(self), self.problem.activation.name, _structure(self.operator.form)
+        return type(self), self.problem.activation.name, structure_of(self.operator.form)
 
     def recorded(self, x: Tensor) -> bool:
         """Whether there are recorded steps for these iterates (m, n)."""
@@ -228,15 +194,6 @@ class AdjointMap(SummedAdjoints, _MapOf):
         self.operator = operator
         self.derivative = slopes
         self.gradient = gradient
-        self._magnitude: Tensor | None = None
-
-    def known(self, samples: Tensor | None = None) -> Tensor:
-        """Return |g|, of few values made once: the scale of a residual asks for it too."""
-        if samples is not None or self.gradient.numel() > _FEW_VALUES:
-            return super().known(samples)
-        if self._magnitude is None:
-            self._magnitude = super().known()
-        return self._magnitude
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """Return d ⊙ (g + Aᵀv)."""
@@ -310,7 +267,7 @@ def solve_adjoint(
         gradient: g (m, n).
     """
     function = AdjointMap(problem, operator, slopes, gradient)
-    scale = adjoint_scale(function.known())
+    scale = adjoint_scale(gradient)
     if isinstance(operator, NilpotentOperator):
         v = operator.swept_adjoint(slopes, gradient)
         return _exact_result(v, function(v), scale)
@@ -328,17 +285,6 @@ def _adjoint_map(
     problem: EquilibriumProblem, form: Callable[..., Operator], tensors: Sequence[Tensor]
 ) -> AdjointMap:
     return AdjointMap(problem, form(*tensors[2:]), *tensors[:2])
-
-
-def _structure(form: object) -> Hashable:
-    """Return what is equal for forms that make the same of the same factors."""
-    if isinstance(form, partial):
-        named = sorted(form.keywords.items())
-        return (form.func, *map(_structure, form.args), *((k, _structure(v)) for k, v in named))
-    if isinstance(form, tuple):
-        return tuple(map(_structure, form))
-    assert isinstance(form, Hashable), "a layout, or what is told by its identity"
-    return form
 
 
 def _exact_result(value: Tensor, image: Tensor, scale: Tensor | None = None) -> FixedPointResult:

@@ -127,9 +127,9 @@ def reachable(tol: float, dtype: torch.dtype) -> float:
     return max(tol, _ROUNDING_UNITS * torch.finfo(dtype).eps)
 
 
-def adjoint_scale(magnitude: Tensor) -> Tensor:
-    """Return what an adjoint's residual is relative to (m,): ‖g‖∞ of each |g| (m, n), never 0."""
-    return magnitude.amax(dim=1).add_(torch.finfo(magnitude.dtype).tiny)
+def adjoint_scale(gradient: Tensor) -> Tensor:
+    """Return what an adjoint's residual is relative to (m,): ‖g‖∞ of each g (m, n), never 0."""
+    return gradient.abs().amax(dim=1).add_(torch.finfo(gradient.dtype).tiny)
 
 
 def _part(x: Tensor) -> int:

@@ -192,7 +192,9 @@ class _Direction:
             return
         apart = [spent for spent, _, _ in results if isinstance(spent, Tensor)]
         if apart:
-            self._count(torch.cat(apart))
+            each = torch.cat(apart)
+            self._iterations_sum += int(each.sum())
+            self._iterations_max = max(self._iterations_max, int(each.max()))
         for spent, residuals, _ in results:
             if isinstance(spent, int):
                 self._iterations_sum += spent * len(residuals)
@@ -204,7 +206,3 @@ class _Direction:
         self._samples += len(residuals)
         worst = float(residuals.nan_to_num(nan=float("inf")).max())
         self._residual_max = max(self._residual_max, worst)
-
-    def _count(self, iterations: Tensor) -> None:
-        self._iterations_sum += int(iterations.sum())
-        self._iterations_max = max(self._iterations_max, int(iterations.max()))

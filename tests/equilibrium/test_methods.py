@@ -6,8 +6,9 @@ from torch import Tensor
 
 from idl_cli.equilibrium.activations import get_activation
 from idl_cli.equilibrium.fixed_point import solve_fixed_point
+from idl_cli.equilibrium.iterations.spectrum import Spectrum
 from idl_cli.equilibrium.operators import DenseOperator
-from idl_cli.equilibrium.problem import EquilibriumProblem, Spectrum, solve_state
+from idl_cli.equilibrium.problem import EquilibriumProblem, solve_state
 from idl_cli.equilibrium.result import SolveStatus
 from idl_cli.equilibrium.settings import AdjointSettings, FixedPointSettings
 

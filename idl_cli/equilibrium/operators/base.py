@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import cached_property, partial
 from typing import ClassVar
 
 import torch
@@ -135,6 +135,17 @@ class NilpotentOperator(Operator):
     @abstractmethod
     def antitransposed(self) -> NilpotentOperator:
         """Return J Aᵀ J, J reversing the order of the states: upper triangular, unlike Aᵀ."""
+
+
+def structure_of(form: object) -> Hashable:
+    """Return what is equal for forms that make the same of the same factors."""
+    if isinstance(form, partial):
+        named = sorted(form.keywords.items())
+        return (form.func, *map(structure_of, form.args), *((k, structure_of(v)) for k, v in named))
+    if isinstance(form, tuple):
+        return tuple(map(structure_of, form))
+    assert isinstance(form, Hashable), "a layout, or what is told by its identity"
+    return form
 
 
 def written(tensor: Tensor) -> tuple[int, int]:

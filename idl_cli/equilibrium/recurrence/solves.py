@@ -187,7 +187,7 @@ class AdjointSolves(_Solves):
         feedback = self._feedback
         if feedback is None:
             return solve_adjoint(self._problem, self._operator, slopes, gradient)
-        scale = adjoint_scale(gradient.abs())
+        scale = adjoint_scale(gradient)
         if feedback.modulus is not None:
             return self._together(ModulusAdjoints(feedback.modulus, slopes, gradient), scale)
         v, spare = self._work_space(feedback, gradient.shape[0])

@@ -1,7 +1,8 @@
 """Run the benchmarks one after another in one process and keep their figures.
 
 ``python -m benchmarks [NAME...] [--root DIR] [--threads N]`` prints each benchmark's rows as they
-come and writes ``benchmarks/results/<name>.json`` with the machine they were measured on.
+come and writes ``benchmarks/results/<name>.json`` with the date and the machine they were measured
+on, and ``<name>.md`` where the benchmark has a table.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from datetime import datetime, timezone
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 BENCHMARKS = (
     "startup",
@@ -68,6 +70,18 @@ def _machine(threads: int) -> dict[str, object]:
     }
 
 
+def _markdown(record: dict[str, Any], table: str) -> str:
+    machine = record["machine"]
+    packages = ", ".join(
+        f"{name} {number}" for name, number in machine["packages"].items() if number
+    )
+    return (
+        f"# {record['benchmark']}\n\n"
+        f"Measured {record['measured']}, {machine['processor']}, {machine['threads']} threads; "
+        f"Python {machine['python']}, {packages}.\n\n{table}"
+    )
+
+
 def main() -> int:
     """Run the chosen benchmarks; the exit status is 1 when one of them failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
@@ -87,7 +101,8 @@ def main() -> int:
     for name in options.names or BENCHMARKS:
         print(f"\n== {name} ({options.threads} threads)", flush=True)
         try:
-            figures = import_module(f"benchmarks.{name}").run(root=options.root)
+            benchmark = import_module(f"benchmarks.{name}")
+            figures = benchmark.run(root=options.root)
         except Exception as error:  # one benchmark that fails must not cost the others' figures
             print(f"{name} failed: {type(error).__name__}: {error}", file=sys.stderr)
             failed.append(name)
@@ -99,6 +114,8 @@ def main() -> int:
             "figures": figures,
         }
         (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+        if hasattr(benchmark, "table"):
+            (RESULTS / f"{name}.md").write_text(_markdown(record, benchmark.table(figures)))
     return 1 if failed else 0
 
 

@@ -23,6 +23,7 @@ there, and the share of idl's time that its own products with A would take alone
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 import time
@@ -31,6 +32,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -194,6 +196,26 @@ def run(root: Path | None = None) -> dict[str, object]:
         case = convolution_case(4, norm)
         add(f"conv {norm}", case.offset.shape[1], 4, case)
     return {"threads": torch.get_num_threads(), "tol": TOL, "rows": rows}
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Return what ``run`` found in Markdown: times over idl's, and how exact the worst was."""
+    head = ("case", "ms", *(f"x {peer}" for peer in PEERS), "products", "MB", "residual")
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for name, row in figures["rows"].items():
+        ratios = (
+            "" if math.isnan(row[f"to_{peer}"]) else f"{row[f'to_{peer}']:.1f}" for peer in PEERS
+        )
+        cells = (
+            name,
+            f"{row['milliseconds']['idl']:.2f}",
+            *ratios,
+            f"{row['products_share']:.0%}",
+            f"{row['megabytes']['idl']:.2f}" if "idl" in row["megabytes"] else "",
+            f"{max(row['achieved']['idl']):.0e}",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def line(spectrum: str, states: int, samples: int, row: dict[str, object]) -> str:

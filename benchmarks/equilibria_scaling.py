@@ -2,7 +2,7 @@
 
 Each series changes one of them in the cases of ``equilibria``; an exponent is the slope of a
 straight line through the logarithms of the last four points. A contestant that takes more than
-five seconds is left out of what is larger. Writes ``results/equilibria_scaling.png`` and ``.md``.
+five seconds is left out of what is larger. Draws ``results/equilibria_scaling.png``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -68,7 +69,6 @@ def run(root: Path | None = None) -> dict[str, object]:
         print(f"{name:30} exponents: {slopes}", flush=True)
     RESULTS.mkdir(exist_ok=True)
     _draw(figures)
-    (RESULTS / "equilibria_scaling.md").write_text(table(figures), encoding="utf-8")
     return {"threads": torch.get_num_threads(), "series": figures}
 
 
@@ -99,11 +99,12 @@ def exponent(points: list[tuple[float, float]]) -> float:
     return slope
 
 
-def table(figures: dict[str, dict[str, dict[str, object]]]) -> str:
-    """Return the exponents in Markdown."""
-    names = list(dict.fromkeys(who for series in figures.values() for who in series))
+def table(figures: dict[str, Any]) -> str:
+    """Return the exponents that ``run`` found, in Markdown."""
+    series_of: dict[str, dict[str, dict[str, object]]] = figures["series"]
+    names = list(dict.fromkeys(who for series in series_of.values() for who in series))
     lines = ["| time grows with | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for name, series in figures.items():
+    for name, series in series_of.items():
         cells = [f"{series[who]['exponent']:.2f}" if who in series else "" for who in names]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

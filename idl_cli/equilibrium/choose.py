@@ -16,6 +16,10 @@ from idl_cli.equilibrium.iterations.step_method import StepMethod
 from idl_cli.equilibrium.settings import NO_WINDOW, FixedPointSettings
 from idl_cli.errors import ArgumentError
 
+# Multiplications a state of a product that takes as long as Anderson's method with its window. Slow
+# modes are found by products with ten vectors, of which each takes as long as two to four with one.
+_LARGE = 2000
+
 
 def step_method(
     settings: FixedPointSettings,
@@ -29,7 +33,7 @@ def step_method(
     Args:
         settings: the method asked for; ``auto`` is plain steps in half precision, in which torch
             solves no systems, and where they are damped, and Anderson's for a function of which
-            nothing is known.
+            nothing is known, and for one sample of a large A.
         function: f.
         start: first iterates.
         tol: largest residual of a converged sample.
@@ -45,9 +49,19 @@ def step_method(
         raise ArgumentError(NO_WINDOW)
     if settings.method == "picard" or plain:
         return _picard(function, start, tol, damping)
-    if settings.method == "auto" and known:
+    if (
+        settings.method == "auto"
+        and isinstance(function, Linearised)
+        and not _alone(function, start)
+    ):
         return CoarseSteps(tol, _picard(function, start, tol, damping))
     return Anderson(settings.window, settings.regularization, damping, secants)
+
+
+def _alone(function: Linearised, start: Tensor) -> bool:
+    """Whether what A's slow modes are for is one sample, and to find them costs it too much."""
+    samples, states = start.shape
+    return samples == 1 and function.multiplications >= _LARGE * states
 
 
 def _picard(function: Callable[..., Tensor], start: Tensor, tol: float, damping: float) -> Picard:

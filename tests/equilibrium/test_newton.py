@@ -68,7 +68,7 @@ def test_a_sample_without_a_finite_step_takes_the_plain_one() -> None:
 
 @pytest.mark.parametrize("name", ["relu", "tanh", "abs", "hardtanh"])
 @pytest.mark.parametrize("sparse", [False, True])
-@pytest.mark.parametrize("states", [60, 200])  # factorised; by a Krylov method
+@pytest.mark.parametrize("states", [60, 330])  # factorised; first by a Krylov method
 def test_a_continuum_of_slow_modes_is_solved_in_few_iterations(
     name: str, sparse: bool, states: int
 ) -> None:
@@ -77,16 +77,15 @@ def test_a_continuum_of_slow_modes_is_solved_in_few_iterations(
     operator = SparseOperator(pattern.values(matrix), pattern) if sparse else DenseOperator(matrix)
     solved = solve_state(problem(name, 1e-12), operator, offset, None)
     assert bool(solved.converged.all())
-    # Plain steps take thousands. What is not factorised takes products, and of |·| one sample's
-    # patterns come back.
-    most = {60: 90, 200: 3000 if name == "abs" else 1000}[states]
+    # Plain steps take thousands, and a Krylov method alone 1,300 for relu.
+    most = {60: 30, 330: 300}[states]
     assert int(solved.iterations.max()) <= most
     z = solved.value @ matrix.t() + offset
     activation = get_activation(name)
     torch.testing.assert_close(solved.value, activation.function(z), atol=1e-10, rtol=0)
     slopes = activation.derivative(z)
     adjoint = solve_adjoint(problem(name, 1e-12), operator, slopes, g)
-    assert int(adjoint.iterations.max()) <= {60: 90, 200: 750}[states]
+    assert int(adjoint.iterations.max()) <= {60: 12, 330: 300}[states]
     exact = torch.linalg.solve(
         torch.eye(states).double() - slopes[:, :, None] * matrix.t(), (slopes * g)[:, :, None]
     ).squeeze(2)

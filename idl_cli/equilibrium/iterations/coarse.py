@@ -22,7 +22,7 @@ from torch import Tensor
 
 from idl_cli.equilibrium.iterations.linearised import Linearised
 from idl_cli.equilibrium.iterations.modes import Modes
-from idl_cli.equilibrium.iterations.newton import NewtonSteps
+from idl_cli.equilibrium.iterations.newton import NewtonSteps, factorises
 from idl_cli.equilibrium.iterations.picard import Picard
 from idl_cli.equilibrium.iterations.step_method import StepMethod
 
@@ -47,10 +47,10 @@ class CoarseSteps(StepMethod):
     """Plain steps, coarse ones once a sample is seen to be slow, extrapolated where that fails.
 
     From then on every third iterate is looked at. Where A has no modes set apart, or a sample comes
-    no nearer twice, all that are left are extrapolated after every eight steps; those that are
-    still left after two times take Newton's steps, unless its systems cannot be solved. A sample
-    that comes no nearer goes back to its best iterate, and takes plain steps from there, for twice
-    as long each time.
+    no nearer twice, all that are left take Newton's steps, if these are few and small systems; else
+    they are extrapolated after every eight steps, and those that are still left after two times
+    take Newton's steps, unless its systems cannot be solved. A sample that comes no nearer goes
+    back to its best iterate, and takes plain steps from there, for twice as long each time.
 
     Args:
         tol: largest residual of a converged sample.
@@ -100,7 +100,7 @@ class CoarseSteps(StepMethod):
         """Return f(x), corrected in the slow modes."""
         assert isinstance(function, Linearised), "chosen for such maps alone"
         if residual is not None and self._begun:
-            x, image = self._judged(x, image, residual)
+            x, image = self._judged(function, x, image, residual)
             self._reconsider(function, image, residual)
             self.check += self._until_next
         else:
@@ -146,11 +146,16 @@ class CoarseSteps(StepMethod):
             before, self._worst = self._worst, float(residual.amax())
             self._coarse_looks += 1
             if self._coarse_looks > _COARSE_LOOKS and self._far(self._worst / before, _SLOW_LOOKS):
-                self._history = []
+                self._do_without_modes(function, image)
         elif self._newton is None:
             self._until_newton -= 1
             if self._until_newton <= 0:
                 self._newton = NewtonSteps(function, image)
+
+    def _do_without_modes(self, function: Linearised, image: Tensor) -> None:
+        self._history = []
+        if factorises(image):
+            self._newton = NewtonSteps(function, image)
 
     def _far(self, rate: float, steps: int) -> bool:
         """Whether the worst sample is more than so many steps of this rate away."""
@@ -180,8 +185,8 @@ class CoarseSteps(StepMethod):
         self._strikes, self._wait = torch.zeros_like(self._best), torch.zeros_like(self._best)
         self._pause = torch.full_like(self._best, 0.5)
         if self._modes is None:
-            self._history = []
-            self.check = self._look + 1 + WINDOW
+            self._do_without_modes(function, image)
+            self.check = self._look + 1 + self._until_next
             return
         # D changes on the way; in an adjoint it does not.
         self.check = self._look + (_UNTIL_LOOK_LINEAR if function.linear else _UNTIL_LOOK)
@@ -189,7 +194,9 @@ class CoarseSteps(StepMethod):
         self._overlap = (self._modes.right @ self._left).t().flatten()
         self._pairs = (self._modes.left[:, None] * self._modes.right_image).flatten(0, 1).t()
 
-    def _judged(self, x: Tensor, image: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+    def _judged(
+        self, function: Linearised, x: Tensor, image: Tensor, residual: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return where to go on from: these iterates and f of them, or those of an earlier look."""
         better = residual < self._best
         if bool(better.all()):
@@ -209,7 +216,7 @@ class CoarseSteps(StepMethod):
             self._pause = torch.where(back, 2 * self._pause, self._pause)
             self._wait = torch.where(back, self._pause, self._wait)
             if self._history is None:
-                self._history = []
+                self._do_without_modes(function, image)
         return x, image
 
     def _corrected(self, function: Linearised, x: Tensor, image: Tensor) -> Tensor:

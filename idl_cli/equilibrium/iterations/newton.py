@@ -17,8 +17,9 @@ from idl_cli.equilibrium.iterations.krylov import bicgstab
 from idl_cli.equilibrium.iterations.linearised import Linearised
 
 # Samples times states³ up to which a factorisation of each sample is cheaper than the products that
-# it saves, and up to which it is taken where a Krylov method gets nowhere.
-_LARGEST, _LARGEST_OF_ALL = 4e7, 2.4e8
+# it saves, and up to which it is taken where a Krylov method gets nowhere, or has taken as many
+# products as two or three factorisations are worth: half as many as there are states.
+_LARGEST, _LARGEST_OF_ALL = 2e8, 2e9
 
 # How far a Krylov method brings the systems where the next iterate may have another D, and its most
 # iterations there; where D stays, as far as rounding lets it.
@@ -41,7 +42,8 @@ class NewtonSteps:
 
     def __init__(self, function: Linearised, x: Tensor) -> None:
         self.spent, self.failed = 0, False
-        self._matrix = function.matrix() if _multiplications(x) <= _LARGEST else None
+        self._products = 0
+        self._matrix = function.matrix() if factorises(x) else None
 
     def step(self, function: Linearised, x: Tensor, image: Tensor, moving: Tensor) -> Tensor:
         """Return x⁺ (m, n), f(x) for a sample whose system is not solved.
@@ -57,30 +59,43 @@ class NewtonSteps:
             return image
         slopes = function.slopes(x, image)
         residual = (image - x).masked_fill_(~moving[:, None], 0.0)
-        delta, solved = None, moving
+        solved, delta = moving, None
         if self._matrix is None:
-            linear = function.linear
-            delta, left, self.spent = bicgstab(
-                lambda v: function.tangent(v, slopes),
-                residual,
-                reduction=_REDUCTION_OF_LINEAR if linear else _REDUCTION,
-                most=_MOST_OF_LINEAR if linear else _MOST,
-            )
-            solved = moving & (left <= _NOWHERE)
-            if bool((moving & ~solved).any()):
-                if _multiplications(x) <= _LARGEST_OF_ALL:
-                    self._matrix = function.matrix()
-                else:
-                    self.failed = True
-        if self._matrix is not None:
-            solved = moving
+            delta, solved = self._by_products(function, slopes, residual, moving)
+        if delta is None:
+            assert self._matrix is not None, "what else there is"
             systems = slopes[:, :, None] * -self._matrix
             systems.diagonal(dim1=1, dim2=2).add_(1)
             delta = torch.linalg.solve_ex(systems, residual[:, :, None]).result.squeeze(2)
-        assert delta is not None, "one of the two"
         following = x + delta
         usable = solved & following.isfinite().all(dim=1)
         return torch.where(usable[:, None], following, image)
+
+    def _by_products(
+        self, function: Linearised, slopes: Tensor, residual: Tensor, moving: Tensor
+    ) -> tuple[Tensor | None, Tensor]:
+        """Return δ (m, n), None where it is to be found by factorisation, and what is solved."""
+        linear = function.linear
+        delta, left, self.spent = bicgstab(
+            lambda v: function.tangent(v, slopes),
+            residual,
+            reduction=_REDUCTION_OF_LINEAR if linear else _REDUCTION,
+            most=_MOST_OF_LINEAR if linear else _MOST,
+        )
+        solved = moving & (left <= _NOWHERE)
+        nowhere = bool((moving & ~solved).any())
+        self._products += self.spent
+        if nowhere or self._products > residual.shape[1] / 2:
+            if _multiplications(residual) <= _LARGEST_OF_ALL:
+                self._matrix = function.matrix()
+                return (None, moving) if nowhere else (delta, solved)
+            self.failed = nowhere
+        return delta, solved
+
+
+def factorises(x: Tensor) -> bool:
+    """Whether a step from these iterates (m, n) is by factorisation, and so sure of its systems."""
+    return _multiplications(x) <= _LARGEST
 
 
 def _multiplications(x: Tensor) -> float:

@@ -113,7 +113,7 @@ def table(figures: dict[str, Any]) -> str:
 def _draw(figures: dict[str, dict[str, dict[str, object]]]) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5 * len(figures), 4), layout="constrained")
+    figure = Figure(figsize=(5 * len(figures), 5), layout="constrained")
     for axes, (name, series) in zip(figure.subplots(1, len(figures)), figures.items(), strict=True):
         for who, each in series.items():
             points = each["points"]
@@ -122,5 +122,5 @@ def _draw(figures: dict[str, dict[str, dict[str, object]]]) -> None:
                 *zip(*points, strict=True), marker="o", label=f"{who} ({each['exponent']:.2f})"
             )
         axes.set(title=name, xlabel=name.partition(",")[0], ylabel="ms, forward + backward")
-        axes.legend(title="exponent")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, title="exponent")
     figure.savefig(RESULTS / "equilibria_scaling.png", dpi=120)

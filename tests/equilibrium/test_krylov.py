@@ -74,9 +74,9 @@ def test_systems_that_a_krylov_method_cannot_solve_are_factorised_or_left() -> N
     problem = EquilibriumProblem(
         DenseOperator, get_activation("relu"), FixedPointSettings(), AdjointSettings(), None
     )
-    slopes = torch.ones(1, 400)  # 6.4e7 multiplications: factorised at last
-    gradient = torch.randn(1, 400, generator=generator)
-    adjoint = solve_adjoint(problem, DenseOperator(ring(400, 0.999)), slopes, gradient)
+    slopes = torch.ones(1, 700)  # 3.4e8 multiplications: factorised at last
+    gradient = torch.randn(1, 700, generator=generator)
+    adjoint = solve_adjoint(problem, DenseOperator(ring(700, 0.999)), slopes, gradient)
     assert bool(adjoint.converged.all())
     # Too large for that, and no contraction: what is spent is bounded, and said.
     calls = []
@@ -86,8 +86,8 @@ def test_systems_that_a_krylov_method_cannot_solve_are_factorised_or_left() -> N
             calls.append(1)
             return super().apply_transpose(v, offset, out)
 
-    gradient = torch.randn(2, 600, generator=generator)
-    found = solve_adjoint(problem, Counting(ring(600, 1.2)), torch.ones(2, 600), gradient)
+    gradient = torch.randn(2, 1100, generator=generator)
+    found = solve_adjoint(problem, Counting(ring(1100, 1.2)), torch.ones(2, 1100), gradient)
     assert not bool(found.converged.all())
     assert int(found.iterations.max()) <= 500
     assert len(calls) <= 800  # with the products of looks, of modes and of the last step
@@ -97,7 +97,7 @@ def test_systems_that_a_krylov_method_cannot_solve_are_factorised_or_left() -> N
 def test_a_continuum_of_slow_modes_takes_few_evaluations_where_no_factorisation_is_affordable(
     dtype: torch.dtype,
 ) -> None:
-    states, samples = 300, 16  # 4e8 multiplications a factorisation
+    states, samples = 300, 80  # 2e9 multiplications a factorisation
     neighbours = torch.ones(states, states).triu(-1).tril(1).fill_diagonal_(0).to(dtype)
     operator = DenseOperator(0.495 * neighbours)
     generator = torch.Generator().manual_seed(0)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from idl_cli.equilibrium.iterations.linearised import Linearised
 from idl_cli.equilibrium.iterations.modes import Modes
-from idl_cli.equilibrium.iterations.newton import NewtonSteps, factorises
+from idl_cli.equilibrium.iterations.newton import NewtonSteps, factorises, solves_at_once
 from idl_cli.equilibrium.iterations.picard import Picard
 from idl_cli.equilibrium.iterations.step_method import StepMethod
 
@@ -38,6 +38,8 @@ _UNTIL_LOOK, _UNTIL_LOOK_LINEAR = 7, 5
 WINDOW = 8
 # Coarse steps are slow where, after so many looks at them, so many more are to come.
 _COARSE_LOOKS, _SLOW_LOOKS = 3, 15
+# And where Newton's step takes no longer than a few of them.
+_COARSE_LOOKS_OF_SMALL, _SLOW_LOOKS_OF_SMALL = 1, 2
 _UNTIL_NEWTON = 3  # looks at what is extrapolated
 _PATIENCE = 6  # of Newton's steps that bring a sample no nearer: patterns are found one by one
 _REGULARIZATION = 10
@@ -145,7 +147,10 @@ class CoarseSteps(StepMethod):
         if self._history is None:
             before, self._worst = self._worst, float(residual.amax())
             self._coarse_looks += 1
-            if self._coarse_looks > _COARSE_LOOKS and self._far(self._worst / before, _SLOW_LOOKS):
+            enough, many = _COARSE_LOOKS, _SLOW_LOOKS
+            if solves_at_once(image):
+                enough, many = _COARSE_LOOKS_OF_SMALL, _SLOW_LOOKS_OF_SMALL
+            if self._coarse_looks > enough and self._far(self._worst / before, many):
                 self._do_without_modes(function, image)
         elif self._newton is None:
             self._until_newton -= 1

@@ -20,6 +20,8 @@ from idl_cli.equilibrium.iterations.linearised import Linearised
 # it saves, and up to which it is taken where a Krylov method gets nowhere, or has taken as many
 # products as two or three factorisations are worth: half as many as there are states.
 _LARGEST, _LARGEST_OF_ALL = 2e8, 2e9
+# And up to which it takes no longer than ten coarse steps, or so.
+_SMALL = 2e7
 
 # How far a Krylov method brings the systems where the next iterate may have another D, and its most
 # iterations there; where D stays, as far as rounding lets it.
@@ -96,6 +98,11 @@ class NewtonSteps:
 def factorises(x: Tensor) -> bool:
     """Whether a step from these iterates (m, n) is by factorisation, and so sure of its systems."""
     return _multiplications(x) <= _LARGEST
+
+
+def solves_at_once(x: Tensor) -> bool:
+    """Whether a factorisation for these iterates (m, n) takes no longer than some coarse steps."""
+    return _multiplications(x) <= _SMALL
 
 
 def _multiplications(x: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -19,6 +20,9 @@ from idl_cli.errors import ArgumentError
 # Multiplications a state of a product that takes as long as Anderson's method with its window. Slow
 # modes are found by products with ten vectors, of which each takes as long as two to four with one.
 _LARGE = 2000
+# Steps at the rate of ρ(A) from which slow modes are looked for before any rate is measured: of
+# relu's states half are at rest, and as few as a third of these steps may do.
+_MANY = 100
 
 
 def step_method(
@@ -54,7 +58,8 @@ def step_method(
         and isinstance(function, Linearised)
         and not _alone(function, start)
     ):
-        return CoarseSteps(tol, _picard(function, start, tol, damping))
+        first = _picard(function, start, tol, damping)
+        return CoarseSteps(tol, first, slow=_slow(function, start, tol))
     return Anderson(settings.window, settings.regularization, damping, secants)
 
 
@@ -62,6 +67,14 @@ def _alone(function: Linearised, start: Tensor) -> bool:
     """Whether what A's slow modes are for is one sample, and to find them costs it too much."""
     samples, states = start.shape
     return samples == 1 and function.multiplications >= _LARGE * states
+
+
+def _slow(function: Linearised, start: Tensor, tol: float) -> bool:
+    """Whether A tells that plain steps are many, where to ask it costs less than one."""
+    if start.shape[1] >= COSTLY_STATES:
+        return False
+    radius = function.growth()
+    return radius >= 1 or (radius > 0 and math.log(tol) < _MANY * math.log(radius))
 
 
 def _picard(function: Callable[..., Tensor], start: Tensor, tol: float, damping: float) -> Picard:

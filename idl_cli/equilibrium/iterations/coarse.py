@@ -34,6 +34,7 @@ _FIRST_LOOK, _SECOND_LOOK = 7, 20
 _APART = 3  # iterations, at least, from one to the next
 # Iterations from the last plain look to the first coarse one: a look costs as much as three steps.
 _UNTIL_LOOK, _UNTIL_LOOK_LINEAR = 7, 5
+_FIRST_OF_COARSE = 8  # where coarse steps are taken from the first on
 # Steps from one extrapolation to the next.
 WINDOW = 8
 # Coarse steps are slow where, after so many looks at them, so many more are to come.
@@ -46,7 +47,7 @@ _REGULARIZATION = 10
 
 
 class CoarseSteps(StepMethod):
-    """Plain steps, coarse ones once a sample is seen to be slow, extrapolated where that fails.
+    """Plain steps, coarse ones once samples are seen to be slow, extrapolated where that fails.
 
     From then on every third iterate is looked at. Where A has no modes set apart, or a sample comes
     no nearer twice, all that are left take Newton's steps, if these are few and small systems; else
@@ -57,6 +58,8 @@ class CoarseSteps(StepMethod):
     Args:
         tol: largest residual of a converged sample.
         plain: the steps to begin with.
+        slow: whether A tells that plain steps are many: where it has modes set apart, coarse steps
+            are then taken from the first on.
     """
 
     _image: Tensor
@@ -65,7 +68,7 @@ class CoarseSteps(StepMethod):
     _wait: Tensor
     _pause: Tensor
 
-    def __init__(self, tol: float, plain: Picard) -> None:
+    def __init__(self, tol: float, plain: Picard, *, slow: bool = False) -> None:
         self._tol = tol
         self._plain = plain
         self.check = plain.check
@@ -73,7 +76,7 @@ class CoarseSteps(StepMethod):
         self._measured = 0  # and of the last after which the rate was measured
         self._worst = 0.0  # residual at a look after which the rate is to be measured
         self._change = 0.0  # and largest change of a state there
-        self._begun = False
+        self._begun, self._at_once = False, slow
         self._modes: Modes | None = None
         self._inverse: Tensor | None = None
         self._history: list[Tensor] | None = None  # iterates since the last jump
@@ -83,8 +86,8 @@ class CoarseSteps(StepMethod):
 
     @property
     def passive(self) -> bool:  # type: ignore[override]
-        """Whether steps are plain, and no rate is being measured."""
-        return not (self._begun or self._change)
+        """Whether steps are plain, no rate is being measured, and A is not to be asked."""
+        return not (self._begun or self._change or self._at_once)
 
     @property
     def recovers(self) -> bool:  # type: ignore[override]
@@ -106,7 +109,11 @@ class CoarseSteps(StepMethod):
             self._reconsider(function, image, residual)
             self.check += self._until_next
         else:
-            if self._change:
+            if self._at_once:
+                self._at_once = False
+                if function.modes() is not None:
+                    self._begin(function, image)
+            elif self._change:
                 rate, self._change = float((image - x).abs_().amax()) / self._change, 0.0
                 if self._far(rate, _REMAINING):
                     self._begin(function, image)
@@ -194,7 +201,8 @@ class CoarseSteps(StepMethod):
             self.check = self._look + 1 + self._until_next
             return
         # D changes on the way; in an adjoint it does not.
-        self.check = self._look + (_UNTIL_LOOK_LINEAR if function.linear else _UNTIL_LOOK)
+        until_look = _UNTIL_LOOK if self._look else _FIRST_OF_COARSE
+        self.check = self._look + (_UNTIL_LOOK_LINEAR if function.linear else until_look)
         self._left = self._modes.left.t()
         self._overlap = (self._modes.right @ self._left).t().flatten()
         self._pairs = (self._modes.left[:, None] * self._modes.right_image).flatten(0, 1).t()

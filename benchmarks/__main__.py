@@ -115,7 +115,8 @@ def main() -> int:
         }
         (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
         if hasattr(benchmark, "table"):
-            (RESULTS / f"{name}.md").write_text(_markdown(record, benchmark.table(figures)))
+            table = _markdown(record, benchmark.table(figures))
+            (RESULTS / f"{name}.md").write_text(table, encoding="utf-8")
     return 1 if failed else 0
 
 

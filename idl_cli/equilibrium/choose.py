@@ -51,15 +51,18 @@ def step_method(
     plain = settings.method == "auto" and (half or (known and damping < 1))
     if secants is not None and (plain or known or settings.method == "picard"):
         raise ArgumentError(NO_WINDOW)
+    radius = None
+    if settings.method != "anderson" and damping == 1:
+        radius = _radius(function, start)
     if settings.method == "picard" or plain:
-        return _picard(function, start, tol, damping)
+        return _picard(function, start, tol, damping, radius)
     if (
         settings.method == "auto"
         and isinstance(function, Linearised)
         and not _alone(function, start)
     ):
-        first = _picard(function, start, tol, damping)
-        return CoarseSteps(tol, first, slow=_slow(function, start, tol))
+        first = _picard(function, start, tol, damping, radius)
+        return CoarseSteps(tol, first, slow=radius is not None and _slow(radius, tol))
     return Anderson(settings.window, settings.regularization, damping, secants)
 
 
@@ -69,19 +72,23 @@ def _alone(function: Linearised, start: Tensor) -> bool:
     return samples == 1 and function.multiplications >= _LARGE * states
 
 
-def _slow(function: Linearised, start: Tensor, tol: float) -> bool:
-    """Whether A tells that plain steps are many, where to ask it costs less than one."""
-    if start.shape[1] >= COSTLY_STATES:
-        return False
-    radius = function.growth()
+def _radius(function: Callable[..., Tensor], start: Tensor) -> float | None:
+    """Return ρ(A), where there is an A and to estimate it costs less than a step."""
+    if isinstance(function, Linearised) and start.shape[1] < COSTLY_STATES:
+        return function.growth()
+    return None
+
+
+def _slow(radius: float, tol: float) -> bool:
+    """Whether this ρ(A) tells that plain steps are many."""
     return radius >= 1 or (radius > 0 and math.log(tol) < _MANY * math.log(radius))
 
 
-def _picard(function: Callable[..., Tensor], start: Tensor, tol: float, damping: float) -> Picard:
+def _picard(
+    function: Callable[..., Tensor], start: Tensor, tol: float, damping: float, radius: float | None
+) -> Picard:
     states = start.shape[1]
     if not isinstance(function, Linearised):
         return Picard(states, damping=damping)
-    expected = None
-    if states < COSTLY_STATES and damping == 1:
-        expected = expected_iterations(function.growth(), tol)
+    expected = None if radius is None else expected_iterations(radius, tol)
     return Picard(states, function.multiplications, expected=expected, damping=damping)

@@ -73,8 +73,8 @@ def test_a_unit_that_is_a_power_of_two_scales_the_weights(
     units = ONES * 2.0**exponent
     plain, scaled = _solved(_problem(ONES), solver), _solved(_problem(units), solver)
     assert scaled.status == plain.status == "optimal"
-    # A row of units near 1 keeps them, another is solved in one of its own, from a copy: some
-    # BLAS (MKL with AVX-512) takes its sums in another order then.
+    # A row of units near 1 keeps them, another is solved in one of its own. MKL on an Intel
+    # processor then sums in another order, but for MKL_CBWR=COMPATIBLE, where the bits are equal.
     assert torch.equal(scaled.weights == 0, plain.weights == 0)
     torch.testing.assert_close(scaled.weights / units[:, None], plain.weights, atol=1e-14, rtol=0)
 
